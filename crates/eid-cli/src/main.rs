@@ -1,0 +1,2 @@
+//! The program eid.
+fn main() {}

@@ -1,0 +1,133 @@
+use super::*;
+use proptest::prelude::*;
+
+/// Parents by position: `edges[i]` are positions below `i`.
+#[derive(Debug)]
+struct Drawn(Vec<Vec<Seq>>);
+
+impl Dag for Drawn {
+    fn parents(&self, from: Seq, count: usize) -> Result<Vec<Vec<Seq>>, ReadError> {
+        let from = usize::try_from(from.0).unwrap();
+        Ok(self.0[from..(from + count).min(self.0.len())].to_vec())
+    }
+}
+
+fn naive_ancestors(dag: &Drawn, of: &[Seq]) -> BTreeSet<u64> {
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<u64> = of.iter().map(|seq| seq.0).collect();
+    while let Some(seq) = open.pop() {
+        if seen.insert(seq) {
+            open.extend(dag.0[usize::try_from(seq).unwrap()].iter().map(|parent| parent.0));
+        }
+    }
+    seen
+}
+
+fn seqs(set: &SeqSet) -> BTreeSet<u64> {
+    set.iter().map(|seq| seq.0).collect()
+}
+
+prop_compose! {
+    fn drawn()(shape in proptest::collection::vec(proptest::collection::vec(any::<u16>(), 1..4), 1..80)) -> Drawn {
+        let mut edges = vec![Vec::new()];
+        for (i, picks) in shape.iter().enumerate() {
+            let below: BTreeSet<u64> = picks.iter().map(|pick| u64::from(*pick) % (i as u64 + 1)).collect();
+            edges.push(below.into_iter().map(Seq).collect());
+        }
+        Drawn(edges)
+    }
+}
+
+fn some_of(dag: &Drawn, picks: &[u16]) -> Vec<Seq> {
+    picks.iter().map(|pick| Seq(u64::from(*pick) % dag.0.len() as u64)).collect()
+}
+
+proptest! {
+    #[test]
+    fn difference_is_ancestors_minus_ancestors(dag in drawn(), want: Vec<u16>, have: Vec<u16>) {
+        let (want, have) = (some_of(&dag, &want), some_of(&dag, &have));
+        let expected: BTreeSet<u64> =
+            naive_ancestors(&dag, &want).difference(&naive_ancestors(&dag, &have)).copied().collect();
+        let found = difference(&dag, &want, &have).unwrap();
+        prop_assert_eq!(seqs(&found), expected.clone());
+        prop_assert_eq!(found.len(), expected.len() as u64);
+        // Stopping and going on changes nothing.
+        let mut walk = Difference::new(want, have);
+        while !walk.step(&dag, 1).unwrap() {}
+        prop_assert_eq!(walk.finish(), found);
+    }
+
+    #[test]
+    fn probing_finds_exactly_what_the_other_side_lacks(dag in drawn(), held: Vec<u16>, width in 1usize..20) {
+        let held = naive_ancestors(&dag, &some_of(&dag, &held));
+        let all: Vec<Seq> = (0..dag.0.len() as u64).map(Seq).collect();
+        let tips = heads(&dag, &all).unwrap();
+        let mut probe = Probe::new(tips, []);
+        loop {
+            let window = probe.window(&dag, width).unwrap();
+            if window.is_empty() {
+                break;
+            }
+            let answer: Vec<bool> = window.iter().map(|seq| held.contains(&seq.0)).collect();
+            probe.answer(&answer);
+        }
+        let lacking: BTreeSet<u64> = all.iter().map(|seq| seq.0).filter(|seq| !held.contains(seq)).collect();
+        prop_assert_eq!(seqs(&probe.finish()), lacking);
+    }
+
+    #[test]
+    fn heads_and_is_ancestor_agree_with_sets(dag in drawn(), picks: Vec<u16>) {
+        let set = some_of(&dag, &picks);
+        let expected: BTreeSet<u64> = set.iter().map(|s| s.0)
+            .filter(|s| !set.iter().any(|o| o.0 != *s && naive_ancestors(&dag, &[*o]).contains(s))).collect();
+        let found: BTreeSet<u64> = heads(&dag, &set).unwrap().into_iter().map(|seq| seq.0).collect();
+        prop_assert_eq!(found, expected);
+        for (a, b) in set.iter().zip(set.iter().skip(1)) {
+            prop_assert_eq!(is_ancestor(&dag, *a, *b).unwrap(), naive_ancestors(&dag, &[*b]).contains(&a.0));
+        }
+    }
+}
+
+#[test]
+fn a_recent_difference_in_a_long_history_costs_a_few_visits() {
+    let mut edges: Vec<Vec<Seq>> = vec![vec![]];
+    edges.extend((1..100_000).map(|i| vec![Seq(i - 1)]));
+    let dag = Drawn(edges);
+    let mut walk = Difference::new([Seq(99_999)], [Seq(99_990)]);
+    while !walk.step(&dag, u64::MAX).unwrap() {}
+    assert_eq!(walk.visited(), 9);
+    assert_eq!(walk.finish().len(), 9);
+}
+
+#[test]
+fn walks_over_a_million_and_over_a_hundred_thousand_tips_do_not_recurse() {
+    let mut edges: Vec<Vec<Seq>> = vec![vec![]];
+    edges.extend((1..1_000_000).map(|i| vec![Seq(i - 1)]));
+    assert_eq!(ancestors(&Drawn(edges), &[Seq(999_999)]).unwrap().len(), 1_000_000);
+    let mut fan: Vec<Vec<Seq>> = vec![vec![]];
+    fan.extend((1..=100_000).map(|_| vec![Seq(0)]));
+    let tips: Vec<Seq> = (1..=100_000).map(Seq).collect();
+    let fan = Drawn(fan);
+    assert_eq!(difference(&fan, &tips, &tips[..50_000]).unwrap().len(), 50_000);
+    assert_eq!(heads(&fan, &tips).unwrap().len(), 100_000);
+}
+
+#[test]
+fn parents_come_first_whatever_the_given_order() {
+    let id = |n: u8| EntryId([n; 32]);
+    let (a, b, c) = (id(1), id(2), id(3));
+    let items = [(c, &[a, b][..]), (b, &[a][..]), (a, &[][..])];
+    assert_eq!(parents_first(&items), [2, 1, 0]);
+}
+
+#[test]
+fn tips_of_a_diamond_and_of_repeated_arrival() {
+    let id = |n: u8| EntryId([n; 32]);
+    let mut tips = BTreeSet::new();
+    add_to_tips(&mut tips, id(0), &[]);
+    add_to_tips(&mut tips, id(1), &[id(0)]);
+    add_to_tips(&mut tips, id(2), &[id(0)]);
+    assert_eq!(tips, BTreeSet::from([id(1), id(2)]));
+    add_to_tips(&mut tips, id(3), &[id(1), id(2)]);
+    assert_eq!(tips, BTreeSet::from([id(3)]));
+}

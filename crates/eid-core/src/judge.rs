@@ -1,0 +1,69 @@
+//! The seam of authority: who may have written an entry depends on its own past and on nothing else.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::entry::Entry;
+use crate::id::{EntryId, TreeId};
+use crate::key::PublicKey;
+use crate::settings::SettingsOp;
+use crate::verdict::Refusal;
+
+/// A read that failed below; its cause is kept as a value.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("reading stored entries failed")]
+pub struct ReadError(#[source] Arc<dyn std::error::Error + Send + Sync>);
+
+impl ReadError {
+    /// Wraps what a lower layer reports.
+    pub fn new(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(cause))
+    }
+}
+
+/// An admitted settings entry, as a judge sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsNode {
+    /// Its id.
+    pub id: EntryId,
+    /// Who signed it.
+    pub author: PublicKey,
+    /// What it changes, all or nothing.
+    pub ops: Vec<SettingsOp>,
+    /// The settings frontier of its parents: the settings entries in its past that no other of them descends
+    /// from. Sorted; empty for a root.
+    pub past: Vec<EntryId>,
+}
+
+/// Reads the settings entries of one tree that are admitted, or about to be in the same batch.
+pub trait SettingsPast {
+    /// The settings entry of this id, or nothing when it is not a settings entry held here.
+    fn settings(&self, id: &EntryId) -> Result<Option<Arc<SettingsNode>>, ReadError>;
+}
+
+/// What a judge is asked: may the author have written this entry, given the settings it descends from?
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The entry, structurally sound.
+    pub entry: &'a Entry,
+    /// The settings frontier of its parents, derived from them and never claimed. Sorted; empty for a root.
+    pub past: &'a [EntryId],
+}
+
+/// Decides whether authors had the rights they used.
+///
+/// # Contract
+/// The answer of [`Judge::judge`] depends on the entry, its past and nothing else: no clock, no configuration, no
+/// order of arrival. The same question has the same answer for ever.
+pub trait Judge: Debug + Send + Sync {
+    /// Whether the author is likely to be known in this tree. A cheap hint: when it says no, the signature is
+    /// verified only after the past has been looked at. It never decides.
+    fn knows(&self, tree: &TreeId, author: &PublicKey) -> bool;
+
+    /// Judges one entry. The outer error says that the past could not be read; the inner one is the verdict.
+    fn judge(
+        &self,
+        question: Question<'_>,
+        past: &dyn SettingsPast,
+    ) -> Result<Result<(), Refusal>, ReadError>;
+}

@@ -1,0 +1,1 @@
+//! Values that merge, as stamped operations.

@@ -1,0 +1,1 @@
+//! Databases, transactions and typed stores on one device.

@@ -1,0 +1,1 @@
+//! What two peers say: connection, control link and session as state machines.

@@ -1,0 +1,1 @@
+//! A deterministic simulator: many peers, virtual time, faults.

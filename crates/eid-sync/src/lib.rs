@@ -1,0 +1,1 @@
+//! Driving sessions: the loop between links, the protocol and the store.

@@ -1,0 +1,1 @@
+//! A local-first, peer-to-peer database for Rust programs.
