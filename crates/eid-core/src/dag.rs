@@ -192,6 +192,7 @@ pub struct Difference {
     wanted_in_heap: usize,
     found: Vec<u64>,
     visited: u64,
+    floor: u64,
     cache: EdgeCache,
 }
 
@@ -199,7 +200,17 @@ impl Difference {
     /// Starts at these entries.
     #[must_use]
     pub fn new(want: impl IntoIterator<Item = Seq>, have: impl IntoIterator<Item = Seq>) -> Self {
-        let mut walk = Self::default();
+        Self::above(Seq(0), want, have)
+    }
+
+    /// As [`Self::new`], but looks at nothing below `floor`: everything there is common.
+    #[must_use]
+    pub fn above(
+        floor: Seq,
+        want: impl IntoIterator<Item = Seq>,
+        have: impl IntoIterator<Item = Seq>,
+    ) -> Self {
+        let mut walk = Self { floor: floor.0, ..Self::default() };
         for seq in want {
             walk.push(seq.0, Colour::Want);
         }
@@ -210,6 +221,9 @@ impl Difference {
     }
 
     fn push(&mut self, seq: u64, colour: Colour) {
+        if seq < self.floor {
+            return;
+        }
         self.wanted_in_heap += usize::from(colour == Colour::Want);
         self.heap.push((seq, colour));
     }

@@ -95,7 +95,7 @@ fn a_recent_difference_in_a_long_history_costs_a_few_visits() {
     let dag = Drawn(edges);
     let mut walk = Difference::new([Seq(99_999)], [Seq(99_990)]);
     while !walk.step(&dag, u64::MAX).unwrap() {}
-    assert_eq!(walk.visited(), 9);
+    assert_eq!(walk.visited(), 10);
     assert_eq!(walk.finish().len(), 9);
 }
 
@@ -130,4 +130,16 @@ fn tips_of_a_diamond_and_of_repeated_arrival() {
     assert_eq!(tips, BTreeSet::from([id(1), id(2)]));
     add_to_tips(&mut tips, id(3), &[id(1), id(2)]);
     assert_eq!(tips, BTreeSet::from([id(3)]));
+}
+
+proptest! {
+    #[test]
+    fn a_difference_above_a_floor_is_the_difference_cut_there(dag in drawn(), want: Vec<u16>, have: Vec<u16>, floor in 0u64..80) {
+        let (want, have) = (some_of(&dag, &want), some_of(&dag, &have));
+        let whole = seqs(&difference(&dag, &want, &have).unwrap());
+        let mut walk = Difference::above(Seq(floor), want, have);
+        while !walk.step(&dag, 7).unwrap() {}
+        let cut: BTreeSet<u64> = whole.into_iter().filter(|seq| *seq >= floor).collect();
+        prop_assert_eq!(seqs(&walk.finish()), cut);
+    }
 }
