@@ -1,1 +1,26 @@
-//! Where entries rest: backends, the one door, and what is derived from entries.
+//! Where entries rest: one door through which every entry is admitted, and rows that never have to be checked again.
+
+mod apply;
+mod backend;
+mod embedded;
+mod entry_store;
+mod error;
+mod fsck;
+pub mod limits;
+mod local;
+mod memory;
+mod offer;
+mod tree;
+
+pub use apply::{Applied, Apply, Change, ViewRows, Wanted};
+pub use backend::{
+    Backend, BackendError, Batch, Direction, Durability, Key, Scan, Snapshot, Value, prefix_end,
+};
+pub use embedded::{Embedded, EmbeddedConfig};
+pub use entry_store::{EntryStore, Watch};
+pub use error::StoreError;
+pub use fsck::{FsckReport, Problem};
+pub use local::Local;
+pub use memory::Memory;
+pub use offer::{Admission, Admitted, Committed, LocalCommit, Offer, Parents, Prepared, Verdict};
+pub use tree::{Node, StoreInfo, TreeSnapshot, View};

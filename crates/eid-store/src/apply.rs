@@ -1,0 +1,84 @@
+//! The seam to the kinds of stores: how operations change the rows of a view.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use eid_core::dag::Seq;
+use eid_core::{EntryId, Height, PublicKey, ReadError, StoreName, Time};
+
+use crate::backend::Key;
+
+/// What one entry does to one store.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    /// The store written.
+    pub store: &'a StoreName,
+    /// The kind that the payload names.
+    pub kind: &'a str,
+    /// Who signed the entry.
+    pub author: PublicKey,
+    /// The entry's time.
+    pub time: Time,
+    /// The entry's height.
+    pub height: Height,
+    /// The entry's position in the order of arrival.
+    pub seq: Seq,
+    /// The entry's id.
+    pub id: EntryId,
+    /// The operations, each as the canonical CBOR of one array.
+    pub ops: &'a [Bytes],
+}
+
+/// The rows that an apply is going to read: fetched for a whole batch at once.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub(crate) keys: Vec<Key>,
+    pub(crate) ranges: Vec<(Key, Key)>,
+}
+
+impl Wanted {
+    /// One row, by its key within the view.
+    pub fn key(&mut self, key: &[u8]) {
+        self.keys.push(key.to_vec());
+    }
+
+    /// All rows of a range of keys within the view, `to` exclusive.
+    pub fn scan(&mut self, from: &[u8], to: &[u8]) {
+        self.ranges.push((from.to_vec(), to.to_vec()));
+    }
+}
+
+/// The rows of one store's view while a batch is admitted. Keys are relative to the view. Reads see what the batch
+/// wrote before.
+pub trait ViewRows {
+    /// The value of a row.
+    fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
+    /// The rows of a range, ascending, `to` exclusive.
+    fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Key, Bytes)>, ReadError>;
+    /// Writes a row.
+    fn put(&mut self, key: &[u8], value: Bytes);
+    /// Removes a row.
+    fn delete(&mut self, key: &[u8]);
+    /// The id of an entry of this tree: for a tie of time and height, which is rare.
+    fn id_of(&mut self, seq: Seq) -> Result<EntryId, ReadError>;
+}
+
+/// What came of an apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Operations that did not decode and have no effect.
+    pub undecodable: u32,
+}
+
+/// Knows the kinds of stores: turns operations into rows.
+///
+/// # Contract
+/// Any order of arrival in which parents come first gives the same rows. Rows that [`Apply::reads`] did not name
+/// may be read, but each such read goes to the backend by itself.
+pub trait Apply: Debug + Send + Sync {
+    /// Names the rows that [`Apply::apply`] will read for this change.
+    fn reads(&self, change: &Change<'_>, wanted: &mut Wanted);
+
+    /// Changes the rows of the view.
+    fn apply(&self, change: &Change<'_>, view: &mut dyn ViewRows) -> Result<Applied, ReadError>;
+}

@@ -1,0 +1,24 @@
+//! Every bound of this crate, with its reason.
+
+/// Most callers that wait for a commit at once; one more is told that the store is busy. Each waiting caller is a
+/// thread, so more would mean that callers are not bounded either.
+pub const QUEUE_JOBS_MAX: usize = 1024;
+/// Most jobs that one commit takes from the queue: keeps the wait of the first caller short.
+pub const GROUP_JOBS_MAX: usize = 256;
+/// Most bytes of blocks and payloads that one commit takes from the queue: with its rows it stays well within one
+/// checkpoint of the embedded backend.
+pub const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// How often a commit is tried again after another process changed the same tree.
+pub const CONFLICT_RETRIES: u32 = 8;
+/// Most settings entries and settings frontiers of one tree that are kept in memory; more are read one by one.
+pub const SETTINGS_CACHED_MAX: usize = 16 * 1024;
+/// From how many signatures on a batch is verified by two threads: below it a thread costs more than it saves.
+pub const VERIFY_SPLIT_MIN: usize = 128;
+/// Most rows that a sweep of a forgotten tree removes in one batch.
+pub const SWEEP_ROWS_MAX: usize = 4096;
+/// Most entries that `fsck` reads at once.
+pub const FSCK_ENTRIES_MAX: usize = 1024;
+/// Most problems that a report of `fsck` lists; the rest are counted.
+pub const FSCK_PROBLEMS_MAX: usize = 1000;
+/// Most bytes of the name of a namespace of local rows.
+pub const NAMESPACE_BYTES_MAX: usize = 64;
