@@ -1,0 +1,158 @@
+//! A document in memory: nodes by path. The reference for whoever keeps the same nodes in rows.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use crate::counter::Counter;
+use crate::crdt::Crdt;
+use crate::node::{Node, Shape, total};
+use crate::value::Value;
+
+/// A path: one key or more.
+type Path = Vec<String>;
+
+/// What can be done to a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocOp {
+    /// Puts a value at a path and hides what was there and below. A map is put there as nodes of its own.
+    Set {
+        /// Where: one key or more.
+        path: Vec<String>,
+        /// What.
+        value: Value,
+    },
+    /// Hides what is at a path and below.
+    Delete {
+        /// Where: one key or more.
+        path: Vec<String>,
+    },
+    /// Adds to the number at a path; nothing there counts as 0.
+    Increment {
+        /// Where: one key or more.
+        path: Vec<String>,
+        /// How much.
+        by: i64,
+    },
+}
+
+/// A document: maps in maps, whose leaves are scalars, lists and counts.
+#[derive(Debug, Clone)]
+pub struct Doc<S>(BTreeMap<Path, (Node<S>, Counter<S>)>);
+
+impl<S> Default for Doc<S> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+/// Every path that setting `value` at `path` writes, parents first: the path itself and what is in maps below it.
+#[must_use]
+pub fn leaves<'v>(path: &[String], value: &'v Value) -> Vec<(Vec<String>, &'v Value)> {
+    let mut found = Vec::new();
+    let mut open = vec![(path.to_vec(), value)];
+    while let Some((path, value)) = open.pop() {
+        if let Value::Map(items) = value {
+            for (key, item) in items.iter().rev() {
+                let mut path = path.clone();
+                path.push(key.clone());
+                open.push((path, item));
+            }
+        }
+        found.push((path, value));
+    }
+    found
+}
+
+impl<S: Ord + Clone> Doc<S> {
+    fn node(&mut self, path: &[String]) -> &mut (Node<S>, Counter<S>) {
+        self.0.entry(path.to_vec()).or_default()
+    }
+
+    fn touch_above(&mut self, path: &[String], stamp: &S) {
+        for depth in 1..path.len() {
+            self.node(&path[..depth]).0.touch_below(stamp);
+        }
+    }
+
+    /// The value at a path; a map with everything alive in it. The empty path is the whole document.
+    #[must_use]
+    pub fn get(&self, path: &[String]) -> Option<Value> {
+        let mut above = None;
+        for depth in 1..path.len() {
+            above = self.0.get(&path[..depth])?.0.kills_below(above.as_ref());
+        }
+        let mut found = if path.is_empty() { Some(Value::Map(BTreeMap::new())) } else { None };
+        // What is alive above each path that is open, parents before children.
+        let mut open: Vec<(usize, Option<S>)> = vec![(path.len().saturating_sub(1), above)];
+        for (at, (node, counter)) in self.0.range(path.to_vec()..).take_while(|(at, _)| at.starts_with(path))
+        {
+            while open.len() > 1 && open.last().is_some_and(|(depth, _)| *depth >= at.len()) {
+                open.pop();
+            }
+            let above = open.last().and_then(|(_, above)| above.clone());
+            let value = match node.shape(above.as_ref()) {
+                Shape::Value(value) => Some(value.clone()),
+                Shape::Count { base, after } => Some(total(base, counter, after.as_ref())),
+                Shape::Map { explicit: true } => Some(Value::Map(BTreeMap::new())),
+                Shape::Map { explicit: false } | Shape::Absent => None,
+            };
+            if let Some(value) = value {
+                place(&mut found, &at[path.len()..], value);
+            }
+            open.push((at.len(), node.kills_below(above.as_ref())));
+        }
+        found
+    }
+}
+
+/// Puts a value into the map that is being built, making the maps on the way.
+fn place(root: &mut Option<Value>, path: &[String], value: Value) {
+    let mut at = root.get_or_insert_with(|| Value::Map(BTreeMap::new()));
+    for key in path {
+        let Value::Map(items) = at else { return };
+        at = items.entry(key.clone()).or_insert_with(|| Value::Map(BTreeMap::new()));
+    }
+    *at = value;
+}
+
+impl<S: Ord + Clone + Debug> Crdt for Doc<S> {
+    type Stamp = S;
+    type Op = DocOp;
+    type View = Value;
+
+    fn apply(&mut self, stamp: &S, op: &DocOp) {
+        match op {
+            DocOp::Set { path, value } => {
+                self.touch_above(path, stamp);
+                for (at, value) in leaves(path, value) {
+                    if at.len() > path.len() {
+                        self.node(&at[..at.len() - 1]).0.touch_below(stamp);
+                    }
+                    self.node(&at).0.set(stamp, value);
+                }
+            }
+            DocOp::Delete { path } => self.node(path).0.delete(stamp),
+            DocOp::Increment { path, by } => {
+                self.touch_above(path, stamp);
+                let (node, counter) = self.node(path);
+                node.count(stamp);
+                counter.add(stamp.clone(), *by);
+            }
+        }
+    }
+
+    fn join(&mut self, other: &Self) {
+        for (path, (node, counter)) in &other.0 {
+            let (held, counts) = self.node(path);
+            held.join(node);
+            counts.join(counter);
+        }
+    }
+
+    fn view(&self) -> Value {
+        self.get(&[]).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;
