@@ -1,6 +1,7 @@
 //! The golden vectors, made from fixed seeds. Blocks are assembled by hand, element by element, because most of
 //! them are blocks that the library refuses to make; only numbers, strings and signatures come from it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
@@ -14,17 +15,17 @@ use sha2::{Digest as _, Sha512};
 type Bytes32 = [u8; 32];
 
 /// One golden vector.
-pub struct Vector {
-    pub name: String,
-    pub block: Vec<u8>,
-    pub payloads: Vec<Option<Vec<u8>>>,
+pub(crate) struct Vector {
+    pub(crate) name: String,
+    pub(crate) block: Vec<u8>,
+    pub(crate) payloads: Vec<Option<Vec<u8>>>,
     /// Id, height and time of each parent that is held.
-    pub parents: Vec<(Bytes32, u64, u64)>,
-    pub expect: Expect,
+    pub(crate) parents: Vec<(Bytes32, u64, u64)>,
+    pub(crate) expect: Expect,
 }
 
 /// What every implementation must answer.
-pub enum Expect {
+pub(crate) enum Expect {
     Valid { height: u64, time: u64, author: Bytes32 },
     Error(&'static str),
 }
@@ -233,12 +234,6 @@ impl Raw {
         self.element(TIME_AT, uint(time))
     }
 
-    fn by(mut self, key: SecretKey) -> Self {
-        let author = bstr(&key.public().0);
-        self.key = key;
-        self.element(AUTHOR_AT, author)
-    }
-
     fn sections(self, sections: &[Vec<u8>]) -> Self {
         self.element(SECTIONS_AT, array(sections))
     }
@@ -301,7 +296,7 @@ impl Vectors {
 }
 
 /// Every vector of `vectors/entries.json`, in its order.
-pub fn entries() -> Vec<Vector> {
+pub(crate) fn entries() -> Vec<Vector> {
     let mut all = Vectors::default();
     valid_roots(&mut all);
     valid_children(&mut all);
@@ -606,8 +601,10 @@ fn invalid_payloads(all: &mut Vectors) {
     bad("payload_too_many", one().with(vec![Some(doc.clone()), Some(Vec::new())]));
     bad("payload_without_a_section", Raw::child().with(vec![None]));
     let hash = blake3::hash(&doc);
-    let lying = section_of(text("s"), NULL.into(), uint(9), hash.as_bytes(), array(&[]));
-    bad("payload_of_another_length", Raw::child().sections(&[lying]).with(vec![Some(doc.clone())]));
+    for (name, len) in [("payload_shorter_than_named", 10), ("payload_longer_than_named", 8)] {
+        let lying = section_of(text("s"), NULL.into(), uint(len), hash.as_bytes(), array(&[]));
+        bad(name, Raw::child().sections(&[lying]).with(vec![Some(doc.clone())]));
+    }
     let swapped = [section("a", &doc), section("b", &[])];
     bad("payloads_in_the_wrong_order", {
         Raw::child().sections(&swapped).with(vec![Some(Vec::new()), Some(doc.clone())])
@@ -625,7 +622,7 @@ fn invalid_roots(all: &mut Vectors) {
     bad("root_without_first_admin", Raw::root(settings(&[rules(1)])));
     bad("root_signed_by_admin_1", Raw::root(settings(&[rules(1), set(slot(&recovery()), 3, 1)])));
     bad("root_signed_by_a_writer", Raw::root(settings(&[rules(1), set(slot(&recovery()), 2, 0)])));
-    bad("root_signed_by_another_key", { Raw::root(settings(&[rules(1), set(slot(&device()), 3, 0)])) });
+    bad("root_signed_by_another_key", Raw::root(settings(&[rules(1), set(slot(&device()), 3, 0)])));
     bad("root_without_sections", root().sections(&[]).with(Vec::new()));
     bad("root_that_writes_another_store", {
         Raw::root(Vec::new()).writes("profile", settings(&[rules(1), first_admin()]))
@@ -804,7 +801,7 @@ fn encode(point: EdwardsPoint) -> Bytes32 {
 }
 
 /// The 14 encodings of the 8 points of small order: first the 8 canonical ones, then the 6 others.
-pub fn small_order_encodings() -> Vec<Bytes32> {
+pub(crate) fn small_order_encodings() -> Vec<Bytes32> {
     let mut all: Vec<Bytes32> = EIGHT_TORSION.iter().copied().map(encode).collect();
     let high = |first: u8, last: u8| {
         let mut bytes = [0xff; 32];
@@ -884,14 +881,14 @@ fn invalid_signatures(all: &mut Vectors) {
 }
 
 /// y = 2 has no x on the curve.
-pub fn not_a_point() -> Bytes32 {
+pub(crate) fn not_a_point() -> Bytes32 {
     let mut bytes = [0; 32];
     bytes[0] = 2;
     bytes
 }
 
 /// Adds the order of the group to S: the same scalar in a form that is not canonical.
-pub fn add_group_order(signature: &mut [u8; 64]) {
+pub(crate) fn add_group_order(signature: &mut [u8; 64]) {
     // 2^252 + 27742317777372353535851937790883648493, little-endian.
     const ORDER: Bytes32 = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0,
@@ -906,18 +903,18 @@ pub fn add_group_order(signature: &mut [u8; 64]) {
 }
 
 /// A signature alone: what the rule says of a key, a message and 64 bytes.
-pub struct SignatureCase {
-    pub name: String,
-    pub key: Bytes32,
-    pub message: Vec<u8>,
-    pub signature: [u8; 64],
-    pub valid: bool,
+pub(crate) struct SignatureCase {
+    pub(crate) name: String,
+    pub(crate) key: Bytes32,
+    pub(crate) message: Vec<u8>,
+    pub(crate) signature: [u8; 64],
+    pub(crate) valid: bool,
 }
 
 /// Every case of `vectors/signatures.json`: all pairs of small-order encodings, and what surrounds them.
 ///
 /// A key of small order accepts messages that nobody signed, so no entry of `entries.json` has one as author.
-pub fn signatures() -> Vec<SignatureCase> {
+pub(crate) fn signatures() -> Vec<SignatureCase> {
     let message = entry_message(b"a header");
     let mut all = Vec::new();
     let mut one = |name: String, key: Bytes32, signature: [u8; 64], valid: bool| {
@@ -984,17 +981,18 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The text of `vectors/entries.json`.
-pub fn entries_json() -> String {
+pub(crate) fn entries_json() -> String {
     lines(entries().iter().map(|vector| {
         let payloads: Vec<String> = vector
             .payloads
             .iter()
             .map(|payload| payload.as_ref().map_or("null".to_owned(), |bytes| format!("\"{}\"", hex(bytes))))
             .collect();
-        let parents: Vec<String> = vector
-            .parents
+        // Names of an object are unique; only invalid vectors list a parent twice.
+        let unique: BTreeMap<_, _> = vector.parents.iter().map(|(id, height, time)| (id, (height, time))).collect();
+        let parents: Vec<String> = unique
             .iter()
-            .map(|(id, height, time)| format!("\"{}\":{{\"height\":{height},\"time\":{time}}}", hex(id)))
+            .map(|(id, (height, time))| format!("\"{}\":{{\"height\":{height},\"time\":{time}}}", hex(&id[..])))
             .collect();
         let expect = match &vector.expect {
             Expect::Error(code) => format!("{{\"error\":\"{code}\"}}"),
@@ -1018,7 +1016,7 @@ pub fn entries_json() -> String {
 }
 
 /// The text of `vectors/signatures.json`.
-pub fn signatures_json() -> String {
+pub(crate) fn signatures_json() -> String {
     lines(signatures().iter().map(|case| {
         format!(
             "{{\"name\":\"{}\",\"key\":\"{}\",\"message\":\"{}\",\"signature\":\"{}\",\"valid\":{}}}",
