@@ -99,7 +99,11 @@ impl SeqSet {
     #[must_use]
     pub fn range(range: Range<Seq>) -> Self {
         let (from, to) = (range.start.0, range.end.0);
-        if from >= to { Self::default() } else { Self { ranges: vec![from..to], len: to - from } }
+        if from >= to {
+            Self::default()
+        } else {
+            Self { ranges: std::iter::once(from..to).collect(), len: to - from }
+        }
     }
 
     /// Whether it holds this position.
