@@ -1,0 +1,45 @@
+//! Every bound of the protocol, with the reason for its number.
+
+/// Greatest length of a frame in bytes: the largest entry (1 MiB of payloads and its header) with room for a batch.
+pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of entries that a sender aims at in one batch: large enough that a commit's flush is shared by hundreds of
+/// entries, small enough that a cut loses little.
+pub const BATCH_BYTES_TARGET: usize = 256 * 1024;
+/// Greatest number of entries in one batch: the size at which signatures are verified fastest.
+pub const BATCH_ENTRIES_MAX: usize = 512;
+/// Bytes that a receiver lets the sender send in one turn: the window that a cut connection can lose.
+pub const CREDIT_BYTES: u64 = 4 * 1024 * 1024;
+/// Least credit that is accepted: below it a hostile receiver would keep a session busy with empty turns.
+pub const CREDIT_BYTES_MIN: u64 = 64 * 1024;
+/// Greatest number of tips that an opening names: more cost 8 kB before anything is known to differ.
+pub const OPEN_TIPS_MAX: usize = 1024;
+/// Greatest number of tips that a plan names: they verify that nothing is missing afterwards.
+pub const PLAN_TIPS_MAX: usize = 16 * 1024;
+/// Greatest number of entries that name the remembered frontier; a wider one is not named at all.
+pub const COMMON_MAX: usize = 1024;
+/// Greatest number of log positions that are read to find the remembered frontier.
+pub const COMMON_WALK_MAX: u64 = 16 * 1024;
+/// Number of ids in the first window of rung f: most differences end here.
+pub const WINDOW_IDS_FIRST: usize = 64;
+/// Greatest number of ids in a window of rung f: 128 kB, few turns for large differences.
+pub const WINDOW_IDS_MAX: usize = 4096;
+/// Entries that a walk visits before it hands control back: below a millisecond.
+pub const WALK_STEP: u64 = 16 * 1024;
+/// Positions that are read through rather than skipped when a plan has small gaps: one read instead of many.
+pub const GAP_MAX: u64 = 16;
+/// How many refused entries a session remembers, so that their descendants are not asked for again.
+pub const REFUSED_MAX: usize = 4096;
+/// How often one side may ask to begin again by ids in one session: the second answer is exact.
+pub const EXACT_MAX: u32 = 1;
+/// Greatest number of further keys that a client proves in its handshake.
+pub const KEYS_MAX: usize = 16;
+/// Greatest length of a display name in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Greatest length of a shared title in bytes, as in the entry format.
+pub const TITLE_BYTES_MAX: usize = 256;
+/// Greatest number of databases in one request of the control link: 64 kB.
+pub const OPEN_MANY_MAX: usize = 1024;
+/// Greatest number of databases that one discovery lists.
+pub const DISCOVER_MAX: usize = 4096;
+/// Greatest number of sections of an entry, as in the entry format.
+pub const PAYLOADS_MAX: usize = eid_core::limits::SECTIONS_MAX;

@@ -1,0 +1,354 @@
+//! Everything that goes over a wire, in one file. `docs/protocol.md` carries this file's hash.
+//!
+//! A frame is one byte that says how to read it, and a postcard value. Greetings are read the same way in every
+//! version, so that two programs that have no version in common can still say so.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::bounded::{List, Text};
+use crate::limits::{
+    BATCH_ENTRIES_MAX, COMMON_MAX, DISCOVER_MAX, FRAME_BYTES_MAX, KEYS_MAX, NAME_BYTES_MAX, OPEN_MANY_MAX,
+    PAYLOADS_MAX, PLAN_TIPS_MAX, TITLE_BYTES_MAX, WINDOW_IDS_MAX,
+};
+
+/// The first byte of a greeting, in every version.
+const GREETING: u8 = 0;
+/// The version of the messages after the greetings.
+pub const PROTOCOL_VERSION: u8 = 1;
+
+/// The versions that one side speaks, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// The oldest.
+    pub oldest: u8,
+    /// The one it prefers.
+    pub newest: u8,
+}
+
+/// Why something was refused. A closed set: no text crosses the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum RefusalCode {
+    /// There is no version that both sides speak; these are the refusing side's.
+    #[error("the other side speaks protocol versions {} to {}", .0.oldest, .0.newest)]
+    Version(Versions),
+    /// A proof of a key does not hold.
+    #[error("the other side did not accept the proof of a key")]
+    Proof,
+    /// The database is absent, does not take part, or is not for the keys that were proven: one answer for all.
+    #[error("the database is not available to this key")]
+    Unavailable,
+    /// The keys that were proven may read and not write.
+    #[error("the keys may read and not write")]
+    ReadOnly,
+    /// The invite is past its date.
+    #[error("the invite has expired")]
+    InviteExpired,
+    /// The invite has been used as often as it may be.
+    #[error("the invite has been used up")]
+    InviteUsed,
+    /// Too much is going on; a later attempt can succeed.
+    #[error("the other side is busy")]
+    Busy,
+    /// The other side could not do it for a reason of its own; a later attempt can succeed.
+    #[error("the other side failed")]
+    Failed,
+    /// The message was not one that belongs here.
+    #[error("the other side did not understand")]
+    Misplaced,
+}
+
+/// Messages of the handshake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Greeting {
+    /// The client begins.
+    Hello(Hello),
+    /// The server answers and proves its key.
+    ServerHello {
+        /// What it speaks.
+        hello: Hello,
+        /// Its device key.
+        key: [u8; 32],
+        /// Over the transcript.
+        proof: Proof,
+    },
+    /// The client proves its device key and further keys.
+    Proofs {
+        /// Its device key.
+        key: [u8; 32],
+        /// Over the transcript.
+        proof: Proof,
+        /// Keys of databases and invites.
+        further: List<([u8; 32], Proof), KEYS_MAX>,
+        /// What people call it.
+        name: Text<NAME_BYTES_MAX>,
+    },
+    /// The server knows the client.
+    Welcome {
+        /// What people call the server.
+        name: Text<NAME_BYTES_MAX>,
+    },
+    /// The handshake ends here.
+    Refused(RefusalCode),
+}
+
+/// What one side speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Versions of the protocol.
+    pub versions: Versions,
+    /// One bit per optional feature; those that both have are used.
+    pub features: u64,
+    /// Fresh for each handshake.
+    pub nonce: [u8; 32],
+}
+
+/// A signature in two halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof(pub [u8; 32], pub [u8; 32]);
+
+/// Requests of the control link after the handshake, one per turn of the dialling side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Which of these databases differ?
+    OpenMany(List<([u8; 32], [u8; 32]), OPEN_MANY_MAX>),
+    /// Which databases may the proven keys read?
+    Discover,
+    /// Grants the device key what a proven invite promises.
+    Redeem {
+        /// The database.
+        tree: [u8; 32],
+        /// What people call the joiner.
+        name: Text<NAME_BYTES_MAX>,
+    },
+}
+
+/// Answers on the control link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// One bit per database, in the order of the request, lowest bit first.
+    OpenMany {
+        /// Set where the tips differ.
+        differs: Bytes,
+        /// Set where there is nothing to have: absent, not taking part, or not for these keys.
+        unavailable: Bytes,
+    },
+    /// What the proven keys may read.
+    Discover(List<TreeInfo, DISCOVER_MAX>),
+    /// What the joiner may do.
+    Granted(Right),
+    /// The request was refused.
+    Refused(RefusalCode),
+}
+
+/// A database as discovery lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeInfo {
+    /// Its id.
+    pub tree: [u8; 32],
+    /// Its shared title.
+    pub title: Text<TITLE_BYTES_MAX>,
+    /// How many entries the answering side holds.
+    pub entries: u64,
+}
+
+/// A permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Right {
+    /// Forwards ciphertext.
+    Relay,
+    /// Reads.
+    Read,
+    /// Reads and writes.
+    Write,
+    /// Administers at a level.
+    Admin(u32),
+}
+
+/// Messages of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// The initiator begins.
+    Open(Open),
+    /// The session ends here.
+    Refused(RefusalCode),
+    /// What the sending side is about to send, exactly.
+    Plan(Plan),
+    /// Entries, parents first, in the sender's order of arrival.
+    Batch(Batch),
+    /// Everything that was planned has been sent.
+    Done,
+    /// Ids that the receiving side may hold (rung f), newest first.
+    Window(List<[u8; 32], WINDOW_IDS_MAX>),
+    /// One bit per id of the last window, lowest bit first: whether it is held.
+    Held(Bytes),
+    /// What is durable at the receiving side, and how much more it takes.
+    Ack {
+        /// It holds the sender's log below this position. Absent while that is not certain.
+        upto: Option<u64>,
+        /// Bytes of batches for the next turn.
+        credit: u64,
+    },
+    /// Something is missing that the hints said was there: begin again by ids.
+    Exact {
+        /// Bytes of batches for the next turn.
+        credit: u64,
+    },
+    /// The initiator has nothing that it may send.
+    NoPush,
+    /// The responder has taken what the initiator sent.
+    Finish {
+        /// The initiator holds the responder's log below this position.
+        covered: u64,
+        /// The responder durably holds the initiator's log below this position.
+        held: Option<u64>,
+    },
+}
+
+/// What an initiator says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The database.
+    pub tree: [u8; 32],
+    /// Its tips.
+    pub tips: Tips,
+    /// The remembered frontier: short ids of what the responder is known to hold.
+    pub common: List<[u8; 8], COMMON_MAX>,
+    /// It durably holds the responder's log up to here.
+    pub cursor: Option<Position>,
+    /// Where its own log ends.
+    pub end: Position,
+    /// Bytes of batches for the first turn.
+    pub credit: u64,
+}
+
+/// A position in the log of one life of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Which life.
+    pub epoch: u64,
+    /// One past the last entry that is meant.
+    pub seq: u64,
+}
+
+/// The tips of a replica: the hash names them exactly, the names are hints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tips {
+    /// How many there are.
+    pub count: u64,
+    /// Of all of them, sorted.
+    pub hash: [u8; 32],
+    /// The newest of them.
+    pub names: TipNames,
+}
+
+/// How tips are named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TipNames {
+    /// By their first eight bytes.
+    Short(List<[u8; 8], PLAN_TIPS_MAX>),
+    /// In full, when short ids have failed.
+    Full(List<[u8; 32], PLAN_TIPS_MAX>),
+}
+
+/// What a sender is about to send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// How it was found.
+    pub rung: WireRung,
+    /// The sender's tips.
+    pub tips: Tips,
+    /// Where the sender's log ended when the plan was made.
+    pub end: Position,
+    /// How many entries will come.
+    pub entries: u64,
+    /// Bytes of batches that the sender takes in return.
+    pub credit: u64,
+    /// Whether the sender takes entries at all in return.
+    pub accepts: bool,
+}
+
+/// The rungs of the ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WireRung {
+    /// a
+    InSync,
+    /// b
+    TipsKnown,
+    /// c
+    Remembered,
+    /// f
+    ByIds,
+}
+
+/// Some entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Parents first.
+    pub entries: List<Packed, BATCH_ENTRIES_MAX>,
+    /// With these the receiver holds the sender's log below this position.
+    pub upto: u64,
+}
+
+/// An entry as it travels: the canonical bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    /// Header and signature.
+    pub block: Bytes,
+    /// One per section; absent where the sender has none.
+    pub payloads: List<Option<Bytes>, PAYLOADS_MAX>,
+}
+
+/// Says why a frame does not decode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It is longer than any frame.
+    #[error("a frame of {0} bytes is too large")]
+    TooLarge(usize),
+    /// It is of another version or another kind.
+    #[error("a frame begins with an unexpected byte")]
+    Version,
+    /// The rest is not a message.
+    #[error("a frame is not a message")]
+    Malformed(#[source] postcard::Error),
+    /// The message ends before the frame does.
+    #[error("a frame goes on after its message")]
+    Trailing,
+}
+
+macro_rules! frames {
+    ($name:ident, $first:expr) => {
+        impl $name {
+            /// The frame.
+            #[must_use]
+            pub fn encode(&self) -> Bytes {
+                encode($first, self)
+            }
+
+            /// Reads a frame.
+            pub fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
+                decode($first, frame)
+            }
+        }
+    };
+}
+frames!(Greeting, GREETING);
+frames!(Request, PROTOCOL_VERSION);
+frames!(Response, PROTOCOL_VERSION);
+frames!(Message, PROTOCOL_VERSION);
+
+fn encode(first: u8, message: &impl Serialize) -> Bytes {
+    postcard::to_extend(message, vec![first]).expect("messages are made of what postcard can say").into()
+}
+
+fn decode<T: DeserializeOwned>(first: u8, frame: &[u8]) -> Result<T, DecodeError> {
+    if frame.len() > FRAME_BYTES_MAX {
+        return Err(DecodeError::TooLarge(frame.len()));
+    }
+    let body = match frame.split_first() {
+        Some((byte, body)) if *byte == first => body,
+        _ => return Err(DecodeError::Version),
+    };
+    let (message, rest) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
+    if rest.is_empty() { Ok(message) } else { Err(DecodeError::Trailing) }
+}

@@ -1,0 +1,163 @@
+//! The receiving half of a session: takes batches within the credit it gave, keeps count of their verdicts, and
+//! knows what may be acknowledged.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use eid_core::dag::Seq;
+use eid_core::{EntryId, Missing, Refusal};
+
+use super::error::SessionError;
+use super::{Arrived, Outcome};
+use crate::limits::{FRAME_BYTES_MAX, REFUSED_MAX};
+use crate::message::{Batch, Plan, WireRung};
+
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    pub(super) plan: Option<Plan>,
+    /// The sender says that it has sent everything.
+    pub(super) done: bool,
+    /// Ids that the sender asks about.
+    pub(super) window: Option<Vec<EntryId>>,
+    /// Entries whose parents are not here, for no reason that this side knows.
+    pub(super) missing: bool,
+    pub(super) received: u64,
+    pub(super) admitted: u64,
+    pub(super) duplicates: u64,
+    pub(super) refused: u64,
+    /// Where the admitted entries lie, as long as they continue the log without a gap from `covered`.
+    pub(super) covered: u64,
+    credit: u64,
+    queue: VecDeque<Vec<Arrived>>,
+    /// Batches handed out and not reported back: what each completes, and the blocks.
+    outstanding: VecDeque<(u64, Vec<Bytes>)>,
+    /// What the sender's log is held up to; fixed at the first entry that was not admitted.
+    durable: Option<u64>,
+    blocked: bool,
+    /// Refused entries, and what descends from them.
+    refused_ids: BTreeSet<EntryId>,
+}
+
+impl Incoming {
+    /// Gives the sender credit for one turn.
+    pub(super) fn grant(&mut self, credit: u64) -> u64 {
+        self.credit = credit;
+        credit
+    }
+
+    /// Forgets the plan: the sender begins again by ids. What was counted stays counted.
+    pub(super) fn begin_again(&mut self) {
+        let (admitted, duplicates, refused) = (self.admitted, self.duplicates, self.refused);
+        let refused_ids = std::mem::take(&mut self.refused_ids);
+        *self = Self { admitted, duplicates, refused, refused_ids, covered: self.covered, ..Self::default() };
+    }
+
+    pub(super) fn handle_plan(&mut self, plan: Plan) -> Result<(), SessionError> {
+        if self.plan.is_some() || self.window.is_some() {
+            return Err(SessionError::Misplaced("a second plan"));
+        }
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    pub(super) fn handle_window(&mut self, ids: Vec<EntryId>) -> Result<(), SessionError> {
+        if self.plan.is_some() || self.window.is_some() || ids.is_empty() {
+            return Err(SessionError::Misplaced("a window where none belongs"));
+        }
+        self.window = Some(ids);
+        Ok(())
+    }
+
+    pub(super) fn handle_batch(&mut self, batch: Batch, frame_len: usize) -> Result<(), SessionError> {
+        let Some(plan) = &self.plan else { return Err(SessionError::Misplaced("a batch before its plan")) };
+        if self.done || batch.entries.is_empty() {
+            return Err(SessionError::Misplaced("a batch where none belongs"));
+        }
+        self.received += batch.entries.len() as u64;
+        if self.received > plan.entries || batch.upto > plan.end.seq {
+            return Err(SessionError::Misplaced("more than was planned"));
+        }
+        // One entry may be larger than what was left of the credit.
+        if self.credit == 0 {
+            return Err(SessionError::Misplaced("more than the credit"));
+        }
+        debug_assert!(frame_len <= FRAME_BYTES_MAX, "frames were limited when they were decoded");
+        let entries: Vec<Arrived> = batch
+            .entries
+            .into_vec()
+            .into_iter()
+            .map(|packed| Arrived { block: packed.block, payloads: packed.payloads.into_vec() })
+            .collect();
+        let bytes: usize = entries.iter().map(Arrived::bytes_len).sum();
+        self.credit = self.credit.saturating_sub(bytes as u64);
+        self.outstanding.push_back((batch.upto, entries.iter().map(|entry| entry.block.clone()).collect()));
+        self.queue.push_back(entries);
+        Ok(())
+    }
+
+    pub(super) fn handle_done(&mut self) -> Result<(), SessionError> {
+        match &self.plan {
+            Some(plan) if !self.done && self.received == plan.entries => {
+                self.done = true;
+                Ok(())
+            }
+            _ => Err(SessionError::Misplaced("an end before everything has come")),
+        }
+    }
+
+    /// The next batch to admit.
+    pub(super) fn next_batch(&mut self) -> Option<Vec<Arrived>> {
+        self.queue.pop_front()
+    }
+
+    /// Whether batches are still to be reported.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    /// Takes the verdicts of the oldest batch that was handed out. Everything admitted is durable.
+    pub(super) fn handle_admitted(&mut self, outcomes: &[Outcome]) {
+        let Some((upto, blocks)) = self.outstanding.pop_front() else { return };
+        let mut clean = outcomes.len() == blocks.len();
+        for (outcome, block) in outcomes.iter().zip(&blocks) {
+            match outcome {
+                Outcome::Admitted(Seq(seq)) => {
+                    self.admitted += 1;
+                    self.covered += u64::from(*seq == self.covered);
+                }
+                Outcome::Duplicate(_) => self.duplicates += 1,
+                Outcome::Refused(refusal) => {
+                    clean = false;
+                    self.handle_refused(EntryId::of_block(block), refusal);
+                }
+            }
+        }
+        self.blocked |= !clean;
+        if !self.blocked {
+            self.durable = Some(upto);
+        }
+    }
+
+    fn handle_refused(&mut self, id: EntryId, refusal: &Refusal) {
+        if let Refusal::Missing(Missing::Parents(parents)) = refusal
+            && !parents.iter().any(|parent| self.refused_ids.contains(parent))
+        {
+            self.missing = true;
+            return;
+        }
+        self.refused += 1;
+        if self.refused_ids.len() < REFUSED_MAX {
+            self.refused_ids.insert(id);
+        }
+    }
+
+    /// Everything that was planned is here.
+    pub(super) fn is_clean(&self) -> bool {
+        self.done && !self.blocked
+    }
+
+    /// What may be acknowledged before the end: only when the plan rests on no hint.
+    pub(super) fn durable(&self) -> Option<u64> {
+        self.durable.filter(|_| self.plan.as_ref().is_some_and(|plan| plan.rung != WireRung::Remembered))
+    }
+}

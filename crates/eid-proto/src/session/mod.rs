@@ -1,0 +1,699 @@
+//! The session: one run of the protocol on one database over one link.
+//!
+//! The initiator opens and pulls; when it holds everything that the responder holds it knows exactly what the
+//! responder lacks, and pushes that. Turns alternate, and only one side sends data in a turn.
+
+mod error;
+mod incoming;
+mod outgoing;
+mod tips;
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use bytes::Bytes;
+use eid_core::dag::{Epoch, Replica, Seq};
+use eid_core::sabotage::{self, Sabotage};
+use eid_core::{EntryId, Refusal, TreeId};
+
+pub use error::SessionError;
+
+use self::incoming::Incoming;
+use self::outgoing::{Outgoing, Step, answer_window};
+use self::tips::{Naming, Resolved, name_common, name_tips, resolve};
+use crate::bounded::List;
+use crate::limits::{CREDIT_BYTES, EXACT_MAX, OPEN_TIPS_MAX};
+use crate::message::{Message, Open, Position, RefusalCode, WireRung};
+
+/// How it was found what a receiver lacks, cheapest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rung {
+    /// The tips are equal.
+    InSync,
+    /// The sender knows all tips of the receiver.
+    TipsKnown,
+    /// The sender goes on from where the last session ended.
+    Remembered,
+    /// The receiver was asked, id by id.
+    ByIds,
+}
+
+/// What the other side may do, by the settings of this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rights {
+    /// It may have entries.
+    pub read: bool,
+    /// Its pushes are taken.
+    pub write: bool,
+}
+
+/// A place in the log of one life of a store: everything below it is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// Which life.
+    pub epoch: Epoch,
+    /// One past the last entry.
+    pub seq: Seq,
+}
+
+/// What two sides know of each other from one session to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// This side durably holds the other's log up to here.
+    pub theirs: Option<Cursor>,
+    /// The other side durably holds this side's log up to here: an acknowledgement.
+    pub mine: Option<Cursor>,
+}
+
+/// An entry that came over the wire. Nothing about it has been checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// Header and signature.
+    pub block: Bytes,
+    /// One per section; `None` where the sender has none.
+    pub payloads: Vec<Option<Bytes>>,
+}
+
+impl Arrived {
+    /// Bytes of block and payloads.
+    #[must_use]
+    pub fn bytes_len(&self) -> usize {
+        self.block.len() + self.payloads.iter().flatten().map(Bytes::len).sum::<usize>()
+    }
+}
+
+/// What became of an entry that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable at this position.
+    Admitted(Seq),
+    /// It was there already.
+    Duplicate(Seq),
+    /// It was not admitted.
+    Refused(Refusal),
+}
+
+/// What a session wants done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send this frame.
+    Send(Bytes),
+    /// Let the other side speak.
+    EndTurn,
+    /// Admit these entries, and report with [`Session::handle_admitted`] once they are durable. Batches are
+    /// reported in the order in which they were handed out.
+    Admit(Vec<Arrived>),
+    /// A long walk has used its budget: let others run, then poll again.
+    Again,
+    /// Wait for a frame or the end of the other side's turn.
+    NeedFrame,
+    /// Wait for the report of a batch.
+    NeedAdmitted,
+    /// Both directions are done.
+    Finished,
+}
+
+/// What a session has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Entries that were admitted here.
+    pub pulled: u64,
+    /// Entries that came and were here already.
+    pub duplicates: u64,
+    /// Entries that came and were refused.
+    pub refused: u64,
+    /// Entries that will have come when the other side's plan is done; known once it has said so.
+    pub pull_total: Option<u64>,
+    /// Entries that were sent.
+    pub pushed: u64,
+    /// Entries that will have been sent when the plan is done; known once it is made.
+    pub push_total: Option<u64>,
+    /// The rung of the initiator's pull.
+    pub rung: Option<Rung>,
+    /// Turns of both sides.
+    pub turns: u32,
+    /// Everything that either side had is with the other.
+    pub complete: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Initiator,
+    Responder,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Receiving,
+    Sending,
+    Finished,
+}
+
+/// One side of a session, as a value: no clock, no socket, no storage. Reads go through the [`Replica`] that each
+/// call of [`Session::poll`] brings; it may be a later snapshot each time.
+pub struct Session {
+    role: Role,
+    tree: Option<TreeId>,
+    stage: Stage,
+    my_turn: bool,
+    /// The other side has said something in its turn.
+    heard: bool,
+    outbox: VecDeque<Output>,
+    known: Known,
+    open: Option<Open>,
+    incoming: Incoming,
+    outgoing: Option<Outgoing>,
+    /// Asked by the other side to begin again by ids, with this credit.
+    restart: Option<u64>,
+    restarts_given: u32,
+    restarts_asked: u32,
+    /// The initiator says that it has nothing to push.
+    no_push: bool,
+    /// The initiator has said everything.
+    said_all: bool,
+    /// What the responder offered to take: credit, and whether at all.
+    offered: Offer,
+    own_epoch: Option<Epoch>,
+    pull_complete: bool,
+    push_complete: bool,
+    rung: Option<Rung>,
+    turns: u32,
+    denied: Option<RefusalCode>,
+    /// To be refused as soon as it is this side's turn.
+    refusing: Option<RefusalCode>,
+}
+
+/// What a side takes in return.
+#[derive(Debug, Clone, Copy, Default)]
+struct Offer {
+    credit: u64,
+    accepts: bool,
+}
+
+impl Session {
+    /// Begins a session on a database, with what is known from the last one with the same peer.
+    #[must_use]
+    pub fn initiator(tree: TreeId, known: Known) -> Self {
+        let mut session = Self::new(Role::Initiator);
+        session.tree = Some(tree);
+        session.known = known;
+        session.my_turn = true;
+        session
+    }
+
+    /// Waits for an opening.
+    #[must_use]
+    pub fn responder() -> Self {
+        Self::new(Role::Responder)
+    }
+
+    fn new(role: Role) -> Self {
+        Self {
+            role,
+            tree: None,
+            stage: Stage::Opening,
+            my_turn: false,
+            heard: false,
+            outbox: VecDeque::new(),
+            known: Known::default(),
+            open: None,
+            incoming: Incoming::default(),
+            outgoing: None,
+            restart: None,
+            restarts_given: 0,
+            restarts_asked: 0,
+            no_push: false,
+            said_all: false,
+            offered: Offer::default(),
+            own_epoch: None,
+            pull_complete: false,
+            push_complete: false,
+            rung: None,
+            turns: 0,
+            denied: None,
+            refusing: None,
+        }
+    }
+
+    /// The database: known to a responder once the opening has come.
+    #[must_use]
+    pub fn tree(&self) -> Option<TreeId> {
+        self.tree
+    }
+
+    /// What the two sides know of each other by now. Worth keeping after every change.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        self.known
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            pulled: self.incoming.admitted,
+            duplicates: self.incoming.duplicates,
+            refused: self.incoming.refused,
+            pull_total: self.incoming.plan.as_ref().map(|plan| plan.entries),
+            pushed: self.outgoing.as_ref().map_or(0, |outgoing| outgoing.sent),
+            push_total: self.outgoing.as_ref().filter(|o| o.is_planned()).map(|outgoing| outgoing.total),
+            rung: self.rung,
+            turns: self.turns,
+            complete: self.pull_complete && self.push_complete,
+        }
+    }
+
+    /// Takes a frame of the other side's turn.
+    pub fn handle_frame(&mut self, frame: &[u8]) -> Result<(), SessionError> {
+        let message = Message::decode(frame)?;
+        if self.my_turn || self.stage == Stage::Finished {
+            return Err(SessionError::Misplaced("a frame out of turn"));
+        }
+        self.heard = true;
+        if let Message::Refused(code) = message {
+            self.stage = Stage::Finished;
+            self.denied = Some(code);
+            return Err(SessionError::Refused(code));
+        }
+        if self.refusing.is_some() {
+            return Ok(());
+        }
+        match (self.role, self.stage) {
+            (Role::Responder, Stage::Opening) => self.handle_open(message),
+            (_, Stage::Receiving) => self.handle_receiving(message, frame.len()),
+            (_, Stage::Sending) => self.handle_sending(message, frame.len()),
+            (Role::Initiator, Stage::Opening) | (_, Stage::Finished) => {
+                Err(SessionError::Misplaced("a frame before the opening"))
+            }
+        }
+    }
+
+    /// Takes the end of the other side's turn.
+    pub fn handle_end_of_turn(&mut self) -> Result<(), SessionError> {
+        if self.my_turn || !self.heard {
+            return Err(SessionError::Misplaced("an empty turn"));
+        }
+        self.heard = false;
+        self.my_turn = true;
+        self.turns += 1;
+        Ok(())
+    }
+
+    /// Takes the verdicts of the oldest batch that was handed out with [`Output::Admit`], one per entry. What they
+    /// call admitted must be durable: it is acknowledged next.
+    pub fn handle_admitted(&mut self, outcomes: &[Outcome]) {
+        self.incoming.handle_admitted(outcomes);
+    }
+
+    /// What to do next. `rights` are the other side's, looked up for this call.
+    pub fn poll(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
+        self.own_epoch = Some(replica.epoch());
+        if let Some(output) = self.outbox.pop_front() {
+            if output == Output::EndTurn {
+                self.my_turn = false;
+                self.turns += 1;
+            }
+            return Ok(output);
+        }
+        if let Some(code) = self.denied {
+            return Err(SessionError::Denied(code));
+        }
+        if self.role == Role::Responder && self.open.is_some() && self.stage != Stage::Finished {
+            // Rights are those of this moment: whoever loses them in mid-session is told what a stranger is told.
+            let code = if !may_read(rights) {
+                Some(RefusalCode::Unavailable)
+            } else if self.incoming.is_waiting() && !rights.write {
+                Some(RefusalCode::ReadOnly)
+            } else {
+                None
+            };
+            self.refusing = self.refusing.or(code);
+            if let Some(code) = self.refusing {
+                // What the peer still says in its turn is dropped; the refusal waits for this side's turn.
+                self.incoming = Incoming::default();
+                return if self.my_turn { self.refuse(code) } else { Ok(Output::NeedFrame) };
+            }
+        }
+        if let Some(entries) = self.incoming.next_batch() {
+            return Ok(Output::Admit(entries));
+        }
+        if self.stage == Stage::Finished {
+            return Ok(Output::Finished);
+        }
+        if !self.my_turn {
+            return Ok(Output::NeedFrame);
+        }
+        if self.incoming.is_waiting() {
+            return Ok(Output::NeedAdmitted);
+        }
+        match self.stage {
+            Stage::Opening if self.role == Role::Initiator => self.open(replica),
+            Stage::Opening => self.answer(replica, rights),
+            Stage::Receiving => self.take_turn_receiving(replica, rights),
+            Stage::Sending => self.take_turn_sending(replica, rights),
+            Stage::Finished => Ok(Output::Finished),
+        }
+    }
+
+    /// The initiator's first turn.
+    fn open(&mut self, replica: &dyn Replica) -> Result<Output, SessionError> {
+        let tree = self.tree.ok_or(SessionError::Misplaced("an opening without a database"))?;
+        self.known.mine = self.known.mine.filter(|cursor| cursor.epoch == replica.epoch());
+        let common = match self.known.mine {
+            Some(cursor) if cursor.seq < replica.end() => name_common(replica, cursor.seq)?,
+            _ => Vec::new(),
+        };
+        let open = Open {
+            tree: tree.0,
+            tips: name_tips(replica, OPEN_TIPS_MAX, Naming::Short)?,
+            common: List::new(common),
+            cursor: self.known.theirs.map(Position::from),
+            end: Position { epoch: replica.epoch().0, seq: replica.end().0 },
+            credit: self.incoming.grant(CREDIT_BYTES),
+        };
+        self.open = Some(open.clone());
+        self.stage = Stage::Receiving;
+        self.say(&[Message::Open(open)])
+    }
+
+    fn handle_open(&mut self, message: Message) -> Result<(), SessionError> {
+        let Message::Open(open) = message else {
+            return Err(SessionError::Misplaced("something else than an opening"));
+        };
+        if self.open.is_some() {
+            return Err(SessionError::Misplaced("a second opening"));
+        }
+        self.tree = Some(TreeId(open.tree));
+        self.open = Some(open);
+        Ok(())
+    }
+
+    /// The responder's first turn.
+    fn answer(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
+        let open = self.open.as_ref().ok_or(SessionError::Misplaced("a turn without an opening"))?;
+        let outgoing = Outgoing::answer(replica, open)?;
+        if outgoing.rung == Rung::InSync {
+            self.known.theirs = Some(open.end.into());
+            self.known.mine = Some(Cursor { epoch: replica.epoch(), seq: replica.end() });
+            self.pull_complete = true;
+            self.push_complete = true;
+        }
+        self.rung = Some(outgoing.rung);
+        self.outgoing = Some(outgoing);
+        self.stage = Stage::Sending;
+        self.take_turn_sending(replica, rights)
+    }
+
+    fn handle_receiving(&mut self, message: Message, frame_len: usize) -> Result<(), SessionError> {
+        match message {
+            Message::Plan(plan) => {
+                if self.role == Role::Initiator {
+                    self.rung = Some(plan.rung.into());
+                    self.offered = Offer { credit: plan.credit, accepts: plan.accepts };
+                }
+                self.incoming.handle_plan(plan)
+            }
+            Message::Batch(batch) => self.incoming.handle_batch(batch, frame_len),
+            Message::Done => self.incoming.handle_done(),
+            Message::Window(ids) => {
+                self.incoming.handle_window(ids.into_vec().into_iter().map(EntryId).collect())
+            }
+            Message::NoPush if self.role == Role::Responder && self.incoming.plan.is_none() => {
+                self.no_push = true;
+                Ok(())
+            }
+            _ => Err(SessionError::Misplaced("a message that a receiver does not take")),
+        }
+    }
+
+    fn handle_sending(&mut self, message: Message, frame_len: usize) -> Result<(), SessionError> {
+        let outgoing = self.outgoing.as_mut().ok_or(SessionError::Misplaced("an answer to nothing"))?;
+        match message {
+            Message::Ack { upto, credit } => {
+                outgoing.grant(credit)?;
+                if let Some(upto) = upto {
+                    if !outgoing.may_acknowledge(upto) {
+                        return Err(SessionError::Misplaced("an acknowledgement of what was not sent"));
+                    }
+                    let epoch = self.own_epoch.unwrap_or(Epoch(0));
+                    self.known.mine = Some(Cursor { epoch, seq: Seq(upto) });
+                    if upto == outgoing.end.0 {
+                        self.incoming.covered = upto;
+                    }
+                }
+                Ok(())
+            }
+            Message::Held(bits) => outgoing.handle_held(&bits),
+            Message::Exact { credit } => {
+                if self.restarts_given >= EXACT_MAX {
+                    return Err(SessionError::Misplaced("one more beginning by ids"));
+                }
+                self.restarts_given += 1;
+                self.restart = Some(credit);
+                Ok(())
+            }
+            Message::Finish { covered, held } if self.role == Role::Initiator && self.said_all => {
+                self.finish(covered, held)
+            }
+            // The responder has sent everything, and the initiator goes on to what it has.
+            Message::Plan(_) | Message::Window(_) | Message::NoPush
+                if self.role == Role::Responder
+                    && outgoing.is_planned()
+                    && outgoing.sent == outgoing.total =>
+            {
+                self.stage = Stage::Receiving;
+                self.incoming.grant(CREDIT_BYTES);
+                self.handle_receiving(message, frame_len)
+            }
+            _ => Err(SessionError::Misplaced("a message that a sender does not take")),
+        }
+    }
+
+    /// The responder has taken what the initiator had.
+    fn finish(&mut self, covered: u64, held: Option<u64>) -> Result<(), SessionError> {
+        let pushed = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.sent);
+        if let (true, Some(plan)) = (self.pull_complete, &self.incoming.plan) {
+            if covered > plan.end.seq.saturating_add(pushed) {
+                return Err(SessionError::Misplaced("a position that cannot be"));
+            }
+            let seq = Seq(covered.max(plan.end.seq));
+            self.known.theirs = Some(Cursor { epoch: Epoch(plan.end.epoch), seq });
+        }
+        if let (Some(held), Some(outgoing), Some(epoch)) = (held, &self.outgoing, self.own_epoch) {
+            if !outgoing.may_acknowledge(held) {
+                return Err(SessionError::Misplaced("an acknowledgement of what was not sent"));
+            }
+            self.known.mine = Some(Cursor { epoch, seq: Seq(held) });
+            self.push_complete = held == outgoing.end.0;
+        }
+        self.stage = Stage::Finished;
+        Ok(())
+    }
+
+    /// A turn of the side that takes entries.
+    fn take_turn_receiving(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
+        if let Some(ids) = self.incoming.window.take() {
+            let held = answer_window(replica, &ids)?;
+            return self.say(&[held]);
+        }
+        if self.no_push {
+            return self.finish_taking(None);
+        }
+        if self.incoming.missing {
+            return self.ask_again();
+        }
+        let Some(plan) = self.incoming.plan.clone() else {
+            return Err(SessionError::Misplaced("a turn without a plan"));
+        };
+        if !self.incoming.done {
+            let ack =
+                Message::Ack { upto: self.incoming.durable(), credit: self.incoming.grant(CREDIT_BYTES) };
+            return self.say(&[ack]);
+        }
+        let theirs = resolve(replica, &plan.tips)?;
+        let exact = plan.rung != WireRung::Remembered;
+        let complete = self.incoming.is_clean() && (theirs.all || (exact && !theirs.named));
+        if !complete && self.incoming.refused == 0 {
+            return self.ask_again();
+        }
+        if complete {
+            self.known.theirs = Some(plan.end.into());
+        }
+        match self.role {
+            Role::Initiator => self.go_on_to_push(replica, rights, complete, theirs),
+            Role::Responder => self.finish_taking(complete.then_some(plan.end.seq)),
+        }
+    }
+
+    /// Something that the hints said was there is not: only ids in full can tell what.
+    fn ask_again(&mut self) -> Result<Output, SessionError> {
+        if self.restarts_asked >= EXACT_MAX {
+            return Err(SessionError::Incomplete);
+        }
+        self.restarts_asked += 1;
+        self.incoming.begin_again();
+        let credit = self.incoming.grant(CREDIT_BYTES);
+        self.say(&[Message::Exact { credit }])
+    }
+
+    fn go_on_to_push(
+        &mut self,
+        replica: &dyn Replica,
+        rights: Rights,
+        complete: bool,
+        theirs: Resolved,
+    ) -> Result<Output, SessionError> {
+        let plan_end = self.incoming.plan.as_ref().map_or(0, |plan| plan.end.seq);
+        self.pull_complete = complete;
+        if self.rung == Some(Rung::InSync) {
+            if !complete {
+                return Err(SessionError::Misplaced("a claim to be in sync that is not true"));
+            }
+            if let Some(open) = &self.open {
+                self.known.mine = Some(open.end.into());
+            }
+            self.push_complete = true;
+            self.stage = Stage::Finished;
+            return Ok(Output::Finished);
+        }
+        self.stage = Stage::Sending;
+        let ack = Message::Ack { upto: complete.then_some(plan_end), credit: CREDIT_BYTES };
+        self.outbox.push_back(Output::Send(ack.encode()));
+        if self.offered.accepts && may_read(rights) {
+            self.outgoing = Some(Outgoing::push(replica, theirs, self.offered.credit)?);
+        } else {
+            self.said_all = true;
+            self.push_complete = theirs.all && self.outgoing_is_empty(replica)?;
+            self.outbox.push_back(Output::Send(Message::NoPush.encode()));
+            self.outbox.push_back(Output::EndTurn);
+            self.outgoing = Some(Outgoing::nothing(replica)?);
+        }
+        Ok(Output::Again)
+    }
+
+    /// Whether the responder's tips are also this side's: there is nothing that it lacks.
+    fn outgoing_is_empty(&self, replica: &dyn Replica) -> Result<bool, SessionError> {
+        let mine = name_tips(replica, 0, Naming::Short)?;
+        Ok(self.incoming.plan.as_ref().is_some_and(|plan| plan.tips.hash == mine.hash))
+    }
+
+    /// The responder has taken everything: it says what each side holds of the other.
+    fn finish_taking(&mut self, held: Option<u64>) -> Result<Output, SessionError> {
+        let covered = self.incoming.covered;
+        let acknowledged = self
+            .outgoing
+            .as_ref()
+            .is_some_and(|outgoing| self.known.mine.is_some_and(|mine| mine.seq >= outgoing.end));
+        if let (true, Some(epoch)) = (acknowledged, self.own_epoch) {
+            self.known.mine = Some(Cursor { epoch, seq: Seq(covered) });
+        }
+        self.push_complete = acknowledged;
+        self.pull_complete = held.is_some();
+        self.stage = Stage::Finished;
+        self.say(&[Message::Finish { covered, held }])
+    }
+
+    /// A turn of the side that sends entries.
+    fn take_turn_sending(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
+        if !may_read(rights) {
+            return self.refuse(RefusalCode::Unavailable);
+        }
+        if let Some(credit) = self.restart.take() {
+            self.outgoing = Some(Outgoing::by_ids(replica, [], credit)?);
+            if self.role == Role::Responder {
+                self.rung = Some(Rung::ByIds);
+            }
+            self.said_all = false;
+        }
+        let outgoing = self.outgoing.as_mut().ok_or(SessionError::Misplaced("a turn without a plan"))?;
+        let offer = Offer { credit: CREDIT_BYTES, accepts: rights.write };
+        match outgoing.poll(replica, offer)? {
+            Step::Again => Ok(Output::Again),
+            Step::Say(message) => Ok(Output::Send(message.encode())),
+            Step::Wait => self.say(&[]),
+            Step::Finished => {
+                if self.role == Role::Responder && outgoing.rung == Rung::InSync {
+                    self.stage = Stage::Finished;
+                }
+                self.said_all = true;
+                self.say(&[])
+            }
+        }
+    }
+
+    /// Says the last messages of a turn.
+    fn say(&mut self, messages: &[Message]) -> Result<Output, SessionError> {
+        self.outbox.extend(messages.iter().map(|message| Output::Send(message.encode())));
+        self.outbox.push_back(Output::EndTurn);
+        Ok(Output::Again)
+    }
+
+    fn refuse(&mut self, code: RefusalCode) -> Result<Output, SessionError> {
+        self.denied = Some(code);
+        self.stage = Stage::Finished;
+        self.say(&[Message::Refused(code)])
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("role", &self.role)
+            .field("tree", &self.tree)
+            .field("stage", &self.stage)
+            .field("my_turn", &self.my_turn)
+            .field("summary", &self.summary())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the other side may have entries.
+fn may_read(rights: Rights) -> bool {
+    rights.read || sabotage::is(Sabotage::ServeWithoutRight)
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InSync => "a",
+            Self::TipsKnown => "b",
+            Self::Remembered => "c",
+            Self::ByIds => "f",
+        })
+    }
+}
+
+impl From<WireRung> for Rung {
+    fn from(rung: WireRung) -> Self {
+        match rung {
+            WireRung::InSync => Self::InSync,
+            WireRung::TipsKnown => Self::TipsKnown,
+            WireRung::Remembered => Self::Remembered,
+            WireRung::ByIds => Self::ByIds,
+        }
+    }
+}
+
+impl From<Rung> for WireRung {
+    fn from(rung: Rung) -> Self {
+        match rung {
+            Rung::InSync => Self::InSync,
+            Rung::TipsKnown => Self::TipsKnown,
+            Rung::Remembered => Self::Remembered,
+            Rung::ByIds => Self::ByIds,
+        }
+    }
+}
+
+impl From<Position> for Cursor {
+    fn from(position: Position) -> Self {
+        Self { epoch: Epoch(position.epoch), seq: Seq(position.seq) }
+    }
+}
+
+impl From<Cursor> for Position {
+    fn from(cursor: Cursor) -> Self {
+        Self { epoch: cursor.epoch.0, seq: cursor.seq.0 }
+    }
+}
