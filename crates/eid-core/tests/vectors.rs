@@ -13,6 +13,7 @@ use eid_core::{
 };
 use serde_json::Value;
 
+#[expect(clippy::disallowed_methods, reason = "a test may read files")]
 fn file(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vectors").join(name);
     std::fs::read_to_string(path).expect("the vectors lie in the repository")

@@ -1,0 +1,148 @@
+//! Everything that must hold before a change goes in, in the order of its cost.
+
+use std::time::{Duration, Instant};
+
+use crate::run::{Failure, Options, answers, cargo_command, command, output, run as run_command, target};
+use crate::{deny, layers, sim, tidy, vectors};
+
+/// What the whole may take on two cores, from nothing.
+const BUDGET: Duration = Duration::from_secs(25 * 60);
+
+/// Time that the simulator gets.
+const SIM_SECONDS: &str = "200";
+
+type Step = (&'static str, fn() -> Result<(), Failure>);
+
+const CHEAP: &[Step] = &[
+    ("format", format),
+    ("layers", layers::run),
+    ("tidy", || tidy::run(&[])),
+    ("vectors", || vectors::run(&["--mutate".to_owned()])),
+];
+
+const TESTS: &[Step] =
+    &[("clippy", clippy), ("tests", tests), ("doc tests", doc_tests), ("documentation", documentation)];
+
+const LONG: &[Step] = &[
+    ("licences, bans, sources", deny::run),
+    ("demo", demo),
+    ("processes", processes),
+    ("simulator", simulator),
+    ("sabotages", sabotages),
+];
+
+pub(crate) fn ci(args: &[String]) -> Result<(), Failure> {
+    let options = Options::parse(args, &[], &["--quick"])?;
+    let long = if options.flag("--quick") { &[] } else { LONG };
+    steps(&[CHEAP, TESTS, long].concat())
+}
+
+pub(crate) fn test(args: &[String]) -> Result<(), Failure> {
+    crate::run::no_args(args)?;
+    steps(&[&[("format", format as fn() -> _)], TESTS].concat())
+}
+
+/// Runs the steps in turn, tells what each took, and stops at the first that fails.
+fn steps(steps: &[Step]) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let mut taken: Vec<(&str, Duration)> = Vec::new();
+    for (name, step) in steps {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let result = step();
+        taken.push((name, start.elapsed()));
+        if let Err(failure) = result {
+            table(&taken);
+            return Err(Failure::new(format!("the step `{name}` failed: {failure}")));
+        }
+    }
+    table(&taken);
+    let total = begin.elapsed();
+    println!("{:<28}{:>8.1} s", "all", total.as_secs_f64());
+    if total > BUDGET {
+        println!(
+            "this took longer than the {} minutes that it should take on two cores",
+            BUDGET.as_secs() / 60
+        );
+    }
+    Ok(())
+}
+
+fn table(taken: &[(&str, Duration)]) {
+    println!();
+    for (name, time) in taken {
+        println!("{name:<28}{:>8.1} s", time.as_secs_f64());
+    }
+}
+
+fn format() -> Result<(), Failure> {
+    run_command(cargo_command(&["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<(), Failure> {
+    run_command(cargo_command(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn tests() -> Result<(), Failure> {
+    if answers(crate::run::cargo(), &["nextest", "--version"]) {
+        return run_command(cargo_command(&[
+            "nextest",
+            "run",
+            "--workspace",
+            "--locked",
+            "--status-level",
+            "fail",
+            "--final-status-level",
+            "slow",
+        ]));
+    }
+    println!("cargo-nextest is not installed: the same tests run by `cargo test`, one binary after another");
+    run_command(cargo_command(&["test", "--workspace", "--all-targets", "--locked", "--quiet"]))
+}
+
+fn doc_tests() -> Result<(), Failure> {
+    run_command(cargo_command(&["test", "--workspace", "--doc", "--locked", "--quiet"]))
+}
+
+fn documentation() -> Result<(), Failure> {
+    let mut doc = cargo_command(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    run_command(doc)
+}
+
+/// The first of the two commands of the README, with its result checked.
+fn demo() -> Result<(), Failure> {
+    run_command(cargo_command(&["build", "--release", "--locked", "--quiet", "-p", "eid-cli"]))?;
+    let begin = Instant::now();
+    let printed = output(command(target().join("release/eid"), &["demo", "--json"]))?;
+    let last = printed.lines().last().unwrap_or_default();
+    let result: serde_json::Value = serde_json::from_str(last)
+        .map_err(|error| Failure::new(format!("the last line of the demo is not JSON: {error}")))?;
+    if result["converged"] != true {
+        return Err(Failure::new(format!("the demo did not converge: {last}")));
+    }
+    println!("demo: converged in {:.1} s", begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The program as real processes, smaller than by hand.
+fn processes() -> Result<(), Failure> {
+    sim::processes(&["--entries", "20000", "--kills", "10"].map(str::to_owned))
+}
+
+fn simulator() -> Result<(), Failure> {
+    sim::run(&["--seconds", SIM_SECONDS].map(str::to_owned))
+}
+
+fn sabotages() -> Result<(), Failure> {
+    sim::run(&["--sabotage", "all"].map(str::to_owned))
+}

@@ -1,0 +1,173 @@
+//! Rules for documents: links resolve, decisions are listed, and what mirrors code is tied to it by a hash.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::{Fault, Text};
+use crate::run::{Failure, read, root, write};
+
+const MESSAGES: &str = "crates/eid-proto/src/message.rs";
+const PROTOCOL: &str = "docs/protocol.md";
+const DECISIONS: &str = "docs/adr";
+
+/// The two commands that the README promises do everything.
+const COMMANDS: [&str; 2] = ["cargo run --release -- demo", "cargo xtask ci"];
+
+/// Relative links in a Markdown file must name files that exist.
+pub(super) fn check_links(path: &Path, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut in_code = false;
+    for (number, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        }
+        if in_code {
+            continue;
+        }
+        for link in links(line) {
+            let file = link.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") || file.starts_with("mailto:") {
+                continue;
+            }
+            let target = normal(&path.parent().unwrap_or(Path::new("")).join(file));
+            if !exists(&target) {
+                faults.push(Fault::new(path, number + 1, format!("the link to {file} leads nowhere")));
+            }
+        }
+    }
+    faults
+}
+
+/// The targets of `[text](target)`, outside of `code`.
+fn links(line: &str) -> Vec<String> {
+    let outside: String = line.split('`').step_by(2).collect::<Vec<_>>().join(" ");
+    outside
+        .split("](")
+        .skip(1)
+        .filter_map(|after| after.split(')').next())
+        .map(|target| target.trim().to_owned())
+        .collect()
+}
+
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+fn marker(source: &str) -> String {
+    format!("<!-- messages: {} -->", blake3::hash(source.as_bytes()).to_hex())
+}
+
+/// `docs/protocol.md` carries the hash of the message types that it describes.
+pub(super) fn check_protocol() -> Result<Vec<Fault>, Failure> {
+    let source = read(&root().join(MESSAGES))?;
+    let document = read(&root().join(PROTOCOL))?;
+    Ok(protocol_fault(&source, &document).into_iter().collect())
+}
+
+fn protocol_fault(source: &str, document: &str) -> Option<Fault> {
+    let marker = marker(source);
+    if document.lines().any(|line| line.trim() == marker) {
+        return None;
+    }
+    Some(Fault::new(
+        Path::new(PROTOCOL),
+        1,
+        format!(
+            "{MESSAGES} changed: bring this page up to date, then run `cargo xtask tidy --fix-protocol`, which \
+             sets the line {marker}"
+        ),
+    ))
+}
+
+pub(super) fn write_protocol_hash() -> Result<(), Failure> {
+    let marker = marker(&read(&root().join(MESSAGES))?);
+    let path = root().join(PROTOCOL);
+    let document = read(&path)?;
+    let is_marker = |line: &str| line.trim().starts_with("<!-- messages: ");
+    let mut lines: Vec<&str> = document.lines().collect();
+    match lines.iter().position(|line| is_marker(line)) {
+        Some(at) => lines[at] = &marker,
+        None => lines.push(&marker),
+    }
+    write(&path, &format!("{}\n", lines.join("\n")))
+}
+
+/// Every decision is listed in the index, and no two have one number.
+pub(super) fn check_decisions(files: &[Text]) -> Vec<Fault> {
+    let index_path = Path::new(DECISIONS).join("README.md");
+    let index = files.iter().find(|file| file.path == index_path).map_or("", |file| file.text.as_str());
+    let mut faults = Vec::new();
+    let mut before: Option<&str> = None;
+    for file in files.iter().filter(|file| file.path.parent() == Some(Path::new(DECISIONS))) {
+        let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name == "README.md" {
+            continue;
+        }
+        if !index.contains(&format!("({name})")) {
+            faults.push(Fault::new(&file.path, 1, "is not listed in docs/adr/README.md"));
+        }
+        let number = name.split('-').next();
+        if number == before {
+            faults.push(Fault::new(&file.path, 1, "has the number of another decision"));
+        }
+        before = number;
+    }
+    faults
+}
+
+/// The README names the two commands, and `.ci/run` runs the second.
+pub(super) fn check_commands() -> Result<Vec<Fault>, Failure> {
+    let readme = read(&root().join("README.md"))?;
+    let script = read(&root().join(".ci/run"))?;
+    let mut faults = Vec::new();
+    for command in COMMANDS {
+        if !readme.lines().any(|line| line.trim() == command) {
+            faults.push(Fault::new(Path::new("README.md"), 1, format!("does not name `{command}`")));
+        }
+    }
+    if !script.contains(COMMANDS[1]) {
+        faults.push(Fault::new(Path::new(".ci/run"), 1, format!("does not run `{}`", COMMANDS[1])));
+    }
+    Ok(faults)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_leads_nowhere_fails() {
+        let exists = |path: &Path| path == Path::new("docs/adr/0001-x.md");
+        let check = |text: &str| check_links(Path::new("docs/a.md"), text, &exists).len();
+        assert_eq!(check("see [x](adr/0001-x.md#why) and [y](https://example.org)"), 0);
+        assert_eq!(check("see [x](./adr/../adr/0001-x.md)"), 0);
+        assert_eq!(check("see [x](adr/0002-x.md)"), 1);
+        assert_eq!(check("`[x](nowhere)`\n```\n[x](nowhere)\n```"), 0);
+    }
+
+    #[test]
+    fn message_types_that_changed_without_the_document_fail() {
+        let document = format!("# Protocol\n\n{}\n", marker("enum Message { A }"));
+        assert_eq!(protocol_fault("enum Message { A }", &document), None);
+        assert!(protocol_fault("enum Message { A, B }", &document).is_some());
+        assert!(protocol_fault("enum Message { A }", "# Protocol\n").is_some());
+    }
+
+    #[test]
+    fn a_decision_that_is_not_listed_fails() {
+        let file = |path: &str, text: &str| Text { path: path.into(), text: text.to_owned() };
+        let mut files = vec![file("docs/adr/0001-a.md", ""), file("docs/adr/README.md", "[a](0001-a.md)")];
+        assert_eq!(check_decisions(&files), []);
+        files.insert(1, file("docs/adr/0001-b.md", ""));
+        assert_eq!(check_decisions(&files).len(), 2);
+    }
+}
