@@ -69,7 +69,7 @@ fn marker(source: &str) -> String {
 /// `docs/protocol.md` carries the hash of the message types that it describes.
 pub(super) fn check_protocol() -> Result<Vec<Fault>, Failure> {
     let source = read(&root().join(MESSAGES))?;
-    let document = read(&root().join(PROTOCOL))?;
+    let document = std::fs::read_to_string(root().join(PROTOCOL)).unwrap_or_default();
     Ok(protocol_fault(&source, &document).into_iter().collect())
 }
 
@@ -125,9 +125,9 @@ pub(super) fn check_decisions(files: &[Text]) -> Vec<Fault> {
 }
 
 /// The README names the two commands, and `.ci/run` runs the second.
-pub(super) fn check_commands() -> Result<Vec<Fault>, Failure> {
-    let readme = read(&root().join("README.md"))?;
-    let script = read(&root().join(".ci/run"))?;
+pub(super) fn check_commands() -> Vec<Fault> {
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_default();
+    let (readme, script) = (text("README.md"), text(".ci/run"));
     let mut faults = Vec::new();
     for command in COMMANDS {
         if !readme.lines().any(|line| line.trim() == command) {
@@ -137,7 +137,7 @@ pub(super) fn check_commands() -> Result<Vec<Fault>, Failure> {
     if !script.contains(COMMANDS[1]) {
         faults.push(Fault::new(Path::new(".ci/run"), 1, format!("does not run `{}`", COMMANDS[1])));
     }
-    Ok(faults)
+    faults
 }
 
 #[cfg(test)]
