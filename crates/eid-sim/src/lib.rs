@@ -1,1 +1,25 @@
-//! A deterministic simulator: many peers, virtual time, faults.
+//! The same seed gives the same world, event for event: many devices, virtual time, and faults of network, disk, clock
+//! and people.
+//!
+//! A world runs the real store, databases, protocol and engine on one thread, over a network and disks that fail as
+//! the seed has it, and then checks that all honest replicas are the same, that nothing acknowledged is lost, and that
+//! the state is what a naive replay of the entries gives. Nothing here reads a clock, draws from the system, or depends
+//! on the order of a hash map. `docs/testing.md` says what is simulated and how to replay a seed.
+//!
+//! ```
+
+//!
+
+//! ```
+
+pub mod check;
+pub mod model;
+pub mod plan;
+
+pub mod clock;
+pub mod disk;
+pub mod executor;
+pub mod net;
+pub mod rng;
+pub mod trace;
+pub mod villain;

@@ -1,0 +1,254 @@
+//! The simulated disk of one node: what a crash leaves behind, writes that fail, and crashes in the middle of one.
+//!
+//! [`Journal`] is the fast model: batches are atomic and ordered, as the contract of a backend has it, and only what
+//! was flushed is sure to outlive a crash; of what follows, a prefix does, by the seed. [`Mount`] is what one process
+//! sees of a disk, this one or the embedded backend over torn and reordered sectors: it counts commits down to the
+//! crash that the plan wants, and fails the ones that the plan wants to fail.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use eid_core::sabotage::{self, Sabotage};
+use eid_store::{Backend, BackendError, Batch, Durability, Key, Memory, Snapshot, Value};
+
+use crate::executor::lock;
+use crate::rng::Rng;
+
+/// Rows in memory, with a journal of what is not flushed.
+#[derive(Debug, Default)]
+pub struct Journal {
+    state: Mutex<JournalState>,
+}
+
+#[derive(Debug, Default)]
+struct JournalState {
+    live: Arc<Memory>,
+    durable: BTreeMap<Key, Value>,
+    unflushed: Vec<Batch>,
+}
+
+impl Journal {
+    /// Loses what was not flushed, except for a prefix that happened to reach the disk. Gives how many batches
+    /// were lost.
+    pub fn crash(&self, rng: &mut Rng) -> usize {
+        let mut state = lock(&self.state);
+        let unflushed = std::mem::take(&mut state.unflushed);
+        let kept = rng.index(unflushed.len() + 1);
+        let lost = unflushed.len() - kept;
+        for batch in unflushed.into_iter().take(kept) {
+            state.settle(batch);
+        }
+        let rows = Batch {
+            puts: state.durable.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            ..Batch::default()
+        };
+        state.live = Arc::new(Memory::new());
+        // Memory refuses a batch only when a guard fails, and this one has none.
+        debug_assert!(state.live.commit(rows).is_ok());
+        lost
+    }
+}
+
+impl JournalState {
+    fn settle(&mut self, batch: Batch) {
+        for key in &batch.deletes {
+            self.durable.remove(key);
+        }
+        self.durable.extend(batch.puts);
+    }
+}
+
+impl Backend for Journal {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, BackendError> {
+        lock(&self.state).live.snapshot()
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), BackendError> {
+        let mut state = lock(&self.state);
+        let flushes = batch.durability == Durability::Durable && !sabotage::is(Sabotage::SkipFlush);
+        state.live.commit(batch.clone())?;
+        state.unflushed.push(batch);
+        if flushes {
+            for batch in std::mem::take(&mut state.unflushed) {
+                state.settle(batch);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What happens to the commits of one process.
+pub struct Mount {
+    inner: Arc<dyn Backend>,
+    state: Mutex<MountState>,
+}
+
+struct MountState {
+    rng: Rng,
+    dead: bool,
+    /// How many commits are left before the process crashes in one.
+    fuse: Option<u64>,
+    fail_per_mille: u64,
+    full: bool,
+    at_crash: Option<Box<dyn FnOnce() + Send>>,
+    tally: Tally,
+}
+
+/// What a mount has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Commits that went through.
+    pub commits: u64,
+    /// Commits that failed for a moment.
+    pub failed: u64,
+    /// Commits that found the disk full.
+    pub full: u64,
+}
+
+impl Mount {
+    /// Mounts a disk for one process. `at_crash` is called when the process crashes in a commit.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Backend>, rng: Rng, at_crash: Box<dyn FnOnce() + Send>) -> Self {
+        let state = MountState {
+            rng,
+            dead: false,
+            fuse: None,
+            fail_per_mille: 0,
+            full: false,
+            at_crash: Some(at_crash),
+            tally: Tally::default(),
+        };
+        Self { inner, state: Mutex::new(state) }
+    }
+
+    /// Lets the process crash in one of its next commits, at the latest in the one of this number.
+    pub fn crash_within(&self, commits: u64) {
+        let mut state = lock(&self.state);
+        let left = state.rng.below(commits);
+        state.fuse = Some(left);
+    }
+
+    /// Lets so many commits of a thousand fail.
+    pub fn fail_some(&self, per_mille: u64) {
+        lock(&self.state).fail_per_mille = per_mille;
+    }
+
+    /// Fills the disk, or makes room on it.
+    pub fn set_full(&self, full: bool) {
+        lock(&self.state).full = full;
+    }
+
+    /// Ends it: the process that it belongs to is no more.
+    pub fn kill(&self) {
+        let mut state = lock(&self.state);
+        state.dead = true;
+        state.at_crash = None;
+    }
+
+    /// What it has done.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        lock(&self.state).tally
+    }
+}
+
+fn gone() -> BackendError {
+    BackendError::Poisoned
+}
+
+impl Backend for Mount {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, BackendError> {
+        if lock(&self.state).dead {
+            return Err(gone());
+        }
+        self.inner.snapshot()
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), BackendError> {
+        let mut state = lock(&self.state);
+        if state.dead {
+            return Err(gone());
+        }
+        if state.full && !batch.puts.is_empty() {
+            state.tally.full += 1;
+            return Err(BackendError::Full);
+        }
+        let per_mille = state.fail_per_mille;
+        if state.rng.chance(per_mille) {
+            state.tally.failed += 1;
+            return Err(BackendError::Io(Arc::new(io::Error::from(io::ErrorKind::Interrupted))));
+        }
+        match &mut state.fuse {
+            Some(0) => {
+                state.dead = true;
+                let at_crash = state.at_crash.take();
+                let reaches_the_disk = state.rng.chance(500);
+                drop(state);
+                if reaches_the_disk && self.inner.commit(batch).is_err() {
+                    // It reached the disk no more than if the crash had come first.
+                }
+                if let Some(at_crash) = at_crash {
+                    at_crash();
+                }
+                return Err(gone());
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        state.tally.commits += 1;
+        drop(state);
+        self.inner.commit(batch)
+    }
+
+    fn close(&self) -> Result<(), BackendError> {
+        if lock(&self.state).dead { Err(gone()) } else { self.inner.close() }
+    }
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mount").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn put(key: &[u8], durability: Durability) -> Batch {
+        Batch { puts: vec![(key.to_vec(), Bytes::from_static(b"x"))], durability, ..Batch::default() }
+    }
+
+    fn held(disk: &dyn Backend, key: &[u8]) -> bool {
+        disk.snapshot().unwrap().get_many(&[key.to_vec()]).unwrap()[0].is_some()
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_flushed_and_a_prefix_of_the_rest() {
+        for seed in 0..50 {
+            let disk = Journal::default();
+            disk.commit(put(b"a", Durability::Relaxed)).unwrap();
+            disk.commit(put(b"b", Durability::Durable)).unwrap();
+            disk.commit(put(b"c", Durability::Relaxed)).unwrap();
+            disk.commit(put(b"d", Durability::Relaxed)).unwrap();
+            disk.crash(&mut Rng::new(seed, "crash"));
+            assert!(held(&disk, b"a") && held(&disk, b"b"));
+            assert!(held(&disk, b"c") || !held(&disk, b"d"), "an order was not kept");
+        }
+    }
+
+    #[test]
+    fn a_mount_dies_in_the_commit_that_the_fuse_ends_in() {
+        let disk = Arc::new(Journal::default());
+        let crashed = Arc::new(Mutex::new(false));
+        let seen = Arc::clone(&crashed);
+        let mount = Mount::new(disk, Rng::new(1, "mount"), Box::new(move || *lock(&seen) = true));
+        mount.crash_within(3);
+        let acknowledged = (0..5).filter(|n| mount.commit(put(&[*n], Durability::Durable)).is_ok()).count();
+        assert!(acknowledged < 3 && *lock(&crashed));
+        assert!(mount.snapshot().is_err());
+    }
+}

@@ -1,0 +1,454 @@
+//! What a set of entries means, computed naively: everything at once, in the order of stamps, in plain trees.
+//!
+//! Nothing here calls the code that it checks. Signatures are verified by [`eid_core::verify`], which no sabotage
+//! reaches; heights, tips, rights and state are computed from the entries' bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use eid_core::cbor::{CborError, Kind, Reader};
+use eid_core::{
+    Domain, Entry, EntryId, Height, Permission, PublicKey, SettingsOp, Slot, Time, TreeId, verify,
+};
+use serde_json::{Map, Value as Json};
+
+/// What is wrong with an entry that a replica holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The signature does not hold.
+    #[error("entry {0} is not signed by its author")]
+    Unsigned(EntryId),
+    /// The height is not one above the highest parent.
+    #[error("entry {id} says height {said:?} and has {found:?}")]
+    Height {
+        /// Which.
+        id: EntryId,
+        /// In its header.
+        said: Height,
+        /// Recomputed.
+        found: Height,
+    },
+    /// The time is before a parent's.
+    #[error("entry {0} is older than a parent")]
+    Time(EntryId),
+    /// A parent is not there.
+    #[error("entry {0} lacks a parent")]
+    Hole(EntryId),
+    /// It belongs elsewhere.
+    #[error("entry {0} belongs to another tree")]
+    Foreign(EntryId),
+    /// The author had no right to it.
+    #[error("entry {0} is by somebody without the right")]
+    Right(EntryId),
+}
+
+/// The entries of one tree and what follows from them.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    facts: BTreeMap<EntryId, Facts>,
+    entries: BTreeMap<EntryId, Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Facts {
+    height: Height,
+    time: Time,
+    /// The strongest right that each slot was given at or below the entry.
+    rights: BTreeMap<Slot, Permission>,
+}
+
+/// A document or table, as people see it.
+pub type State = BTreeMap<(String, String), Json>;
+
+impl Model {
+    /// Adds entries, parents first in any order of arrival that has them so, and checks each.
+    pub fn add(&mut self, tree: &TreeId, entry: &Entry) -> Result<(), Fault> {
+        let id = EntryId::of_block(entry.block());
+        if self.facts.contains_key(&id) {
+            return Ok(());
+        }
+        let header = entry.header();
+        if entry.tree() != *tree {
+            return Err(Fault::Foreign(id));
+        }
+        if !verify(Domain::Entry, &header.author, entry.header_bytes(), entry.signature()) {
+            return Err(Fault::Unsigned(id));
+        }
+        let mut height = Height(0);
+        let mut rights: BTreeMap<Slot, Permission> = BTreeMap::new();
+        for parent in &header.parents {
+            let parent = self.facts.get(parent).ok_or(Fault::Hole(id))?;
+            height = height.max(Height(parent.height.0 + 1));
+            if parent.time > header.time {
+                return Err(Fault::Time(id));
+            }
+            for (slot, right) in &parent.rights {
+                give(&mut rights, *slot, *right);
+            }
+        }
+        if height != header.height {
+            return Err(Fault::Height { id, said: header.height, found: height });
+        }
+        if !header.parents.is_empty() && !may(&rights, header.author, header.is_settings()) {
+            return Err(Fault::Right(id));
+        }
+        for op in entry.settings() {
+            if let SettingsOp::Set { slot, permission } = op {
+                give(&mut rights, *slot, *permission);
+            }
+        }
+        self.facts.insert(id, Facts { height, time: header.time, rights });
+        self.entries.insert(id, entry.clone());
+        Ok(())
+    }
+
+    /// The entries, by id.
+    #[must_use]
+    pub fn ids(&self) -> BTreeSet<EntryId> {
+        self.facts.keys().copied().collect()
+    }
+
+    /// The entries themselves.
+    pub fn entries(&self) -> impl Iterator<Item = (&EntryId, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+
+    /// Entries that are no other's parent, sorted.
+    #[must_use]
+    pub fn tips(&self) -> Vec<EntryId> {
+        let mut tips = self.ids();
+        for entry in self.entries.values() {
+            for parent in &entry.header().parents {
+                tips.remove(parent);
+            }
+        }
+        tips.into_iter().collect()
+    }
+
+    /// The greatest height.
+    #[must_use]
+    pub fn height(&self) -> Height {
+        self.facts.values().map(|facts| facts.height).max().unwrap_or_default()
+    }
+
+    /// How many entries have more than one parent, and how many parents have more than one child: merges and forks.
+    #[must_use]
+    pub fn shape(&self) -> (u64, u64) {
+        let mut children: BTreeMap<EntryId, u64> = BTreeMap::new();
+        let mut merges = 0;
+        for entry in self.entries.values() {
+            merges += u64::from(entry.header().parents.len() > 1);
+            for parent in &entry.header().parents {
+                *children.entry(*parent).or_default() += 1;
+            }
+        }
+        (merges, children.values().filter(|count| **count > 1).count() as u64)
+    }
+
+    /// What every store holds, by name and kind: all operations in the order of their stamps.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let mut order: Vec<(Time, Height, EntryId)> =
+            self.facts.iter().map(|(id, facts)| (facts.time, facts.height, *id)).collect();
+        order.sort_unstable();
+        let mut stores: BTreeMap<(String, String), Plain> = BTreeMap::new();
+        for (_, _, id) in order {
+            let Some(entry) = self.entries.get(&id) else { continue };
+            for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
+                let Some(payload) = payload.as_ref().filter(|_| !section.store.is_settings()) else {
+                    continue;
+                };
+                let Ok(payload) = eid_core::Payload::decode(payload) else { continue };
+                let key = (section.store.as_str().to_owned(), payload.kind);
+                let plain = stores.entry(key.clone()).or_insert_with(|| Plain::empty(&key.1));
+                for op in &payload.ops {
+                    plain.apply(op);
+                }
+            }
+        }
+        stores.into_iter().map(|(key, plain)| (key, plain.show())).collect()
+    }
+}
+
+fn give(rights: &mut BTreeMap<Slot, Permission>, slot: Slot, right: Permission) {
+    let held = rights.entry(slot).or_insert(right);
+    *held = (*held).max(right);
+}
+
+fn may(rights: &BTreeMap<Slot, Permission>, author: PublicKey, settings: bool) -> bool {
+    let right = rights.get(&Slot::Key(author)).or_else(|| rights.get(&Slot::Everyone));
+    right.is_some_and(|right| {
+        if settings { matches!(right, Permission::Admin(_)) } else { *right >= Permission::Write }
+    })
+}
+
+/// A store as one device would hold it that sees every operation in order.
+#[derive(Debug, Clone)]
+enum Plain {
+    Doc(BTreeMap<String, Tree>),
+    Table(BTreeMap<String, Row>),
+}
+
+#[derive(Debug, Clone)]
+enum Tree {
+    Leaf(Json),
+    Map { explicit: bool, items: BTreeMap<String, Self> },
+}
+
+#[derive(Debug, Clone, Default)]
+struct Row {
+    visible: bool,
+    fields: Map<String, Json>,
+}
+
+impl Plain {
+    fn empty(kind: &str) -> Self {
+        if kind == "table" { Self::Table(BTreeMap::new()) } else { Self::Doc(BTreeMap::new()) }
+    }
+
+    /// An operation that does not decode has no effect.
+    fn apply(&mut self, op: &[u8]) {
+        // Why an operation does not decode makes no difference.
+        match self {
+            Self::Doc(items) => drop(doc_op(items, op)),
+            Self::Table(rows) => drop(table_op(rows, op)),
+        }
+    }
+
+    fn show(self) -> Json {
+        match self {
+            Self::Doc(items) => {
+                Json::Object(items.into_iter().filter_map(|(key, tree)| Some((key, show(tree)?))).collect())
+            }
+            Self::Table(rows) => Json::Object(
+                rows.into_iter()
+                    .filter(|(_, row)| row.visible)
+                    .map(|(key, row)| (key, Json::Object(row.fields)))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+/// A map that nobody set is there only while something is in it.
+fn show(tree: Tree) -> Option<Json> {
+    match tree {
+        Tree::Leaf(value) => Some(value),
+        Tree::Map { explicit, items } => {
+            let shown: Map<String, Json> =
+                items.into_iter().filter_map(|(key, tree)| Some((key, show(tree)?))).collect();
+            (explicit || !shown.is_empty()).then_some(Json::Object(shown))
+        }
+    }
+}
+
+enum Write {
+    Set(Json),
+    Delete,
+    Increment(i128),
+}
+
+fn change(items: &mut BTreeMap<String, Tree>, path: &[String], write: Write) {
+    let Some((key, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        match write {
+            Write::Set(value) => drop(items.insert(key.clone(), plant(value))),
+            Write::Delete => drop(items.remove(key)),
+            Write::Increment(by) => {
+                let base = match items.get(key) {
+                    Some(Tree::Leaf(Json::Number(base))) => match base.as_i128() {
+                        Some(base) => base,
+                        None => return,
+                    },
+                    Some(Tree::Leaf(_)) => return,
+                    None | Some(Tree::Map { .. }) => 0,
+                };
+                let sum = (base + by).clamp(i128::from(i64::MIN), i128::from(u64::MAX));
+                let sum = serde_json::Number::from_i128(sum).map_or(Json::Null, Json::Number);
+                items.insert(key.clone(), Tree::Leaf(sum));
+            }
+        }
+        return;
+    }
+    let below = match (&write, items.get_mut(key)) {
+        (Write::Delete, None | Some(Tree::Leaf(_))) => return,
+        (_, Some(Tree::Map { .. })) => items.get_mut(key),
+        (_, None | Some(Tree::Leaf(_))) => {
+            items.insert(key.clone(), Tree::Map { explicit: false, items: BTreeMap::new() });
+            items.get_mut(key)
+        }
+    };
+    if let Some(Tree::Map { items, .. }) = below {
+        change(items, rest, write);
+    }
+}
+
+fn plant(value: Json) -> Tree {
+    match value {
+        Json::Object(items) => Tree::Map {
+            explicit: true,
+            items: items.into_iter().map(|(key, value)| (key, plant(value))).collect(),
+        },
+        leaf => Tree::Leaf(leaf),
+    }
+}
+
+/// `[0, [key ...], value]`, `[1, [key ...]]`, `[2, [key ...], by]`: set, delete, increment.
+fn doc_op(items: &mut BTreeMap<String, Tree>, op: &[u8]) -> Result<(), CborError> {
+    let mut r = Reader::new(op);
+    r.array(3)?;
+    let code = r.uint()?;
+    let keys = r.array(usize::MAX)?;
+    let mut path = Vec::new();
+    for _ in 0..keys {
+        path.push(r.text(usize::MAX)?.to_owned());
+    }
+    let write = match code {
+        0 => Write::Set(json(&mut r)?),
+        1 => Write::Delete,
+        2 => Write::Increment(r.int()?),
+        _ => return Err(CborError::Type),
+    };
+    r.finish()?;
+    change(items, &path, write);
+    Ok(())
+}
+
+/// `[0, key, {field: value}]`, `[1, key, {field: value}, [field ...]]`, `[2, key]`: insert, update, delete.
+fn table_op(rows: &mut BTreeMap<String, Row>, op: &[u8]) -> Result<(), CborError> {
+    let mut r = Reader::new(op);
+    r.array(4)?;
+    let code = r.uint()?;
+    let key = r.text(usize::MAX)?.to_owned();
+    let row = rows.entry(key).or_default();
+    match code {
+        0 => {
+            row.visible = true;
+            row.fields.extend(fields(&mut r)?);
+        }
+        1 => {
+            row.fields.extend(fields(&mut r)?);
+            for _ in 0..r.array(usize::MAX)? {
+                row.fields.remove(r.text(usize::MAX)?);
+            }
+        }
+        2 => *row = Row::default(),
+        _ => return Err(CborError::Type),
+    }
+    r.finish()
+}
+
+fn fields(r: &mut Reader<'_>) -> Result<Map<String, Json>, CborError> {
+    let mut fields = Map::new();
+    for _ in 0..r.map(usize::MAX)? {
+        let name = r.text(usize::MAX)?.to_owned();
+        fields.insert(name, json(r)?);
+    }
+    Ok(fields)
+}
+
+fn json(r: &mut Reader<'_>) -> Result<Json, CborError> {
+    Ok(match r.peek()? {
+        Kind::Null => r.null().map(|()| Json::Null)?,
+        Kind::Bool => Json::Bool(r.bool()?),
+        Kind::Uint | Kind::Negative => {
+            serde_json::Number::from_i128(r.int()?).map(Json::Number).ok_or(CborError::Limit)?
+        }
+        Kind::Float => serde_json::Number::from_f64(r.float()?).map(Json::Number).ok_or(CborError::Limit)?,
+        Kind::Text => Json::String(r.text(usize::MAX)?.to_owned()),
+        Kind::Bytes => Json::Array(r.bytes(usize::MAX)?.iter().map(|byte| Json::from(*byte)).collect()),
+        Kind::Array => {
+            let count = r.array(usize::MAX)?;
+            Json::Array((0..count).map(|_| json(r)).collect::<Result<_, _>>()?)
+        }
+        Kind::Map => Json::Object(fields(r)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eid_core::cbor::Writer;
+    use eid_core::{Draft, Nonce, Payload, SecretKey, SectionDraft, StoreName};
+
+    fn root(recovery: &SecretKey) -> Entry {
+        let slot = Slot::Key(recovery.public());
+        let ops = [SettingsOp::Rules(1), SettingsOp::Set { slot, permission: Permission::Admin(0) }];
+        Draft::root(Nonce([1; 16]), Time::from_ms(5), &ops).seal(recovery).unwrap()
+    }
+
+    fn set(key: &str, value: u64) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.array(3).uint(0).array(1).text(key).uint(value);
+        w.into_bytes()
+    }
+
+    fn child(parents: &[&Entry], time: u64, height: u64, op: &[u8], by: &SecretKey) -> Entry {
+        let payload = Payload::encode("doc", &[], &[op]);
+        let section = SectionDraft { store: StoreName::new("d").unwrap(), enc: None, payload };
+        let draft = Draft {
+            tree: Some(parents[0].tree()),
+            parents: parents.iter().map(|parent| parent.id()).collect(),
+            height: Height(height),
+            time: Time(time),
+            sections: vec![section],
+            nonce: None,
+        };
+        draft.seal(by).unwrap()
+    }
+
+    #[test]
+    fn what_must_not_be_held_is_named() {
+        let (recovery, other) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
+        let root = root(&recovery);
+        let tree = root.tree();
+        let late = Time::from_ms(9).0;
+        let mut model = Model::default();
+        let orphan = child(&[&root], late, 1, &set("a", 1), &recovery);
+        assert_eq!(model.add(&tree, &orphan), Err(Fault::Hole(orphan.id())));
+        assert_eq!(model.add(&tree, &root), Ok(()));
+        let stranger = child(&[&root], late, 1, &set("a", 1), &other);
+        assert_eq!(model.add(&tree, &stranger), Err(Fault::Right(stranger.id())));
+        let high = child(&[&root], late, 2, &set("a", 1), &recovery);
+        assert!(matches!(model.add(&tree, &high), Err(Fault::Height { .. })));
+        let early = child(&[&root], 1, 1, &set("a", 1), &recovery);
+        assert_eq!(model.add(&tree, &early), Err(Fault::Time(early.id())));
+        let mut block = orphan.block().to_vec();
+        let last = block.len() - 1;
+        block[last] ^= 1;
+        let unsigned = Entry::parse(block.into(), orphan.payloads().to_vec()).unwrap();
+        assert_eq!(model.add(&tree, &unsigned), Err(Fault::Unsigned(unsigned.id())));
+        assert_eq!(model.len(), 1);
+    }
+
+    #[test]
+    fn the_latest_stamp_wins_and_merges_take_tips_away() {
+        let key = SecretKey::from_seed([1; 32]);
+        let root = root(&key);
+        let tree = root.tree();
+        let late = child(&[&root], Time::from_ms(9).0, 1, &set("a", 1), &key);
+        let early = child(&[&root], Time::from_ms(8).0, 1, &set("a", 2), &key);
+        let mut model = Model::default();
+        for entry in [&root, &late, &early] {
+            model.add(&tree, entry).unwrap();
+        }
+        assert_eq!(model.tips().len(), 2);
+        let merge = child(&[&late, &early], Time::from_ms(10).0, 2, &set("b", 3), &key);
+        model.add(&tree, &merge).unwrap();
+        assert_eq!(model.tips(), [merge.id()]);
+        assert_eq!(model.shape(), (1, 1));
+        let state = model.state();
+        assert_eq!(state[&("d".to_owned(), "doc".to_owned())], serde_json::json!({"a": 1, "b": 3}));
+    }
+}

@@ -1,0 +1,116 @@
+//! Participants that break the rules: they alter what an honest engine sends, frame by frame.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eid_core::{Draft, Entry, Height, SecretKey, SectionDraft, StoreName, Time};
+use eid_proto::List;
+use eid_proto::message::{Batch, Message, Packed};
+
+use crate::executor::Sim;
+use crate::net::{Node, Tamper};
+use crate::plan::Villain;
+use crate::rng::Rng;
+
+/// How many frames a replayer remembers.
+const FRAMES_KEPT: usize = 40;
+/// How many batches of a thousand a villain touches.
+const TOUCHED_PER_MILLE: u64 = 400;
+
+/// Alters the frames of one node.
+#[derive(Debug)]
+pub struct Tampering {
+    kind: Villain,
+    key: Arc<SecretKey>,
+    sim: Sim,
+    rng: Rng,
+    sent: VecDeque<Bytes>,
+}
+
+impl Tampering {
+    /// A villain that signs with the key of its node.
+    #[must_use]
+    pub fn new(kind: Villain, key: Arc<SecretKey>, sim: &Sim, seed: u64) -> Self {
+        Self { kind, key, sim: sim.clone(), rng: Rng::new(seed, "villain"), sent: VecDeque::new() }
+    }
+
+    fn batch(&mut self, batch: Batch) -> Batch {
+        let mut entries: Vec<Packed> = batch.entries.to_vec();
+        let Some(victim) = self.rng.pick(&entries).cloned() else { return batch };
+        let forged = match self.kind {
+            Villain::Forger => self.forge(&victim),
+            Villain::Liar => self.lie(&victim),
+            Villain::Replayer => Some(victim.clone()),
+        };
+        let Some(forged) = forged else { return batch };
+        if self.rng.chance(600) {
+            entries.push(forged);
+        } else if let Some(place) = entries.iter_mut().find(|entry| **entry == victim) {
+            *place = forged;
+        }
+        Batch { entries: List::new(entries), upto: batch.upto }
+    }
+
+    /// A bit of somebody's entry is another.
+    fn forge(&mut self, victim: &Packed) -> Option<Packed> {
+        let mut block = victim.block.to_vec();
+        // The signature is at the end: with a flipped bit there, all else about the entry is as it should be.
+        let from = if self.rng.chance(700) { block.len().checked_sub(64)? } else { 0 };
+        let at = from + self.rng.index(block.len() - from);
+        block[at] ^= 1 << self.rng.below(8);
+        self.sim.sometimes("entry forged");
+        Some(Packed { block: block.into(), payloads: victim.payloads.clone() })
+    }
+
+    /// An entry that is signed as it should be, by somebody who may write, at a height that is not its own.
+    fn lie(&mut self, parent: &Packed) -> Option<Packed> {
+        let parent = Entry::parse(parent.block.clone(), parent.payloads.to_vec()).ok()?;
+        let header = parent.header();
+        let height = match self.rng.below(4) {
+            0 => Height(header.height.0),
+            1 => Height(header.height.0 + 2),
+            2 => Height(u64::MAX / 2),
+            _ => Height(1),
+        };
+        let payload = eid_core::Payload::encode("doc", &self.rng.bytes32(), &[] as &[Bytes]);
+        let draft = Draft {
+            tree: Some(parent.tree()),
+            parents: vec![parent.id()],
+            height,
+            time: Time(header.time.0.saturating_add(1)),
+            sections: vec![SectionDraft { store: StoreName::new("lies").ok()?, enc: None, payload }],
+            nonce: None,
+        };
+        let entry = draft.seal(&self.key).ok()?;
+        self.sim.sometimes("height invented");
+        let payloads: Vec<Option<Bytes>> = entry.payloads().to_vec();
+        Some(Packed { block: entry.block().clone(), payloads: List::new(payloads) })
+    }
+}
+
+impl Tamper for Tampering {
+    fn outgoing(&mut self, _connection: u64, _link: usize, _to: Node, frame: Bytes) -> Vec<Bytes> {
+        if self.kind == Villain::Replayer {
+            self.sent.push_back(frame.clone());
+            if self.sent.len() > FRAMES_KEPT {
+                self.sent.pop_front();
+            }
+            if self.rng.chance(30) {
+                let at = self.rng.index(self.sent.len());
+                self.sim.sometimes("frame replayed");
+                return vec![self.sent[at].clone(), frame];
+            }
+        }
+        match Message::decode(&frame) {
+            Ok(Message::Batch(batch)) if self.rng.chance(TOUCHED_PER_MILLE) => {
+                vec![Message::Batch(self.batch(batch)).encode()]
+            }
+            Ok(Message::Ack { credit, .. }) if self.kind == Villain::Liar && self.rng.chance(200) => {
+                self.sim.sometimes("acknowledgement invented");
+                vec![Message::Ack { upto: Some(self.rng.below(1000)), credit }.encode()]
+            }
+            _ => vec![frame],
+        }
+    }
+}
