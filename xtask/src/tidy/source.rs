@@ -44,7 +44,9 @@ pub(super) fn check(path: &Path, text: &str) -> Vec<Fault> {
         let rules = NEVER.iter().chain(if in_tests { NEVER_IN_TESTS } else { &[] });
         for (a, b, reason) in rules {
             let word = format!("{a}{b}");
-            if line.contains(&word) {
+            // A macro named in documentation is not called, except in an example, which is compiled.
+            let named = word.ends_with('(') && line.trim_start().starts_with("//");
+            if line.contains(&word) && !named {
                 faults.push(Fault::new(path, number + 1, format!("{word}: {reason}")));
             }
         }
