@@ -178,8 +178,8 @@ pub enum Message {
     Batch(Batch),
     /// Everything that was planned has been sent.
     Done,
-    /// Ids that the receiving side may hold (rung f), newest first.
-    Window(List<[u8; 32], WINDOW_IDS_MAX>),
+    /// Entries that the receiving side may hold (rung f), newest first.
+    Window(Window),
     /// One bit per id of the last window, lowest bit first: whether it is held.
     Held(Bytes),
     /// What is durable at the receiving side, and how much more it takes.
@@ -249,6 +249,15 @@ pub enum TipNames {
     Short(List<[u8; 8], PLAN_TIPS_MAX>),
     /// In full, when short ids have failed.
     Full(List<[u8; 32], PLAN_TIPS_MAX>),
+}
+
+/// How the entries of a window are named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Window {
+    /// By their first eight bytes.
+    Short(List<[u8; 8], WINDOW_IDS_MAX>),
+    /// In full, when short ids have failed.
+    Full(List<[u8; 32], WINDOW_IDS_MAX>),
 }
 
 /// What a sender is about to send.

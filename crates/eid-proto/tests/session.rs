@@ -1,4 +1,5 @@
 //! Sessions between two replicas in memory.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod pair;
 
@@ -113,8 +114,10 @@ fn what_came_from_the_initiator_is_not_sent_back_although_others_wrote_in_betwee
     let known = {
         let mut pair = Pair::new(a.clone(), b.clone(), Known::default());
         // The responder writes before the push arrives, so its log goes on without a gap from nobody.
-        pair.meanwhile = Box::new(|step, _, responder| {
-            if step == 2 {
+        let mut written = false;
+        pair.meanwhile = Box::new(move |_, _, responder| {
+            if responder.session.summary().push_total.is_some() && !written {
+                written = true;
                 responder.mem.chain(9, 1);
             }
         });
@@ -158,9 +161,10 @@ fn fifty_thousand_entries_on_each_side_converge_by_ids() {
     let (initiator, responder) = pair.summaries();
     assert_eq!((initiator.pulled, initiator.pushed), (50_000, 50_000));
     assert_eq!((initiator.duplicates, responder.duplicates), (0, 0));
-    assert!(pair.responder.sent < entries + entries / 8, "{} for {entries}", pair.responder.sent);
+    assert!(pair.responder.sent < entries + entries / 10, "{} for {entries}", pair.responder.sent);
     let window = usize::try_from(limits::CREDIT_BYTES).unwrap() + limits::BATCH_BYTES_TARGET;
-    assert!(pair.initiator.largest_turn < window + 65_536 && pair.responder.largest_turn < window + 65_536);
+    let (first, second) = (pair.initiator.largest_turn, pair.responder.largest_turn);
+    assert!(first < window + 65_536 && second < window + 65_536, "{first} {second} {window}");
 }
 
 #[test]
@@ -320,7 +324,7 @@ fn a_stranger_is_told_the_same_whatever_there_is() {
 #[test]
 fn a_right_that_is_lost_in_mid_session_ends_it_with_the_uniform_refusal() {
     let mut b = Mem::with_root(2);
-    b.chain(1, 12_000);
+    b.chain(1, 20_000);
     let mut pair = Pair::new(Mem::empty(1), b, Known::default());
     pair.meanwhile = Box::new(|_, initiator, responder| {
         if initiator.mem.log.len() > 100 {
@@ -329,7 +333,7 @@ fn a_right_that_is_lost_in_mid_session_ends_it_with_the_uniform_refusal() {
     });
     let end = pair.run();
     assert!(matches!(end, End::InitiatorFailed(SessionError::Refused(RefusalCode::Unavailable))), "{end:?}");
-    assert!(pair.initiator.mem.log.len() < 12_001);
+    assert!(pair.initiator.mem.log.len() < 20_001);
 }
 
 #[test]

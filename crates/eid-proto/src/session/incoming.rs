@@ -10,15 +10,15 @@ use eid_core::{EntryId, Missing, Refusal};
 use super::error::SessionError;
 use super::{Arrived, Outcome};
 use crate::limits::{FRAME_BYTES_MAX, REFUSED_MAX};
-use crate::message::{Batch, Plan, WireRung};
+use crate::message::{Batch, Plan, TipNames, Window, WireRung};
 
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     pub(super) plan: Option<Plan>,
     /// The sender says that it has sent everything.
     pub(super) done: bool,
-    /// Ids that the sender asks about.
-    pub(super) window: Option<Vec<EntryId>>,
+    /// What the sender asks about.
+    pub(super) window: Option<Window>,
     /// Entries whose parents are not here, for no reason that this side knows.
     pub(super) missing: bool,
     pub(super) received: u64,
@@ -60,11 +60,15 @@ impl Incoming {
         Ok(())
     }
 
-    pub(super) fn handle_window(&mut self, ids: Vec<EntryId>) -> Result<(), SessionError> {
-        if self.plan.is_some() || self.window.is_some() || ids.is_empty() {
+    pub(super) fn handle_window(&mut self, window: Window) -> Result<(), SessionError> {
+        let is_empty = match &window {
+            Window::Short(names) => names.is_empty(),
+            Window::Full(names) => names.is_empty(),
+        };
+        if self.plan.is_some() || self.window.is_some() || is_empty {
             return Err(SessionError::Misplaced("a window where none belongs"));
         }
-        self.window = Some(ids);
+        self.window = Some(window);
         Ok(())
     }
 
@@ -156,8 +160,17 @@ impl Incoming {
         self.done && !self.blocked
     }
 
-    /// What may be acknowledged before the end: only when the plan rests on no hint.
+    /// Whether the plan rests on no hint: neither on what was remembered nor on short ids.
+    pub(super) fn is_exact(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| match plan.rung {
+            WireRung::InSync | WireRung::TipsKnown => true,
+            WireRung::Remembered => false,
+            WireRung::ByIds => matches!(plan.tips.names, TipNames::Full(_)),
+        })
+    }
+
+    /// What may be acknowledged before the end: nothing while the plan rests on hints.
     pub(super) fn durable(&self) -> Option<u64> {
-        self.durable.filter(|_| self.plan.as_ref().is_some_and(|plan| plan.rung != WireRung::Remembered))
+        self.durable.filter(|_| self.is_exact())
     }
 }

@@ -14,7 +14,7 @@ use std::fmt;
 use bytes::Bytes;
 use eid_core::dag::{Epoch, Replica, Seq};
 use eid_core::sabotage::{self, Sabotage};
-use eid_core::{EntryId, Refusal, TreeId};
+use eid_core::{Refusal, TreeId};
 
 pub use error::SessionError;
 
@@ -208,6 +208,12 @@ impl Session {
         Self::new(Role::Responder)
     }
 
+    /// Waits for an opening and refuses it, whatever it is about.
+    #[must_use]
+    pub fn turning_away(code: RefusalCode) -> Self {
+        Self { refusing: Some(code), ..Self::new(Role::Responder) }
+    }
+
     fn new(role: Role) -> Self {
         Self {
             role,
@@ -319,7 +325,8 @@ impl Session {
         if let Some(code) = self.denied {
             return Err(SessionError::Denied(code));
         }
-        if self.role == Role::Responder && self.open.is_some() && self.stage != Stage::Finished {
+        let opened = self.open.is_some() || self.refusing.is_some();
+        if self.role == Role::Responder && opened && self.stage != Stage::Finished {
             // Rights are those of this moment: whoever loses them in mid-session is told what a stranger is told.
             let code = if !may_read(rights) {
                 Some(RefusalCode::Unavailable)
@@ -416,9 +423,7 @@ impl Session {
             }
             Message::Batch(batch) => self.incoming.handle_batch(batch, frame_len),
             Message::Done => self.incoming.handle_done(),
-            Message::Window(ids) => {
-                self.incoming.handle_window(ids.into_vec().into_iter().map(EntryId).collect())
-            }
+            Message::Window(window) => self.incoming.handle_window(window),
             Message::NoPush if self.role == Role::Responder && self.incoming.plan.is_none() => {
                 self.no_push = true;
                 Ok(())
@@ -493,8 +498,8 @@ impl Session {
 
     /// A turn of the side that takes entries.
     fn take_turn_receiving(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
-        if let Some(ids) = self.incoming.window.take() {
-            let held = answer_window(replica, &ids)?;
+        if let Some(window) = self.incoming.window.take() {
+            let held = answer_window(replica, &window)?;
             return self.say(&[held]);
         }
         if self.no_push {
@@ -512,8 +517,9 @@ impl Session {
             return self.say(&[ack]);
         }
         let theirs = resolve(replica, &plan.tips)?;
-        let exact = plan.rung != WireRung::Remembered;
-        let complete = self.incoming.is_clean() && (theirs.all || (exact && !theirs.named));
+        // A receiver that acknowledges too early does not look whether anything has come.
+        let complete = sabotage::is(Sabotage::AckBeforeCommit)
+            || self.incoming.is_clean() && (theirs.all || (self.incoming.is_exact() && !theirs.named));
         if !complete && self.incoming.refused == 0 {
             return self.ask_again();
         }
@@ -600,7 +606,7 @@ impl Session {
             return self.refuse(RefusalCode::Unavailable);
         }
         if let Some(credit) = self.restart.take() {
-            self.outgoing = Some(Outgoing::by_ids(replica, [], credit)?);
+            self.outgoing = Some(Outgoing::by_ids(replica, Naming::Full, [], credit)?);
             if self.role == Role::Responder {
                 self.rung = Some(Rung::ByIds);
             }

@@ -13,7 +13,7 @@ use crate::limits::{
     BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, CREDIT_BYTES_MIN, GAP_MAX, PLAN_TIPS_MAX, WALK_STEP,
     WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
 };
-use crate::message::{Batch, Message, Open, Packed, Plan, Position, Tips};
+use crate::message::{Batch, Message, Open, Packed, Plan, Position, TipNames, Tips, Window};
 
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -76,25 +76,27 @@ impl Outgoing {
             let walk = Difference::above(floor, tips, have);
             return Self::begin(replica, Rung::Remembered, mine, open.credit, Stage::Walking(walk));
         }
-        Self::by_ids(replica, have, open.credit)
+        Self::by_ids(replica, Naming::Short, have, open.credit)
     }
 
-    /// Finds out by full ids, whatever was said before. `have` are entries that the other side surely holds.
+    /// Finds out by ids. In full, they are exact whatever was said before, provided that the other side surely
+    /// holds `have`.
     pub(super) fn by_ids(
         replica: &dyn Replica,
+        naming: Naming,
         have: impl IntoIterator<Item = Seq>,
         credit: u64,
     ) -> Result<Self, SessionError> {
         let tips = replica.tips()?.into_iter().map(|(_, seq)| seq);
         let stage = Stage::Probing { probe: Probe::new(tips, have), ids: WINDOW_IDS_FIRST, asked: 0 };
-        let named = name_tips(replica, PLAN_TIPS_MAX, Naming::Full)?;
+        let named = name_tips(replica, PLAN_TIPS_MAX, naming)?;
         Self::begin(replica, Rung::ByIds, named, credit, stage)
     }
 
     /// Everything that the other side, whose tips are known, lacks.
     pub(super) fn push(replica: &dyn Replica, theirs: Resolved, credit: u64) -> Result<Self, SessionError> {
         if !theirs.all {
-            return Self::by_ids(replica, theirs.held, credit);
+            return Self::by_ids(replica, Naming::Full, theirs.held, credit);
         }
         let tips = replica.tips()?.into_iter().map(|(_, seq)| seq);
         let walk = Difference::new(tips, theirs.held);
@@ -182,12 +184,18 @@ impl Outgoing {
                     self.stage = Stage::Planned(probe.finish());
                     return Ok(Step::Again);
                 }
-                let names: Vec<[u8; 32]> = ids_at(replica, &window)?.into_iter().map(|id| id.0).collect();
+                let names = ids_at(replica, &window)?;
                 if names.len() != window.len() {
                     return Err(SessionError::Hole);
                 }
-                self.stage = Stage::Probing { probe, ids, asked: window.len() };
-                Ok(Step::Say(Message::Window(List::new(names))))
+                let window = match self.tips.names {
+                    TipNames::Short(_) => {
+                        Window::Short(List::new(names.iter().map(EntryId::prefix).collect()))
+                    }
+                    TipNames::Full(_) => Window::Full(List::new(names.iter().map(|id| id.0).collect())),
+                };
+                self.stage = Stage::Probing { probe, ids, asked: names.len() };
+                Ok(Step::Say(Message::Window(window)))
             }
             Stage::Planned(plan) => {
                 self.total = plan.len();
@@ -257,7 +265,10 @@ fn read_batch(
 }
 
 /// The entries that the other side asks about, answered.
-pub(super) fn answer_window(replica: &dyn Replica, ids: &[EntryId]) -> Result<Message, SessionError> {
-    let found = replica.find(ids)?;
+pub(super) fn answer_window(replica: &dyn Replica, window: &Window) -> Result<Message, SessionError> {
+    let found = match window {
+        Window::Short(prefixes) => replica.find_prefixes(prefixes)?,
+        Window::Full(ids) => replica.find(&ids.iter().map(|id| EntryId(*id)).collect::<Vec<_>>())?,
+    };
     Ok(Message::Held(bits::pack(found.iter().map(Option::is_some))))
 }

@@ -1,5 +1,5 @@
 //! Two sessions and two replicas in memory, handing frames to each other.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "every test file uses a part of this harness")]
+#![expect(unreachable_pub, reason = "a harness of one test file")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -7,8 +7,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq, add_to_tips};
 use eid_core::{
-    Draft, Entry, EntryId, Height, Invalid, Missing, Nonce, Payload, Permission, PublicKey, ReadError,
-    Refusal, SecretKey, SectionDraft, SettingsOp, Slot, StoreName, Time, TreeId,
+    Draft, Entry, EntryId, Height, Invalid, Missing, Nonce, Payload, Permission, ReadError, SecretKey,
+    SectionDraft, SettingsOp, Slot, StoreName, Time, TreeId,
 };
 use eid_proto::{Arrived, Known, Outcome, Output, Rights, Session, SessionError, Summary};
 
@@ -215,6 +215,9 @@ enum Acted {
     Finished,
 }
 
+/// Looks at, and writes to, both sides after a number of steps.
+type Meanwhile = Box<dyn FnMut(usize, &mut Side, &mut Side)>;
+
 /// A run of two sessions.
 pub struct Pair {
     pub initiator: Side,
@@ -225,7 +228,7 @@ pub struct Pair {
     /// Changes frames on their way to the responder (`true`) or the initiator.
     pub tamper: Box<dyn FnMut(bool, Bytes) -> Bytes>,
     /// Called after every step, to write to a replica in mid-session.
-    pub meanwhile: Box<dyn FnMut(usize, &mut Side, &mut Side)>,
+    pub meanwhile: Meanwhile,
 }
 
 #[derive(Debug)]
@@ -355,12 +358,4 @@ pub fn sync(initiator: Mem, responder: Mem, known: Known) -> Pair {
     let (first, second) = pair.summaries();
     assert!(first.complete && second.complete, "{first:?} {second:?}");
     pair
-}
-
-pub fn device(n: u8) -> PublicKey {
-    key(n).public()
-}
-
-pub fn refusal_is_missing(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::Missing(_))
 }
