@@ -1,102 +1,477 @@
-//! The store of entries.
+//! The store of entries: who may be within the door, and what goes on around it.
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use eid_core::dag::Epoch;
-use eid_core::{Judge, TreeId};
+use eid_core::{Draft, Height, Judge, Time, TreeId};
 
+use crate::admit::{Door, Job, Judged, LocalJob, Outcome, judge_group};
 use crate::apply::Apply;
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, Batch, Durability, Scan, Snapshot, prefix_end};
 use crate::error::StoreError;
 use crate::fsck::FsckReport;
+use crate::limits::{CONFLICT_RETRIES, GROUP_BYTES_MAX, GROUP_JOBS_MAX, QUEUE_JOBS_MAX, SWEEP_ROWS_MAX};
 use crate::local::Local;
 use crate::offer::{Admission, Admitted, Committed, LocalCommit, Offer, Prepared};
+use crate::prepare::{prepare, write_of};
+use crate::rows::{
+    FORMAT, Meta, Space, TREE_SPACES, TreeNo, decode_tree_no, meta_key, sweep_key, tree_range, trees_key,
+};
+use crate::settings::TreeMemory;
 use crate::tree::TreeSnapshot;
 
+type Watcher = Arc<dyn Fn(&Admitted) + Send + Sync>;
+
 /// Keeps entries of many trees, and everything that is derived from them.
-#[derive(Debug)]
-pub struct EntryStore {}
+///
+/// All calls block until they are done; none needs a thread of its own. Callers that commit at the same time share
+/// one batch and one flush: the first of them does the work for all.
+pub struct EntryStore {
+    backend: Arc<dyn Backend>,
+    judge: Arc<dyn Judge>,
+    apply: Arc<dyn Apply>,
+    epoch: Epoch,
+    trees: RwLock<HashMap<TreeId, Arc<TreeMemory>>>,
+    queue: Mutex<Queue>,
+    watchers: Arc<Mutex<BTreeMap<u64, Watcher>>>,
+    next_watch: AtomicU64,
+}
 
-/// Ends the notifications of [`EntryStore::on_admitted`] when dropped.
-#[must_use = "notifications end when this is dropped"]
-pub struct Watch {}
+#[derive(Default)]
+struct Queue {
+    /// Whether somebody is within the door, or was told to go in.
+    led: bool,
+    jobs: VecDeque<(Job, Arc<Place>)>,
+}
 
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Watch")
+/// Where a caller waits for its turn or its outcome.
+#[derive(Default)]
+struct Place {
+    state: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+enum Waiting {
+    #[default]
+    Queued,
+    /// It is this caller's turn to lead.
+    Lead,
+    Done(Result<Outcome, StoreError>),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Place {
+    fn set(&self, state: Waiting) {
+        *lock(&self.state) = state;
+        self.changed.notify_one();
+    }
+
+    /// Waits until this caller is to lead (`None`) or its outcome is there.
+    fn wait(&self) -> Option<Result<Outcome, StoreError>> {
+        let mut state = lock(&self.state);
+        loop {
+            match std::mem::take(&mut *state) {
+                Waiting::Queued => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                Waiting::Lead => return None,
+                Waiting::Done(outcome) => return Some(outcome),
+            }
+        }
     }
 }
 
-fn closed<T>() -> Result<T, StoreError> {
-    Err(BackendError::Closed.into())
+/// Ends the notifications of [`EntryStore::on_admitted`] when dropped.
+#[must_use = "notifications end when this is dropped"]
+pub struct Watch {
+    watchers: Arc<Mutex<BTreeMap<u64, Watcher>>>,
+    number: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        lock(&self.watchers).remove(&self.number);
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EntryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntryStore")
+            .field("backend", &self.backend)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
 }
 
 impl EntryStore {
     /// Opens a store, and makes it when the backend is empty. `seed` is fresh randomness.
+    ///
+    /// Costs as much as there are trees, whatever their history.
     pub fn open(
-        _backend: Arc<dyn Backend>,
-        _judge: Arc<dyn Judge>,
-        _apply: Arc<dyn Apply>,
-        _seed: [u8; 32],
+        backend: Arc<dyn Backend>,
+        judge: Arc<dyn Judge>,
+        apply: Arc<dyn Apply>,
+        seed: [u8; 32],
     ) -> Result<Arc<Self>, StoreError> {
-        closed()
+        let meta = match read_meta(&*backend.snapshot()?)? {
+            Some(meta) => meta,
+            None => create(&*backend, seed)?,
+        };
+        let mut trees = HashMap::new();
+        for (tree, number) in read_trees(&*backend.snapshot()?)? {
+            trees.insert(tree, Arc::new(TreeMemory::new(number)));
+        }
+        Ok(Arc::new(Self {
+            backend,
+            judge,
+            apply,
+            epoch: meta.epoch,
+            trees: RwLock::new(trees),
+            queue: Mutex::default(),
+            watchers: Arc::default(),
+            next_watch: AtomicU64::new(0),
+        }))
     }
 
     /// The life of the store that positions belong to.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        Epoch(0)
+        self.epoch
     }
 
     /// The trees that are held, by id.
     pub fn trees(&self) -> Result<Vec<TreeId>, StoreError> {
-        closed()
+        Ok(read_trees(&*self.backend.snapshot()?)?.into_iter().map(|(tree, _)| tree).collect())
     }
 
     /// One consistent snapshot of one tree, if it is held.
-    pub fn tree(&self, _tree: &TreeId) -> Result<Option<TreeSnapshot>, StoreError> {
-        closed()
+    pub fn tree(&self, tree: &TreeId) -> Result<Option<TreeSnapshot>, StoreError> {
+        let snapshot = self.backend.snapshot()?;
+        let memory = match self.memory(tree) {
+            Some(memory) => memory,
+            // Another process may have made it.
+            None => match snapshot.get_many(&[trees_key(tree)])?.pop().flatten() {
+                Some(number) => self.remember(*tree, Arc::new(TreeMemory::new(decode_tree_no(&number)?))),
+                None => return Ok(None),
+            },
+        };
+        TreeSnapshot::read(*tree, self.epoch, memory, snapshot)
     }
 
-    /// Decodes, hashes and verifies in bulk. Holds no lock: the next batch is prepared while one is committed.
-    pub fn prepare(&self, _tree: TreeId, _offers: Vec<Offer>) -> Result<Prepared, StoreError> {
-        closed()
+    /// Decodes, hashes and verifies in bulk. Holds no lock and reads nothing from the backend, so that the next
+    /// batch is prepared while one is committed.
+    pub fn prepare(&self, tree: TreeId, offers: Vec<Offer>) -> Result<Prepared, StoreError> {
+        Ok(prepare(&*self.judge, tree, offers))
     }
 
-    /// The one door: durable when it returns. A bad entry never blocks the rest.
-    pub fn admit(&self, _prepared: Prepared) -> Result<Admission, StoreError> {
-        closed()
+    /// The one door: what is admitted is durable when it returns. A bad entry never blocks the rest. A tree that is
+    /// not held is made when the batch holds its root.
+    pub fn admit(&self, prepared: Prepared) -> Result<Admission, StoreError> {
+        match self.submit(Job::Foreign(prepared))? {
+            Outcome::Foreign(admission) => Ok(admission),
+            Outcome::Local(_) | Outcome::Exclusive => unreachable!("a job has an outcome of its own kind"),
+        }
     }
 
-    /// Seals a write of this device and stores it through the same door.
-    pub fn commit(&self, _local: LocalCommit) -> Result<Committed, StoreError> {
-        closed()
+    /// Seals a write of this device (parents, time, height, signature) and stores it through the same door.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the author has no right to this write, [`StoreError::Busy`] when too many
+    /// callers wait.
+    pub fn commit(&self, local: LocalCommit) -> Result<Committed, StoreError> {
+        let root = match local.tree {
+            Some(_) => None,
+            None => {
+                let draft = Draft {
+                    tree: None,
+                    parents: Vec::new(),
+                    height: Height(0),
+                    time: Time::from_ms(local.now_ms),
+                    sections: local.sections.clone(),
+                    nonce: local.nonce,
+                };
+                Some(draft.seal(&local.author)?)
+            }
+        };
+        let written = local.sections.iter().filter(|section| !section.store.is_settings());
+        let writes = written.map(|section| write_of(&section.store, section.enc.is_some(), &section.payload));
+        let writes = writes.collect();
+        match self.submit(Job::Local(Box::new(LocalJob { commit: local, writes, root })))? {
+            Outcome::Local(committed) => committed,
+            Outcome::Foreign(_) | Outcome::Exclusive => unreachable!("a job has an outcome of its own kind"),
+        }
     }
 
     /// The rows that are never synchronised.
+    #[must_use]
     pub fn local(&self) -> Local {
-        Local {}
+        Local::new(self.backend.clone())
     }
 
-    /// Calls `f` after each batch that added entries, in order, once it is durable. `f` must be quick and must not
-    /// commit.
-    pub fn on_admitted(&self, _f: Arc<dyn Fn(&Admitted) + Send + Sync>) -> Watch {
-        Watch {}
+    /// Calls `f` after each batch that added entries, in order, once it is durable.
+    ///
+    /// `f` runs on whichever thread committed. It must be quick, and it must not commit nor wait for a lock that
+    /// somebody holds while committing.
+    pub fn on_admitted(&self, f: Arc<dyn Fn(&Admitted) + Send + Sync>) -> Watch {
+        let number = self.next_watch.fetch_add(1, Ordering::Relaxed);
+        lock(&self.watchers).insert(number, f);
+        Watch { watchers: self.watchers.clone(), number }
     }
 
-    /// Removes a tree and everything derived from it, in bounded steps.
-    pub fn forget(&self, _tree: &TreeId) -> Result<(), StoreError> {
-        closed()
+    /// Removes a tree and everything derived from it: the tree at once, its rows in bounded steps. What an earlier
+    /// call left behind is removed too.
+    pub fn forget(&self, tree: &TreeId) -> Result<(), StoreError> {
+        self.exclusively(|| {
+            let snapshot = self.backend.snapshot()?;
+            let number = snapshot.get_many(&[trees_key(tree)])?.pop().flatten();
+            let number = decode_tree_no(&number.ok_or(StoreError::UnknownTree)?)?;
+            let batch = Batch {
+                puts: vec![(sweep_key(number), bytes::Bytes::new())],
+                deletes: vec![trees_key(tree)],
+                ..Batch::default()
+            };
+            self.backend.commit(batch)?;
+            self.trees.write().unwrap_or_else(PoisonError::into_inner).remove(tree);
+            Ok(())
+        })?;
+        self.sweep()
     }
 
-    /// Recomputes everything that is derived from the log and compares. With `repair`, writes it anew.
-    pub fn fsck(&self, _repair: bool, _progress: &mut dyn FnMut(u64, u64)) -> Result<FsckReport, StoreError> {
-        closed()
+    /// Recomputes everything that is derived from the log and compares. With `repair`, writes it anew. `progress`
+    /// is told how many entries of how many are done.
+    ///
+    /// Nothing is admitted meanwhile when it repairs; otherwise it reads one snapshot.
+    pub fn fsck(&self, repair: bool, progress: &mut dyn FnMut(u64, u64)) -> Result<FsckReport, StoreError> {
+        if repair {
+            self.exclusively(|| crate::fsck::run(self, true, progress))
+        } else {
+            crate::fsck::run(self, false, progress)
+        }
     }
 
-    /// Writes what is cached and lets go of the backend.
+    /// Waits for what is under way, writes what is cached and lets go of the backend.
     pub fn close(&self) -> Result<(), StoreError> {
-        closed()
+        self.exclusively(|| Ok(self.backend.close()?))
     }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    pub(crate) fn judge(&self) -> &dyn Judge {
+        &*self.judge
+    }
+
+    pub(crate) fn apply(&self) -> &dyn Apply {
+        &*self.apply
+    }
+
+    pub(crate) fn memory(&self, tree: &TreeId) -> Option<Arc<TreeMemory>> {
+        self.trees.read().unwrap_or_else(PoisonError::into_inner).get(tree).cloned()
+    }
+
+    fn remember(&self, tree: TreeId, memory: Arc<TreeMemory>) -> Arc<TreeMemory> {
+        let mut trees = self.trees.write().unwrap_or_else(PoisonError::into_inner);
+        trees.entry(tree).or_insert(memory).clone()
+    }
+
+    /// Queues a job and gives its outcome: worked out by this thread when nobody leads, by the leader otherwise.
+    fn submit(&self, job: Job) -> Result<Outcome, StoreError> {
+        let place = Arc::new(Place::default());
+        let leads = self.enqueue(job, &place)?;
+        if !leads && let Some(outcome) = place.wait() {
+            return outcome;
+        }
+        self.lead();
+        place.wait().expect("whoever leads works out the first job of the queue, which is its own")
+    }
+
+    /// Gives whether the caller leads.
+    fn enqueue(&self, job: Job, place: &Arc<Place>) -> Result<bool, StoreError> {
+        let mut queue = lock(&self.queue);
+        if queue.jobs.len() >= QUEUE_JOBS_MAX {
+            return Err(StoreError::Busy);
+        }
+        queue.jobs.push_back((job, place.clone()));
+        let leads = !queue.led;
+        queue.led = true;
+        Ok(leads)
+    }
+
+    /// Works out the first jobs of the queue as one group.
+    fn lead(&self) {
+        let mut jobs = Vec::new();
+        let mut turn = Turn { store: self, places: VecDeque::new() };
+        {
+            let mut queue = lock(&self.queue);
+            let mut bytes = 0;
+            while let Some((job, _)) = queue.jobs.front() {
+                bytes += job.bytes();
+                let fits = jobs.len() < GROUP_JOBS_MAX && bytes <= GROUP_BYTES_MAX;
+                if !jobs.is_empty() && (!fits || matches!(job, Job::Exclusive)) {
+                    break;
+                }
+                if let Some((job, place)) = queue.jobs.pop_front() {
+                    jobs.push(job);
+                    turn.places.push_back(place);
+                }
+            }
+        }
+        let jobs: Vec<&Job> = jobs.iter().collect();
+        match self.work_out(&jobs) {
+            Ok(outcomes) => outcomes.into_iter().for_each(|outcome| turn.give(Ok(outcome))),
+            Err(error) => jobs.iter().for_each(|_| turn.give(Err(error.clone()))),
+        }
+    }
+
+    fn work_out(&self, jobs: &[&Job]) -> Result<Vec<Outcome>, StoreError> {
+        for _ in 0..CONFLICT_RETRIES {
+            let snapshot = self.backend.snapshot()?;
+            let door = Door { judge: &*self.judge, apply: &*self.apply, snapshot: &*snapshot };
+            let judged = judge_group(door, jobs, &|tree| self.memory(tree))?;
+            drop(snapshot);
+            match self.store(judged) {
+                Err(StoreError::Backend(BackendError::Conflict)) => {}
+                other => return other,
+            }
+        }
+        Err(BackendError::Conflict.into())
+    }
+
+    fn store(&self, judged: Judged) -> Result<Vec<Outcome>, StoreError> {
+        let Some(batch) = judged.batch else { return Ok(judged.outcomes) };
+        self.backend.commit(batch)?;
+        for learned in judged.learned {
+            let memory = self.remember(learned.tree, learned.memory);
+            memory.absorb(learned.pending);
+            for (store, kind, number) in learned.stores {
+                memory.add_store(&store, &kind, number);
+            }
+        }
+        let watchers: Vec<Watcher> = lock(&self.watchers).values().cloned().collect();
+        for admitted in &judged.admitted {
+            watchers.iter().for_each(|watcher| watcher(admitted));
+        }
+        Ok(judged.outcomes)
+    }
+
+    /// Runs `f` while nobody is within the door.
+    pub(crate) fn exclusively<T>(&self, f: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let place = Arc::new(Place::default());
+        let leads = self.enqueue(Job::Exclusive, &place)?;
+        if !leads && let Some(outcome) = place.wait() {
+            outcome?;
+            return Err(BackendError::Poisoned.into());
+        }
+        let mut turn = Turn { store: self, places: VecDeque::new() };
+        lock(&self.queue).jobs.pop_front();
+        let done = f();
+        turn.places.clear();
+        done
+    }
+
+    /// Removes what is left of forgotten trees.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let snapshot = self.backend.snapshot()?;
+        let left = snapshot.scan_many(&[Scan::prefix(&[Space::Sweep as u8])])?;
+        drop(snapshot);
+        for (key, _) in left.into_iter().flatten() {
+            let number = key.get(1..5).and_then(|bytes| bytes.try_into().ok());
+            let number =
+                number.map(u32::from_be_bytes).ok_or(StoreError::Corrupt { what: "a tree to be swept" })?;
+            for space in TREE_SPACES {
+                self.sweep_range(tree_range(space, TreeNo(number)))?;
+            }
+            self.backend.commit(Batch { deletes: vec![key], ..Batch::default() })?;
+        }
+        Ok(())
+    }
+
+    fn sweep_range(&self, (from, to): (Vec<u8>, Vec<u8>)) -> Result<(), StoreError> {
+        loop {
+            let scan = Scan { max_rows: SWEEP_ROWS_MAX, ..Scan::range(from.clone(), to.clone()) };
+            let rows = self.backend.snapshot()?.scan_many(&[scan])?.pop().unwrap_or_default();
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let deletes = rows.into_iter().map(|(key, _)| key).collect();
+            self.backend.commit(Batch { deletes, durability: Durability::Relaxed, ..Batch::default() })?;
+        }
+    }
+}
+
+/// One caller's time within the door. However it ends, everybody is answered and the next one is let in.
+struct Turn<'a> {
+    store: &'a EntryStore,
+    places: VecDeque<Arc<Place>>,
+}
+
+impl Turn<'_> {
+    fn give(&mut self, outcome: Result<Outcome, StoreError>) {
+        if let Some(place) = self.places.pop_front() {
+            place.set(Waiting::Done(outcome));
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Left only when a judge, a view or a watcher panicked.
+        for place in self.places.drain(..) {
+            place.set(Waiting::Done(Err(BackendError::Poisoned.into())));
+        }
+        let mut queue = lock(&self.store.queue);
+        match queue.jobs.front() {
+            Some((_, next)) => next.set(Waiting::Lead),
+            None => queue.led = false,
+        }
+    }
+}
+
+fn read_meta(snapshot: &dyn Snapshot) -> Result<Option<Meta>, StoreError> {
+    snapshot.get_many(&[meta_key()])?.pop().flatten().as_ref().map(Meta::decode).transpose()
+}
+
+/// Two processes may make a store at once: the guard lets one win, and the other takes what it made.
+fn create(backend: &dyn Backend, seed: [u8; 32]) -> Result<Meta, StoreError> {
+    let hash = blake3::derive_key("eid 2026 epoch of a store", &seed);
+    let mut epoch = [0; 8];
+    epoch.copy_from_slice(&hash[..8]);
+    let meta = Meta { format: FORMAT, epoch: Epoch(u64::from_le_bytes(epoch)), next_tree: 1 };
+    let batch = Batch {
+        puts: vec![(meta_key(), meta.encode())],
+        guards: vec![(meta_key(), None)],
+        ..Batch::default()
+    };
+    match backend.commit(batch) {
+        Ok(()) => Ok(meta),
+        Err(BackendError::Conflict) => read_meta(&*backend.snapshot()?)?.ok_or(BackendError::Conflict.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn read_trees(snapshot: &dyn Snapshot) -> Result<Vec<(TreeId, TreeNo)>, StoreError> {
+    let prefix = [Space::Trees as u8];
+    let rows = snapshot.scan_many(&[Scan::range(prefix.to_vec(), prefix_end(&prefix))])?;
+    rows.into_iter()
+        .flatten()
+        .map(|(key, value)| {
+            let tree = key.get(1..).and_then(|bytes| bytes.try_into().ok()).map(TreeId);
+            let tree = tree.ok_or(StoreError::Corrupt { what: "the id of a tree" })?;
+            Ok((tree, decode_tree_no(&value)?))
+        })
+        .collect()
 }

@@ -1,5 +1,6 @@
 //! Where entries rest: one door through which every entry is admitted, and rows that never have to be checked again.
 
+mod admit;
 mod apply;
 mod backend;
 mod embedded;
@@ -10,7 +11,13 @@ pub mod limits;
 mod local;
 mod memory;
 mod offer;
+mod prepare;
+mod rows;
+mod settings;
+#[cfg(test)]
+mod tests;
 mod tree;
+mod views;
 
 pub use apply::{Applied, Apply, Change, ViewRows, Wanted};
 pub use backend::{

@@ -8,6 +8,7 @@ use eid_core::dag::Seq;
 use eid_core::{EntryId, Nonce, Refusal, SecretKey, SectionDraft, Time, TreeId};
 
 use crate::backend::Durability;
+use crate::prepare::Item;
 
 /// An entry as it arrived: nothing is said of it yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +19,28 @@ pub struct Offer {
     pub payloads: Vec<Option<Bytes>>,
 }
 
-/// Offers that were decoded, hashed and, where their author is known, verified.
+/// Offers that were decoded, hashed and, where their author is known, verified: see [`crate::EntryStore::prepare`].
 #[derive(Debug)]
-pub struct Prepared {}
+pub struct Prepared {
+    pub(crate) tree: TreeId,
+    pub(crate) items: Vec<Item>,
+    /// Bytes of blocks and payloads.
+    pub(crate) bytes: usize,
+}
+
+impl Prepared {
+    /// How many offers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
 
 /// What became of a batch of offers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,12 +9,25 @@ use eid_core::{
     Entry, EntryId, Height, PublicKey, ReadError, SettingsNode, SettingsPast, StoreName, Time, TreeId,
 };
 
-use crate::backend::{BackendError, Direction, Key};
+use crate::admit::height_of;
+use crate::backend::{Direction, Key, Scan, Snapshot, Value, prefix_end};
 use crate::error::StoreError;
+use crate::rows::{
+    Edge, Facts, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_log, id_key, seq_key,
+    seq_of_key, state_key, store_key, store_of_key, tree_key, tree_range, view_key,
+};
+use crate::settings::{Overlay, PendingSettings, TreeMemory};
+use crate::views::stored_id;
 
 /// A consistent view of one tree.
 #[derive(Debug, Clone)]
-pub struct TreeSnapshot {}
+pub struct TreeSnapshot {
+    tree: TreeId,
+    epoch: Epoch,
+    memory: Arc<TreeMemory>,
+    snapshot: Arc<dyn Snapshot>,
+    state: Arc<TreeState>,
+}
 
 /// What is known of an entry without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,137 +61,269 @@ pub struct StoreInfo {
 
 /// The rows of one store of one kind.
 #[derive(Debug, Clone)]
-pub struct View {}
-
-fn closed<T>() -> Result<T, StoreError> {
-    Err(BackendError::Closed.into())
+pub struct View {
+    number: TreeNo,
+    snapshot: Arc<dyn Snapshot>,
+    store: Result<Option<u32>, StoreError>,
 }
 
 impl TreeSnapshot {
+    pub(crate) fn read(
+        tree: TreeId,
+        epoch: Epoch,
+        memory: Arc<TreeMemory>,
+        snapshot: Arc<dyn Snapshot>,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(state) = snapshot.get_many(&[state_key(memory.number)])?.pop().flatten() else {
+            return Ok(None);
+        };
+        let state = Arc::new(TreeState::decode(&state)?);
+        Ok(Some(Self { tree, epoch, memory, snapshot, state }))
+    }
+
     /// The tree.
     #[must_use]
     pub fn tree(&self) -> TreeId {
-        TreeId([0; 32])
+        self.tree
     }
 
     /// How many entries are held.
     #[must_use]
     pub fn count(&self) -> u64 {
-        0
+        self.state.next_seq.0
     }
 
     /// Bytes of all blocks and payloads held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        0
+        self.state.bytes
     }
 
     /// The greatest time of any entry.
     #[must_use]
     pub fn time(&self) -> Time {
-        Time(0)
+        self.state.time
     }
 
     /// The greatest height of any tip.
     #[must_use]
     pub fn height(&self) -> Height {
-        Height(0)
+        height_of(&self.state.tips)
     }
 
     /// An entry, if it is held.
-    pub fn entry(&self, _id: &EntryId) -> Result<Option<Entry>, StoreError> {
-        closed()
+    pub fn entry(&self, id: &EntryId) -> Result<Option<Entry>, StoreError> {
+        let Some(facts) = self.get(id_key(self.memory.number, id))? else { return Ok(None) };
+        let logged = self.logged(Facts::decode(&facts)?.seq)?;
+        match logged.map(|logged| Entry::parse_stored(*id, logged.block, logged.payloads)) {
+            Some(Ok(entry)) => Ok(Some(entry)),
+            Some(Err(_)) => Err(StoreError::Corrupt { what: "an entry in the log" }),
+            None => Err(StoreError::Corrupt { what: "an entry is not in the log" }),
+        }
     }
 
     /// The entry at a position.
-    pub fn entry_at(&self, _seq: Seq) -> Result<Option<Entry>, StoreError> {
-        closed()
+    pub fn entry_at(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
+        let Some(logged) = self.logged(seq)? else { return Ok(None) };
+        let entry = Entry::parse(logged.block, logged.payloads);
+        entry.map(Some).map_err(|_| StoreError::Corrupt { what: "an entry in the log" })
     }
 
     /// The id of the entry at a position.
-    pub fn id_at(&self, _seq: Seq) -> Result<EntryId, StoreError> {
-        closed()
+    pub fn id_at(&self, seq: Seq) -> Result<EntryId, StoreError> {
+        stored_id(&*self.snapshot, self.memory.number, seq)
     }
 
     /// Up to `count` entries beginning at `from`, ascending.
-    pub fn nodes(&self, _from: Seq, _count: usize) -> Result<Vec<Node>, StoreError> {
-        closed()
+    pub fn nodes(&self, from: Seq, count: usize) -> Result<Vec<Node>, StoreError> {
+        self.edges(from, count)?
+            .into_iter()
+            .map(|(key, value)| {
+                let edge = Edge::decode(&value)?;
+                Ok(Node {
+                    seq: seq_of_key(&key)?,
+                    parents: edge.parents,
+                    height: edge.height,
+                    time: edge.time,
+                    author: edge.author,
+                    settings: edge.frontier,
+                })
+            })
+            .collect()
     }
 
     /// The settings entries that no other one descends from. Sorted.
     pub fn settings_frontier(&self) -> Result<Vec<EntryId>, StoreError> {
-        closed()
+        let mut numbers: Vec<u32> = self.state.tips.values().map(|facts| facts.frontier).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let pending = PendingSettings::default();
+        let overlay = Overlay { memory: &self.memory, pending: &pending, snapshot: &*self.snapshot };
+        match numbers[..] {
+            [number] => Ok(overlay.frontier(number)?.to_vec()),
+            _ => overlay.heads(&numbers),
+        }
     }
 
-    /// The stores that entries write, by name and kind.
+    /// The settings frontier that a number of [`Node::settings`] stands for. Sorted.
+    pub fn settings_of(&self, number: u32) -> Result<Vec<EntryId>, StoreError> {
+        Ok(self.memory.frontier(&*self.snapshot, number)?.to_vec())
+    }
+
+    /// The stores that entries write, by name and kind. A kind is empty when it cannot be known here: the payload
+    /// is sealed, or does not decode.
     pub fn stores(&self) -> Result<Vec<StoreInfo>, StoreError> {
-        closed()
+        let (from, to) = tree_range(Space::Stores, self.memory.number);
+        self.scan(Scan::range(from, to))?
+            .into_iter()
+            .map(|(key, value)| {
+                let (name, kind) = store_of_key(&key)?;
+                let row = StoreRow::decode(&value)?;
+                Ok(StoreInfo { name, kind, entries: row.entries, undecodable: row.undecodable })
+            })
+            .collect()
+    }
+
+    /// How many payloads are not here.
+    #[must_use]
+    pub fn missing_payloads(&self) -> u64 {
+        self.state.missing
     }
 
     /// The rows of one store. One that nobody wrote has none.
     #[must_use]
-    pub fn view(&self, _store: &StoreName, _kind: &str) -> View {
-        View {}
+    pub fn view(&self, store: &StoreName, kind: &str) -> View {
+        let number = self.memory.number;
+        let known = self.memory.store(store, kind);
+        let store = match known {
+            Some(found) => Ok(Some(found)),
+            None => self.get(store_key(number, store, kind)).and_then(|row| match row {
+                Some(row) => {
+                    let row = StoreRow::decode(&row)?;
+                    self.memory.add_store(store, kind, row.number);
+                    Ok(Some(row.number))
+                }
+                None => Ok(None),
+            }),
+        };
+        View { number, snapshot: self.snapshot.clone(), store }
+    }
+
+    fn get(&self, key: Key) -> Result<Option<Value>, StoreError> {
+        Ok(self.snapshot.get_many(&[key])?.pop().flatten())
+    }
+
+    fn scan(&self, scan: Scan) -> Result<Vec<(Key, Value)>, StoreError> {
+        Ok(self.snapshot.scan_many(&[scan])?.pop().unwrap_or_default())
+    }
+
+    fn logged(&self, seq: Seq) -> Result<Option<Logged>, StoreError> {
+        let row = self.get(seq_key(Space::Log, self.memory.number, seq))?;
+        row.map(|row| decode_log(seq, &row)).transpose()
+    }
+
+    fn edges(&self, from: Seq, count: usize) -> Result<Vec<(Key, Value)>, StoreError> {
+        let number = self.memory.number;
+        let to = Seq(from.0.saturating_add(count as u64).min(self.state.next_seq.0));
+        self.scan(Scan::range(seq_key(Space::Edges, number, from), seq_key(Space::Edges, number, to)))
     }
 }
 
 impl View {
     /// The value of a row.
-    pub fn get(&self, _key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        closed()
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let Some(store) = self.store.clone()? else { return Ok(None) };
+        Ok(self.snapshot.get_many(&[view_key(self.number, store, key)])?.pop().flatten())
     }
 
     /// The values of rows, in the order of the keys.
-    pub fn get_many(&self, _keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        closed()
+    pub fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let Some(store) = self.store.clone()? else { return Ok(vec![None; keys.len()]) };
+        let keys: Vec<Key> = keys.iter().map(|key| view_key(self.number, store, key)).collect();
+        Ok(self.snapshot.get_many(&keys)?)
     }
 
     /// The rows of a range, `to` exclusive (`None`: to the end of the view), with keys relative to the view.
     pub fn scan(
         &self,
-        _from: &[u8],
-        _to: Option<&[u8]>,
-        _direction: Direction,
-        _max_rows: usize,
+        from: &[u8],
+        to: Option<&[u8]>,
+        direction: Direction,
+        max_rows: usize,
     ) -> Result<Vec<(Key, Bytes)>, StoreError> {
-        closed()
+        let Some(store) = self.store.clone()? else { return Ok(Vec::new()) };
+        let to = match to {
+            Some(to) => view_key(self.number, store, to),
+            None => prefix_end(&view_key(self.number, store, &[])),
+        };
+        let from = view_key(self.number, store, from);
+        let scan = Scan { from, to, direction, max_rows, max_bytes: usize::MAX };
+        let rows = self.snapshot.scan_many(&[scan])?.pop().unwrap_or_default();
+        Ok(rows.into_iter().map(|(key, value)| (key[VIEW_PREFIX_BYTES..].to_vec(), value)).collect())
     }
 }
 
 impl Dag for TreeSnapshot {
-    fn parents(&self, _from: Seq, _count: usize) -> Result<Vec<Vec<Seq>>, ReadError> {
-        Ok(closed()?)
+    fn parents(&self, from: Seq, count: usize) -> Result<Vec<Vec<Seq>>, ReadError> {
+        let rows = self.edges(from, count)?;
+        Ok(rows.iter().map(|(_, value)| Edge::decode_parents(value)).collect::<Result<_, _>>()?)
     }
 }
 
 impl Replica for TreeSnapshot {
     fn epoch(&self) -> Epoch {
-        Epoch(0)
+        self.epoch
     }
 
     fn end(&self) -> Seq {
-        Seq(0)
+        self.state.next_seq
     }
 
     fn tips(&self) -> Result<Vec<(EntryId, Seq)>, ReadError> {
-        Ok(closed()?)
+        Ok(self.state.tips.iter().map(|(id, facts)| (*id, facts.seq)).collect())
     }
 
-    fn find(&self, _ids: &[EntryId]) -> Result<Vec<Option<Seq>>, ReadError> {
-        Ok(closed()?)
+    fn find(&self, ids: &[EntryId]) -> Result<Vec<Option<Seq>>, ReadError> {
+        let keys: Vec<Key> = ids.iter().map(|id| id_key(self.memory.number, id)).collect();
+        let rows = self.snapshot.get_many(&keys).map_err(ReadError::new)?;
+        rows.iter()
+            .map(|row| Ok(row.as_ref().map(Facts::decode).transpose()?.map(|facts| facts.seq)))
+            .collect()
     }
 
-    fn find_prefixes(&self, _prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError> {
-        Ok(closed()?)
+    fn find_prefixes(&self, prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError> {
+        let scans: Vec<Scan> = prefixes
+            .iter()
+            .map(|prefix| {
+                let prefix = tree_key(Space::Id, self.memory.number, prefix);
+                Scan { max_rows: 2, ..Scan::prefix(&prefix) }
+            })
+            .collect();
+        let found = self.snapshot.scan_many(&scans).map_err(ReadError::new)?;
+        found
+            .iter()
+            .map(|rows| match &rows[..] {
+                [(_, value)] => Ok(Some(Facts::decode(value)?.seq)),
+                _ => Ok(None),
+            })
+            .collect()
     }
 
-    fn log(&self, _range: Range<Seq>, _bytes_max: usize) -> Result<Vec<Logged>, ReadError> {
-        Ok(closed()?)
+    fn log(&self, range: Range<Seq>, bytes_max: usize) -> Result<Vec<Logged>, ReadError> {
+        let number = self.memory.number;
+        let to = range.end.min(self.state.next_seq);
+        let from = seq_key(Space::Log, number, range.start);
+        let scan = Scan { max_bytes: bytes_max, ..Scan::range(from, seq_key(Space::Log, number, to)) };
+        let rows = self.scan(scan)?;
+        Ok(rows
+            .iter()
+            .map(|(key, value)| decode_log(seq_of_key(key)?, value))
+            .collect::<Result<_, StoreError>>()?)
     }
 }
 
 impl SettingsPast for TreeSnapshot {
-    fn settings(&self, _id: &EntryId) -> Result<Option<Arc<SettingsNode>>, ReadError> {
-        Ok(closed()?)
+    fn settings(&self, id: &EntryId) -> Result<Option<Arc<SettingsNode>>, ReadError> {
+        Ok(self.memory.settings(&*self.snapshot, id)?.map(|row| row.node))
     }
 }

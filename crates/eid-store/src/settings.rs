@@ -1,0 +1,302 @@
+//! What is kept in memory of a tree's settings: they are few, and every admission asks for them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use eid_core::dag::Seq;
+use eid_core::{Entry, EntryId, ReadError, SettingsNode, StoreName};
+
+use crate::backend::{Direction, Key, Scan, Snapshot, Value};
+use crate::error::StoreError;
+use crate::limits::SETTINGS_CACHED_MAX;
+use crate::rows::{
+    RowReader, Space, TreeNo, decode_frontier, decode_log, encode_log, frontier_key, read_ids, settings_key,
+    tree_range, write_ids, write_uint,
+};
+
+/// A settings entry with its position.
+#[derive(Debug, Clone)]
+pub(crate) struct SettingsRow {
+    pub seq: Seq,
+    pub node: Arc<SettingsNode>,
+}
+
+/// The ids of a settings frontier, sorted.
+pub(crate) type Frontier = Arc<[EntryId]>;
+
+/// The row holds the entry itself, so that one range read gives all settings of a tree.
+pub(crate) fn encode_settings(seq: Seq, past: &[EntryId], entry: &Entry) -> Value {
+    let mut out = Vec::with_capacity(64 + entry.bytes_len());
+    write_uint(&mut out, seq.0);
+    write_ids(&mut out, past);
+    out.extend_from_slice(&encode_log(entry.block(), entry.payloads()));
+    out.into()
+}
+
+pub(crate) fn decode_settings(value: &Value) -> Result<SettingsRow, StoreError> {
+    const WHAT: &str = "a settings row";
+    let mut r = RowReader::new(value, WHAT);
+    let seq = Seq(r.uint()?);
+    let past = read_ids(&mut r)?;
+    let rest = r.rest();
+    let logged = decode_log(seq, &rest)?;
+    let entry =
+        Entry::parse(logged.block, logged.payloads).map_err(|_| StoreError::Corrupt { what: WHAT })?;
+    let node =
+        SettingsNode { id: entry.id(), author: entry.header().author, ops: entry.settings().to_vec(), past };
+    Ok(SettingsRow { seq, node: Arc::new(node) })
+}
+
+/// What is kept in memory of one tree. Only what is committed gets here.
+#[derive(Debug)]
+pub(crate) struct TreeMemory {
+    pub number: TreeNo,
+    held: RwLock<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    loaded: bool,
+    nodes: HashMap<EntryId, SettingsRow>,
+    frontiers: HashMap<u32, Frontier>,
+    numbers: HashMap<Frontier, u32>,
+    /// Sorted frontier numbers -> the number of the frontier of an entry that descends from all of them.
+    joins: HashMap<Vec<u32>, u32>,
+    stores: HashMap<(StoreName, String), u32>,
+}
+
+impl Held {
+    fn make_room(&mut self) {
+        if self.nodes.len() + self.frontiers.len() + self.joins.len() > 3 * SETTINGS_CACHED_MAX {
+            self.nodes.clear();
+            self.frontiers.clear();
+            self.numbers.clear();
+            self.joins.clear();
+        }
+    }
+
+    fn add_frontier(&mut self, number: u32, ids: &Frontier) {
+        self.frontiers.insert(number, ids.clone());
+        self.numbers.insert(ids.clone(), number);
+    }
+}
+
+impl TreeMemory {
+    pub(crate) fn new(number: TreeNo) -> Self {
+        Self { number, held: RwLock::default() }
+    }
+
+    /// A tree that has no rows yet: there is nothing to load.
+    pub(crate) fn of_a_fresh_tree(number: TreeNo) -> Self {
+        Self { number, held: RwLock::new(Held { loaded: true, ..Held::default() }) }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ranges of settings and frontiers, unless they were read before.
+    pub(crate) fn wanted(&self) -> Option<[Scan; 2]> {
+        (!self.read().loaded).then(|| {
+            [Space::Settings, Space::Frontier].map(|space| {
+                let (from, to) = tree_range(space, self.number);
+                Scan {
+                    direction: Direction::Backward,
+                    max_rows: SETTINGS_CACHED_MAX,
+                    ..Scan::range(from, to)
+                }
+            })
+        })
+    }
+
+    /// Takes the rows of [`Self::wanted`].
+    pub(crate) fn take(
+        &self,
+        settings: Vec<(Key, Value)>,
+        frontiers: Vec<(Key, Value)>,
+    ) -> Result<(), StoreError> {
+        let mut held = self.write();
+        for (_, value) in &settings {
+            let row = decode_settings(value)?;
+            held.nodes.insert(row.node.id, row);
+        }
+        for (key, value) in &frontiers {
+            let number = key.get(5..9).and_then(|bytes| bytes.try_into().ok());
+            let number = number.map(u32::from_be_bytes).ok_or(StoreError::Corrupt { what: "a frontier" })?;
+            held.add_frontier(number, &decode_frontier(value)?.into());
+        }
+        held.loaded = true;
+        Ok(())
+    }
+
+    /// Reads settings and frontiers with one call to the backend, once in the life of the process.
+    pub(crate) fn load(&self, snapshot: &dyn Snapshot) -> Result<(), StoreError> {
+        load_all(&[self], snapshot)
+    }
+
+    pub(crate) fn settings(
+        &self,
+        snapshot: &dyn Snapshot,
+        id: &EntryId,
+    ) -> Result<Option<SettingsRow>, StoreError> {
+        self.load(snapshot)?;
+        if let Some(row) = self.read().nodes.get(id) {
+            return Ok(Some(row.clone()));
+        }
+        let mut values = snapshot.get_many(&[settings_key(self.number, id)])?;
+        let Some(value) = values.pop().flatten() else { return Ok(None) };
+        let row = decode_settings(&value)?;
+        let mut held = self.write();
+        held.make_room();
+        held.nodes.insert(*id, row.clone());
+        Ok(Some(row))
+    }
+
+    pub(crate) fn frontier(&self, snapshot: &dyn Snapshot, number: u32) -> Result<Frontier, StoreError> {
+        self.load(snapshot)?;
+        if let Some(ids) = self.read().frontiers.get(&number) {
+            return Ok(ids.clone());
+        }
+        let mut values = snapshot.get_many(&[frontier_key(self.number, number)])?;
+        let value = values.pop().flatten().ok_or(StoreError::Corrupt { what: "a settings frontier" })?;
+        let ids: Frontier = decode_frontier(&value)?.into();
+        let mut held = self.write();
+        held.make_room();
+        held.add_frontier(number, &ids);
+        Ok(ids)
+    }
+
+    pub(crate) fn number_of(&self, ids: &[EntryId]) -> Option<u32> {
+        self.read().numbers.get(ids).copied()
+    }
+
+    pub(crate) fn join(&self, numbers: &[u32]) -> Option<u32> {
+        self.read().joins.get(numbers).copied()
+    }
+
+    pub(crate) fn store(&self, store: &StoreName, kind: &str) -> Option<u32> {
+        self.read().stores.get(&(store.clone(), kind.to_owned())).copied()
+    }
+
+    pub(crate) fn add_store(&self, store: &StoreName, kind: &str, number: u32) {
+        self.write().stores.insert((store.clone(), kind.to_owned()), number);
+    }
+
+    /// Takes in what a batch added, once it is committed.
+    pub(crate) fn absorb(&self, pending: PendingSettings) {
+        if pending.nodes.is_empty() && pending.frontiers.is_empty() && pending.joins.is_empty() {
+            return;
+        }
+        let mut held = self.write();
+        held.make_room();
+        held.nodes.extend(pending.nodes);
+        for (number, ids) in pending.frontiers {
+            held.add_frontier(number, &ids);
+        }
+        held.joins.extend(pending.joins);
+    }
+
+    /// Forgets everything but the number: the rows were written anew.
+    pub(crate) fn reset(&self) {
+        *self.write() = Held::default();
+    }
+}
+
+/// Reads what is not in memory yet of several trees with one call to the backend.
+pub(crate) fn load_all(trees: &[&TreeMemory], snapshot: &dyn Snapshot) -> Result<(), StoreError> {
+    let (mut missing, mut scans) = (Vec::new(), Vec::new());
+    for tree in trees {
+        if let Some(wanted) = tree.wanted() {
+            missing.push(tree);
+            scans.extend(wanted);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut found = snapshot.scan_many(&scans)?.into_iter();
+    for tree in missing {
+        tree.take(found.next().unwrap_or_default(), found.next().unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// Settings of a batch that is not committed yet.
+#[derive(Debug, Default)]
+pub(crate) struct PendingSettings {
+    pub nodes: HashMap<EntryId, SettingsRow>,
+    pub frontiers: HashMap<u32, Frontier>,
+    pub numbers: HashMap<Frontier, u32>,
+    pub joins: HashMap<Vec<u32>, u32>,
+}
+
+/// Settings of one tree as a batch sees them: its own over those in memory over those stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Overlay<'a> {
+    pub memory: &'a TreeMemory,
+    pub pending: &'a PendingSettings,
+    pub snapshot: &'a dyn Snapshot,
+}
+
+impl Overlay<'_> {
+    pub(crate) fn row(&self, id: &EntryId) -> Result<Option<SettingsRow>, StoreError> {
+        match self.pending.nodes.get(id) {
+            Some(row) => Ok(Some(row.clone())),
+            None => self.memory.settings(self.snapshot, id),
+        }
+    }
+
+    pub(crate) fn frontier(&self, number: u32) -> Result<Frontier, StoreError> {
+        match self.pending.frontiers.get(&number) {
+            Some(ids) => Ok(ids.clone()),
+            None => self.memory.frontier(self.snapshot, number),
+        }
+    }
+
+    pub(crate) fn number_of(&self, ids: &[EntryId]) -> Option<u32> {
+        self.pending.numbers.get(ids).copied().or_else(|| self.memory.number_of(ids))
+    }
+
+    pub(crate) fn join(&self, numbers: &[u32]) -> Option<u32> {
+        self.pending.joins.get(numbers).copied().or_else(|| self.memory.join(numbers))
+    }
+
+    /// The entries of several frontiers that no other of them descends from. Sorted.
+    ///
+    /// Walks the settings entries between the oldest of them and the others, never the whole DAG.
+    pub(crate) fn heads(&self, numbers: &[u32]) -> Result<Vec<EntryId>, StoreError> {
+        let mut union = BTreeSet::new();
+        for number in numbers {
+            union.extend(self.frontier(*number)?.iter().copied());
+        }
+        let held =
+            |id: &EntryId| self.row(id)?.ok_or(StoreError::Corrupt { what: "a settings entry is not there" });
+        let mut open = Vec::new();
+        let mut lowest = Seq(u64::MAX);
+        for id in &union {
+            let row = held(id)?;
+            lowest = lowest.min(row.seq);
+            open.push(row);
+        }
+        let mut below = BTreeSet::new();
+        while let Some(row) = open.pop() {
+            for id in &row.node.past {
+                let past = held(id)?;
+                if past.seq >= lowest && below.insert(*id) {
+                    open.push(past);
+                }
+            }
+        }
+        Ok(union.difference(&below).copied().collect())
+    }
+}
+
+impl eid_core::SettingsPast for Overlay<'_> {
+    fn settings(&self, id: &EntryId) -> Result<Option<Arc<SettingsNode>>, ReadError> {
+        Ok(self.row(id)?.map(|row| row.node))
+    }
+}
