@@ -17,7 +17,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     match args.split_first() {
         Some((name, rest)) if name == "footprint" => footprint(rest),
         Some((name, rest)) => {
-            let mut bench = cargo_command(&["run", "--release", "--quiet", "-p", "eid-benches", "--", name]);
+            let release = crate::sim::release()?;
+            let mut bench = command(release.join("eid-benches"), &[name]);
             bench.args(rest);
             run_command(bench)
         }
@@ -52,8 +53,7 @@ fn footprint(args: &[String]) -> Result<(), Failure> {
     let cold_release = timed(in_app(&["build", "--quiet", "--offline", "--release"]))?;
     let app_bytes = bytes(&builds.join("release/app"))?;
 
-    run_command(cargo_command(&["build", "--release", "--quiet", "-p", "eid-cli"]))?;
-    let program = target().join("release/eid");
+    let program = crate::sim::release()?.join("eid");
     let program_bytes = bytes(&program)?;
     let mut starts = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {

@@ -28,8 +28,8 @@ cargo xtask TASK
                                --fix-protocol sets the hash in docs/protocol.md after it was brought up to date
   deny                         licences, bans and sources of everything that is depended on
   vectors [--mutate]           the golden vectors, through the implementation in Python
-  sim [--seeds N] [--from S] [--seed S] [--seconds T] [--sabotage NAME|all] [--json]
-                               the simulator; --seed runs one seed again
+  sim [--seeds N] [--from S] [--seconds T] [--seed S [--trace]] [--sabotage NAME|all] [--json]
+                               the simulator; --seed runs one seed again, --sabotage lets it find a fault
   processes [ARGS...]          the program as real processes: kill -9, bootstrap, proxies
   bench store|footprint [--json]";
 

@@ -1,95 +1,54 @@
 //! Runs the simulator, and the program as real processes.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use crate::run::{Failure, Options, answers, cargo_command, command, run as run_command, target};
-
-/// The names of `eid_core::sabotage::Sabotage::ALL`, each of which the simulator must find.
-pub(crate) const SABOTAGES: [&str; 8] = [
-    "skip-flush",
-    "ack-before-commit",
-    "forget-ack",
-    "accept-unsigned",
-    "trust-height",
-    "apply-twice",
-    "lose-tip",
-    "serve-without-right",
-];
+use crate::run::{Failure, answers, cargo_command, command, run as run_command, target};
 
 /// Seeds that every sabotage must be found within.
-const SABOTAGE_SEEDS: u64 = 2000;
+const SABOTAGE_SEEDS: &str = "2000";
 
-/// Seeds of one run of the simulator when time is the limit.
-const CHUNK_SEEDS: u64 = 50;
-
+/// Runs the simulator with these arguments. `--sabotage` takes a build in which faults can be switched on.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
-    let options =
-        Options::parse(args, &["--seeds", "--from", "--seed", "--seconds", "--sabotage"], &["--json"])?;
-    let json: &[&str] = if options.flag("--json") { &["--json"] } else { &[] };
-    let (mut from, mut seeds) =
-        (options.number("--from")?.unwrap_or(0), options.number("--seeds")?.unwrap_or(100));
-    if let Some(seed) = options.number("--seed")? {
-        (from, seeds) = (seed, 1);
-    }
-    if let Some(name) = options.value("--sabotage") {
-        let names: Vec<&str> = if name == "all" { SABOTAGES.to_vec() } else { vec![name] };
-        if !options.flag("--json") {
-            println!("sim: {} sabotages, each to be found within {seeds} seeds", names.len());
-        }
-        let seeds = if options.value("--seeds").is_none() && options.value("--seed").is_none() {
-            SABOTAGE_SEEDS
-        } else {
-            seeds
-        };
-        let tool = build(true)?;
-        for name in names {
-            simulate(&tool, from, seeds, &[json, &["--sabotage", name]].concat())?;
-        }
-        return Ok(());
-    }
-    let tool = build(false)?;
-    let Some(seconds) = options.number("--seconds")? else {
-        return simulate(&tool, from, seeds, json);
-    };
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let start = from;
-    while Instant::now() < end {
-        simulate(&tool, from, CHUNK_SEEDS, json)?;
-        from += CHUNK_SEEDS;
-    }
-    println!("sim: {} seeds in {seconds} s", from - start);
-    Ok(())
-}
-
-/// Builds the simulator. With faults that can be switched on it goes into a directory of its own, so that neither
-/// build undoes the other.
-fn build(sabotage: bool) -> Result<PathBuf, Failure> {
-    let dir = if sabotage { target().join("sabotage") } else { target() };
-    let mut build = cargo_command(&["build", "--release", "--quiet", "-p", "eid-sim", "--target-dir"]);
-    build.arg(&dir);
+    let has = |name: &str| args.iter().any(|arg| arg == name || arg.starts_with(&format!("{name}=")));
+    let sabotage = has("--sabotage");
     if sabotage {
-        build.args(["--features", "sabotage"]);
+        run_command(cargo_command(&[
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "-p",
+            "eid-sim",
+            "--features",
+            "sabotage",
+        ]))?;
+    } else {
+        release()?;
     }
-    run_command(build)?;
-    Ok(dir.join("release/eid-sim"))
-}
-
-fn simulate(tool: &PathBuf, from: u64, seeds: u64, more: &[&str]) -> Result<(), Failure> {
-    let mut sim = command(tool, &[]);
-    sim.args(["--from", &from.to_string(), "--seeds", &seeds.to_string()]).args(more);
+    let mut sim = command(target().join("release/eid-sim"), &[]);
+    if sabotage && !has("--seeds") && !has("--seed") {
+        sim.args(["--seeds", SABOTAGE_SEEDS]);
+    }
+    sim.args(args);
     run_command(sim)
 }
 
-/// Builds the program and its checks, and runs them with these arguments.
+/// Builds every program of the workspace for release, with the one set of features that all share.
+pub(crate) fn release() -> Result<PathBuf, Failure> {
+    run_command(cargo_command(&["build", "--release", "--locked", "--quiet", "--workspace", "--bins"]))?;
+    Ok(target().join("release"))
+}
+
+/// Runs the program as real processes, with these arguments.
 pub(crate) fn processes(args: &[String]) -> Result<(), Failure> {
-    if !answers("nginx", &["-v"]) && (args.is_empty() || args.iter().any(|arg| arg == "proxy")) {
+    const NGINX: [&str; 2] = ["nginx", "/usr/sbin/nginx"];
+    let every = !args.iter().any(|arg| ["import", "bootstrap", "resume"].contains(&arg.as_str()));
+    if (every || args.iter().any(|arg| arg == "proxy")) && !NGINX.iter().any(|path| answers(*path, &["-v"])) {
         return Err(Failure::new(
             "nginx is needed for the check `proxy` and is not there (Debian: nginx-light)",
         ));
     }
-    run_command(cargo_command(&["build", "--release", "--quiet", "-p", "eid-cli", "-p", "eid-tests"]))?;
-    let release = target().join("release");
+    let release = release()?;
     let mut checks = command(release.join("eid-processes"), &["--eid"]);
     checks.arg(release.join("eid")).args(args);
     run_command(checks)
