@@ -1,1 +1,63 @@
-//! Databases, transactions and typed stores on one device.
+//! Databases, transactions and typed stores on one device: everything here works the same with no network at all.
+//!
+//! An [`Instance`] is one device over one backend. It makes and opens [`Database`]s; what is written to one, by
+//! [`Transaction`]s over [`DocStore`]s and [`Table`]s, is one signed entry per commit in its DAG of entries, and goes
+//! through the same door of `eid-store` as entries from elsewhere. Reads are lookups in views that are kept up to date
+//! as entries arrive. This crate knows no network, no peer and no task: another layer moves entries between stores.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use eid_db::{Env, Instance};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Todo { title: String, done: bool }
+//!
+//! let node = Instance::open(Arc::new(eid_store::Memory::new()), Env::system())?;
+//! let db = node.create_database("notes")?.database;
+//! let todos = db.table::<Todo>("todos");
+//! let id = todos.insert(&Todo { title: "buy milk".into(), done: false })?;
+//! db.write(|tx| {
+//!     tx.doc("profile").set("name", "Ada")?;
+//!     tx.table::<Todo>("todos").update(&id, |todo| todo.done = true)
+//! })?;
+//! assert_eq!(todos.query().eq("done", true).order("title").rows()?.len(), 1);
+//! assert_eq!(db.doc("profile").get_as::<String>("name")?.as_deref(), Some("Ada"));
+//! # Ok::<(), eid_db::DbError>(())
+//! ```
+
+mod changes;
+mod codec;
+mod database;
+mod doc_store;
+mod env;
+mod error;
+mod instance;
+mod invite;
+mod kind;
+pub mod limits;
+mod log;
+mod path;
+mod query;
+mod rights;
+mod rows;
+mod stamp;
+mod state_hash;
+mod table;
+mod transaction;
+
+pub use changes::{Change, ChangedStore, Changes, Cursor, ParseCursorError, Since};
+pub use database::{Database, StoreSummary, WriteNotice, WriteWatch};
+pub use doc_store::{DocStore, TxDoc};
+pub use eid_crdt::{Finite, Integer, Value};
+pub use env::{Clock, Entropy, Env};
+pub use error::{DbError, RedeemError};
+pub use instance::{Created, DatabaseInfo, Instance};
+pub use kind::Kinds;
+pub use log::LogEntry;
+pub use path::{ParsePathError, Path};
+pub use query::{Comparison, Query};
+pub use rights::{Rights, Settings, SlotValue};
+pub use table::{RawTable, Table, TxTable};
+pub use transaction::{PendingCommit, Transaction};

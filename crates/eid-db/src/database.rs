@@ -1,0 +1,445 @@
+//! A database: stores, settings, and what is known of its entries.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use eid_core::dag::{Replica as _, Seq};
+use eid_core::{
+    EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp, Slot, StoreName,
+    TreeId,
+};
+use eid_store::{Admitted, Committed, Durability, LocalCommit, Parents, TreeSnapshot};
+use event_listener::Event;
+
+use crate::doc_store::DocStore;
+use crate::error::DbError;
+use crate::instance::Instance;
+use crate::kind::{doc, table};
+use crate::limits::SALT_BYTES;
+use crate::rights::Settings;
+use crate::rows::{Rows, Stored};
+use crate::table::Table;
+use crate::transaction::{PendingCommit, Transaction, store_name};
+
+/// A database on this device. A cheap handle.
+#[derive(Clone)]
+pub struct Database {
+    instance: Instance,
+    id: TreeId,
+    state: Arc<TreeState>,
+}
+
+/// What the handles of one database share.
+#[derive(Debug, Default)]
+pub(crate) struct TreeState {
+    /// Held by one `write` closure at a time.
+    pub(crate) writing: Arc<async_lock::Mutex<()>>,
+    /// Rings after every batch of entries.
+    pub(crate) admitted: Event,
+    hooks: Mutex<Vec<Hook>>,
+    next_hook: AtomicU64,
+    /// Stores that are known to be there in the kind they are used as.
+    checked: Mutex<HashSet<(StoreName, &'static str)>>,
+}
+
+struct Hook {
+    number: u64,
+    local: bool,
+    call: Arc<dyn Fn(&WriteNotice) + Send + Sync>,
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hook")
+            .field("number", &self.number)
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says that entries were added to a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteNotice {
+    /// The database.
+    pub database: TreeId,
+    /// Where the entries lie in the order of arrival.
+    pub entries: Range<Seq>,
+}
+
+/// Ends the calls of [`Database::on_local_write`] or [`Database::on_remote_write`] when dropped.
+#[derive(Debug)]
+#[must_use = "calls end when this is dropped"]
+pub struct WriteWatch {
+    state: Arc<TreeState>,
+    number: u64,
+}
+
+impl Drop for WriteWatch {
+    fn drop(&mut self) {
+        self.state.hooks().retain(|hook| hook.number != self.number);
+    }
+}
+
+impl TreeState {
+    fn hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn notify(&self, admitted: &Admitted) {
+        self.admitted.notify(usize::MAX);
+        let calls: Vec<_> = self
+            .hooks()
+            .iter()
+            .filter(|hook| hook.local == admitted.local)
+            .map(|hook| Arc::clone(&hook.call))
+            .collect();
+        let notice = WriteNotice { database: admitted.tree, entries: admitted.seqs.clone() };
+        calls.iter().for_each(|call| call(&notice));
+    }
+
+    fn hook(self: &Arc<Self>, local: bool, call: Arc<dyn Fn(&WriteNotice) + Send + Sync>) -> WriteWatch {
+        let number = self.next_hook.fetch_add(1, Ordering::Relaxed);
+        self.hooks().push(Hook { number, local, call });
+        WriteWatch { state: Arc::clone(self), number }
+    }
+}
+
+/// A store of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSummary {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// How many rows, or values of a document, it has.
+    pub rows: u64,
+    /// How many entries write it.
+    pub entries: u64,
+    /// How many operations in it have no effect because they do not decode here.
+    pub undecodable: u64,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    pub(crate) fn new(instance: Instance, id: TreeId, state: Arc<TreeState>) -> Self {
+        Self { instance, id, state }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> TreeId {
+        self.id
+    }
+
+    /// The instance it belongs to.
+    #[must_use]
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    pub(crate) fn state(&self) -> &Arc<TreeState> {
+        &self.state
+    }
+
+    /// Whether anything of it is held.
+    pub fn is_here(&self) -> Result<bool, DbError> {
+        Ok(self.instance.store().tree(&self.id)?.is_some())
+    }
+
+    /// A consistent view of its entries.
+    pub fn snapshot(&self) -> Result<TreeSnapshot, DbError> {
+        self.instance.store().tree(&self.id)?.ok_or(DbError::NotHere)
+    }
+
+    /// Its name on this device: what it was given here, else its title, else its id.
+    pub fn name(&self) -> Result<String, DbError> {
+        if let Some(name) = self.instance.name_of(&self.id)? {
+            return Ok(name);
+        }
+        let title = if self.is_here()? { self.title()? } else { None };
+        Ok(title.unwrap_or_else(|| self.id.to_string()))
+    }
+
+    /// The title that its members share.
+    pub fn title(&self) -> Result<Option<String>, DbError> {
+        Ok(self.settings()?.title().map(str::to_owned))
+    }
+
+    /// How many entries are held.
+    pub fn entries(&self) -> Result<u64, DbError> {
+        Ok(self.snapshot()?.count())
+    }
+
+    /// The entries that no other one descends from, sorted.
+    pub fn tips(&self) -> Result<Vec<EntryId>, DbError> {
+        Ok(self.snapshot()?.tips()?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The longest path from the root.
+    pub fn height(&self) -> Result<Height, DbError> {
+        Ok(self.snapshot()?.height())
+    }
+
+    /// Bytes of the entries held.
+    pub fn bytes(&self) -> Result<u64, DbError> {
+        Ok(self.snapshot()?.bytes())
+    }
+
+    /// Names what can be seen of the database: equal on two replicas exactly when their settings and the contents of
+    /// all their stores are. Nothing when payloads are missing. Reads everything, page by page.
+    pub fn state_hash(&self) -> Result<Option<[u8; 32]>, DbError> {
+        let snapshot = self.snapshot()?;
+        let settings = self.settings_in(&snapshot)?;
+        crate::state_hash::state_hash(&snapshot, &settings)
+    }
+
+    /// Its stores, by name and kind. Counts their rows.
+    pub fn stores(&self) -> Result<Vec<StoreSummary>, DbError> {
+        let snapshot = self.snapshot()?;
+        snapshot
+            .stores()?
+            .into_iter()
+            .map(|info| {
+                let rows = Stored::new(snapshot.clone(), &info.name, &info.kind);
+                let rows = match info.kind.as_str() {
+                    table::KIND => crate::table::count(&rows)?,
+                    doc::KIND => {
+                        let mut count = 0;
+                        doc::walk(&rows, &[], &mut |_| {
+                            count += 1;
+                            Ok(())
+                        })?;
+                        count
+                    }
+                    _ => 0,
+                };
+                Ok(StoreSummary {
+                    name: info.name.as_str().to_owned(),
+                    kind: info.kind,
+                    rows,
+                    entries: info.entries,
+                    undecodable: info.undecodable,
+                })
+            })
+            .collect()
+    }
+
+    /// The kind of the store of this name, if there is one.
+    ///
+    /// # Errors
+    /// [`DbError::SeveralKinds`] when two devices have made it in different kinds: both are kept, and reached by
+    /// opening them as what they are.
+    pub fn kind_of(&self, store: &str) -> Result<Option<String>, DbError> {
+        let infos = self.snapshot()?.stores()?;
+        let mut kinds: Vec<String> =
+            infos.into_iter().filter(|info| info.name.as_str() == store).map(|info| info.kind).collect();
+        match kinds.len() {
+            0 | 1 => Ok(kinds.pop()),
+            _ => Err(DbError::SeveralKinds { store: store.to_owned(), kinds }),
+        }
+    }
+
+    // ---- settings
+
+    /// The settings as all entries held give them.
+    pub fn settings(&self) -> Result<Arc<Settings>, DbError> {
+        self.settings_in(&self.snapshot()?)
+    }
+
+    fn settings_in(&self, snapshot: &TreeSnapshot) -> Result<Arc<Settings>, DbError> {
+        Ok(self.instance.rights().resolve(&snapshot.settings_frontier()?, snapshot)?)
+    }
+
+    /// The strongest right of any of these keys.
+    pub fn permission(&self, keys: &[PublicKey]) -> Result<Option<Permission>, DbError> {
+        let settings = self.settings()?;
+        Ok(keys.iter().filter_map(|key| settings.permission(key)).max())
+    }
+
+    /// Every key, and everyone, that was ever given a right, with the right that is left.
+    pub fn slots(&self) -> Result<Vec<(Slot, Option<Permission>)>, DbError> {
+        Ok(self.settings()?.slots().collect())
+    }
+
+    /// Gives a key, or everyone, a right.
+    pub fn grant(&self, slot: Slot, permission: Permission) -> Result<Committed, DbError> {
+        self.write_settings(&[SettingsOp::Set { slot, permission }])
+    }
+
+    /// Takes the right of a key, or of everyone, away.
+    pub fn revoke(&self, slot: Slot, mode: KeyMode) -> Result<Committed, DbError> {
+        self.write_settings(&[SettingsOp::Revoke { slot, mode }])
+    }
+
+    /// Changes the title that its members share.
+    pub fn set_title(&self, title: &str) -> Result<Committed, DbError> {
+        if title.is_empty() || title.len() > eid_core::limits::TITLE_BYTES_MAX {
+            return Err(DbError::Name);
+        }
+        self.write_settings(&[SettingsOp::Title(title.to_owned())])
+    }
+
+    /// Changes settings: all or nothing.
+    pub fn write_settings(&self, ops: &[SettingsOp]) -> Result<Committed, DbError> {
+        self.write_settings_as(&self.instance.device_key(), ops)
+    }
+
+    /// Changes settings with another key than that of this device, such as the recovery key.
+    pub fn write_settings_as(
+        &self,
+        author: &Arc<SecretKey>,
+        ops: &[SettingsOp],
+    ) -> Result<Committed, DbError> {
+        let salt: [u8; SALT_BYTES] = self.instance.env().random();
+        Ok(self.instance.store().commit(LocalCommit {
+            tree: Some(self.id),
+            author: Arc::clone(author),
+            now_ms: self.instance.env().clock.now_ms(),
+            parents: Parents::AtSeal,
+            sections: vec![SectionDraft::settings(ops, &salt)],
+            nonce: None,
+            durability: Durability::Durable,
+        })?)
+    }
+
+    // ---- stores and transactions
+
+    /// A document store. Reads and writes nothing yet.
+    #[must_use]
+    pub fn doc(&self, name: &str) -> DocStore {
+        DocStore { db: self.clone(), name: name.to_owned() }
+    }
+
+    /// A table. Reads and writes nothing yet.
+    #[must_use]
+    pub fn table<T>(&self, name: &str) -> Table<T> {
+        Table { db: self.clone(), name: name.to_owned(), rows: PhantomData }
+    }
+
+    /// Begins a transaction that sees, and descends from, what is here now. Others may commit meanwhile: the DAG forks
+    /// then, and both count.
+    pub fn begin(&self) -> Result<Transaction, DbError> {
+        Transaction::pinned(self.clone())
+    }
+
+    /// Runs `work` and commits what it wrote, as one entry: all of it, or, when it fails, nothing.
+    ///
+    /// Closures of one instance run one after another for each database, each seeing the last. Waits for the disk.
+    pub fn write<R>(&self, work: impl FnOnce(&Transaction) -> Result<R, DbError>) -> Result<R, DbError> {
+        let (result, pending) = self.prepare_write(work)?;
+        pending.commit()?;
+        Ok(result)
+    }
+
+    /// As [`Self::write`] up to the commit, which the caller makes.
+    pub fn prepare_write<R>(
+        &self,
+        work: impl FnOnce(&Transaction) -> Result<R, DbError>,
+    ) -> Result<(R, PendingCommit), DbError> {
+        let guard = self.state.writing.lock_arc_blocking();
+        let (result, pending) = self.prepare_blind(work)?;
+        Ok((result, pending.holding(guard)))
+    }
+
+    /// As [`Self::prepare_write`], waiting for its turn without blocking the thread.
+    pub async fn write_async<R>(
+        &self,
+        work: impl FnOnce(&Transaction) -> Result<R, DbError>,
+    ) -> Result<(R, PendingCommit), DbError> {
+        let guard = self.state.writing.lock_arc().await;
+        let (result, pending) = self.prepare_blind(work)?;
+        Ok((result, pending.holding(guard)))
+    }
+
+    /// As [`Self::prepare_write`] without waiting for anybody's turn: for work that only writes, so that commits of
+    /// many callers share the wait for the disk.
+    pub fn prepare_blind<R>(
+        &self,
+        work: impl FnOnce(&Transaction) -> Result<R, DbError>,
+    ) -> Result<(R, PendingCommit), DbError> {
+        let tx = Transaction::blind(self.clone());
+        let result = work(&tx)?;
+        Ok((result, tx.prepare()?))
+    }
+
+    pub(crate) fn write_blind<R>(
+        &self,
+        work: impl FnOnce(&Transaction) -> Result<R, DbError>,
+    ) -> Result<R, DbError> {
+        let (result, pending) = self.prepare_blind(work)?;
+        pending.commit()?;
+        Ok(result)
+    }
+
+    pub(crate) fn read_store<R>(
+        &self,
+        name: &str,
+        kind: &'static str,
+        read: impl FnOnce(&dyn Rows) -> Result<R, DbError>,
+    ) -> Result<R, DbError> {
+        let store = store_name(name)?;
+        let snapshot = self.snapshot()?;
+        self.check_kind_in(&snapshot, &store, kind)?;
+        read(&Stored::new(snapshot, &store, kind))
+    }
+
+    /// Refuses to use a store as another kind than the one that is there.
+    pub(crate) fn check_kind(&self, store: &StoreName, kind: &'static str) -> Result<(), DbError> {
+        if self.is_checked(store, kind) {
+            return Ok(());
+        }
+        self.check_kind_in(&self.snapshot()?, store, kind)
+    }
+
+    fn is_checked(&self, store: &StoreName, kind: &'static str) -> bool {
+        let checked = self.state.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        checked.contains(&(store.clone(), kind))
+    }
+
+    pub(crate) fn check_kind_in(
+        &self,
+        snapshot: &TreeSnapshot,
+        store: &StoreName,
+        kind: &'static str,
+    ) -> Result<(), DbError> {
+        if self.is_checked(store, kind) {
+            return Ok(());
+        }
+        let infos = snapshot.stores()?;
+        let mut kinds = infos.iter().filter(|info| info.name == *store).map(|info| info.kind.as_str());
+        let Some(first) = kinds.next() else { return Ok(()) };
+        if first != kind && !kinds.any(|other| other == kind) {
+            return Err(DbError::WrongKind {
+                store: store.as_str().to_owned(),
+                found: first.to_owned(),
+                wanted: kind,
+            });
+        }
+        // A store that is there stays there.
+        let mut checked = self.state.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        checked.insert((store.clone(), kind));
+        Ok(())
+    }
+
+    // ---- being told
+
+    /// Calls `call` after each batch of entries that this device wrote, once they are on disk. It must be quick, and
+    /// must not write to this instance: it runs within the commit.
+    pub fn on_local_write(&self, call: impl Fn(&WriteNotice) + Send + Sync + 'static) -> WriteWatch {
+        self.state.hook(true, Arc::new(call))
+    }
+
+    /// Calls `call` after each batch of entries that came from elsewhere. The same holds for it.
+    pub fn on_remote_write(&self, call: impl Fn(&WriteNotice) + Send + Sync + 'static) -> WriteWatch {
+        self.state.hook(false, Arc::new(call))
+    }
+}

@@ -1,0 +1,161 @@
+//! What working with databases can fail with.
+
+use eid_core::{Invalid, ReadError, Refusal, TreeId};
+use eid_store::StoreError;
+
+/// Why something was not done. Nothing was written, unless the variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The store below failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The device has no right to this in the database.
+    #[error("this device has no right to do this in the database")]
+    NotPermitted,
+    /// The database is tracked, and nothing of it is held.
+    #[error("nothing of the database is here yet")]
+    NotHere,
+    /// Several databases have this name, or ids that begin with it.
+    #[error("{} databases are called \"{name}\"", ids.len())]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// All that it names.
+        ids: Vec<TreeId>,
+    },
+    /// The name of a database or of this device is empty or too long.
+    #[error("a name has 1 to {max} bytes", max = crate::limits::NAME_BYTES_MAX)]
+    Name,
+    /// The name of a store is empty, too long or reserved.
+    #[error("\"{name}\" cannot be the name of a store")]
+    StoreName {
+        /// The name.
+        name: String,
+    },
+    /// The store holds another kind of data.
+    #[error("store \"{store}\" is of kind {found}, not {wanted}")]
+    WrongKind {
+        /// Its name.
+        store: String,
+        /// What it is.
+        found: String,
+        /// What it was opened as.
+        wanted: &'static str,
+    },
+    /// Two kinds of stores have this name; both are kept.
+    #[error("store \"{store}\" is there in {} kinds: {}", kinds.len(), kinds.join(", "))]
+    SeveralKinds {
+        /// The name.
+        store: String,
+        /// The kinds, sorted.
+        kinds: Vec<String>,
+    },
+    /// A path is empty, too deep or too long.
+    #[error("a path has 1 to {keys} keys of at most {bytes} bytes together", keys = crate::limits::PATH_KEYS_MAX, bytes = crate::limits::PATH_BYTES_MAX)]
+    Path,
+    /// A text is not a path.
+    #[error(transparent)]
+    ParsePath(#[from] crate::path::ParsePathError),
+    /// A row's key is empty or too long.
+    #[error("the key of a row has 1 to {max} bytes", max = crate::limits::ROW_KEY_BYTES_MAX)]
+    RowKey,
+    /// A row is not an object of named fields, or has too many or too long names.
+    #[error("a row is an object of at most {max} named fields, not {found}", max = crate::limits::ROW_FIELDS_MAX)]
+    NotARow {
+        /// What it is.
+        found: &'static str,
+    },
+    /// There is no such row.
+    #[error("there is no row with the key \"{key}\"")]
+    NoSuchRow {
+        /// The key.
+        key: String,
+    },
+    /// The value at a path has another type.
+    #[error("the value is of type {found}, not {wanted}")]
+    Type {
+        /// What it is.
+        found: &'static str,
+        /// What was needed.
+        wanted: &'static str,
+    },
+    /// A stored value does not have the form of the Rust type.
+    #[error("the stored value does not have the form that was asked for")]
+    Decode(#[source] serde_json::Error),
+    /// A Rust value cannot be stored.
+    #[error("the value cannot be stored")]
+    Encode(#[source] serde_json::Error),
+    /// What is written at once is larger than an entry can be.
+    #[error("what is written at once is larger than {max} bytes", max = eid_core::limits::PAYLOAD_BYTES_MAX)]
+    TooLarge,
+    /// More stores are written at once than an entry can hold.
+    #[error("more than {max} stores are written at once", max = eid_core::limits::SECTIONS_MAX)]
+    TooManyStores,
+    /// The cursor belongs to another life of this store, such as before a backup was restored.
+    #[error("the cursor belongs to another life of the store")]
+    ForeignCursor,
+    /// There are too many open invites.
+    #[error("there are {max} open invites of the database already", max = crate::limits::INVITES_MAX)]
+    TooManyInvites,
+    /// A row that this crate wrote does not decode.
+    #[error("a stored row is damaged: {what}")]
+    Corrupt {
+        /// Which.
+        what: &'static str,
+    },
+    /// The caller's own reason to give up a transaction.
+    #[error(transparent)]
+    Aborted(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl DbError {
+    /// Whether trying the same again can help without anybody doing something first.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+
+    /// Gives up a transaction for a reason of the caller's own.
+    pub fn abort(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Aborted(reason.into())
+    }
+}
+
+impl From<StoreError> for DbError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(Refusal::Invalid(Invalid::NotPermitted)) => Self::NotPermitted,
+            StoreError::Refused(Refusal::Invalid(Invalid::PayloadTooLarge | Invalid::HeaderTooLarge)) => {
+                Self::TooLarge
+            }
+            StoreError::UnknownTree => Self::NotHere,
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl From<ReadError> for DbError {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Why an invite was not honoured.
+#[derive(Debug, thiserror::Error)]
+pub enum RedeemError {
+    /// None of the invites was made by this device for this database.
+    #[error("the invite is not known here")]
+    Unknown,
+    /// It is no longer valid.
+    #[error("the invite has expired")]
+    Expired,
+    /// It was used as often as it may be.
+    #[error("the invite is used up")]
+    UsedUp,
+    /// The joiner's key was revoked; an invite does not undo that.
+    #[error("the key was revoked")]
+    Revoked,
+    /// Granting failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}

@@ -1,0 +1,309 @@
+//! One device over one backend.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use eid_core::RULES_VERSION;
+use eid_core::{Nonce, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp, Slot, TreeId};
+use eid_store::{Admitted, Backend, Durability, EntryStore, Local, LocalCommit, Parents, Watch};
+use uuid::Uuid;
+use zeroize::Zeroize as _;
+
+use crate::database::{Database, TreeState};
+use crate::env::Env;
+use crate::error::DbError;
+use crate::kind::Kinds;
+use crate::limits::{ID_PREFIX_CHARS_MIN, NAME_BYTES_MAX, SALT_BYTES};
+use crate::rights::Rights;
+
+/// One device: its key, its databases, its store. A cheap handle.
+#[derive(Debug, Clone)]
+pub struct Instance(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<EntryStore>,
+    rights: Arc<Rights>,
+    env: Env,
+    device: Arc<SecretKey>,
+    trees: Arc<Trees>,
+    made_keys: Mutex<(u64, u16)>,
+    redeeming: Mutex<()>,
+    _watch: Watch,
+}
+
+/// What the handles of one database share.
+#[derive(Debug, Default)]
+struct Trees(Mutex<HashMap<TreeId, Arc<TreeState>>>);
+
+impl Trees {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TreeId, Arc<TreeState>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self, admitted: &Admitted) {
+        let state = self.lock().get(&admitted.tree).map(Arc::clone);
+        if let Some(state) = state {
+            state.notify(admitted);
+        }
+    }
+}
+
+/// A database that was made.
+#[derive(Debug)]
+pub struct Created {
+    /// The database. This device is its Admin(1).
+    pub database: Database,
+    /// The key of its Admin(0), which exists nowhere else. It is wiped when this is dropped.
+    pub recovery: SecretKey,
+}
+
+/// A database in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseInfo {
+    /// Its id.
+    pub id: TreeId,
+    /// Its name on this device.
+    pub name: String,
+    /// The title that its members share.
+    pub title: Option<String>,
+    /// How many entries are held. None of a database that is tracked and has not arrived.
+    pub entries: u64,
+}
+
+const DEVICE: &[u8] = b"device";
+const DISPLAY_NAME: &[u8] = b"display name";
+
+fn check_name(name: &str) -> Result<(), DbError> {
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) { Ok(()) } else { Err(DbError::Name) }
+}
+
+impl Instance {
+    /// Opens the instance that a backend holds, or makes one: the device key is made on first use.
+    pub fn open(backend: Arc<dyn Backend>, env: Env) -> Result<Self, DbError> {
+        let rights = Arc::new(Rights::new());
+        let judge = Arc::clone(&rights);
+        let store = EntryStore::open(backend, judge, Arc::new(Kinds), env.random())?;
+        let device = Arc::new(device_key(&store.local().namespace("instance"), &env)?);
+        let trees = Arc::new(Trees::default());
+        let notified = Arc::clone(&trees);
+        let watch = store.on_admitted(Arc::new(move |admitted| notified.notify(admitted)));
+        Ok(Self(Arc::new(Inner {
+            store,
+            rights,
+            env,
+            device,
+            trees,
+            made_keys: Mutex::default(),
+            redeeming: Mutex::default(),
+            _watch: watch,
+        })))
+    }
+
+    /// The public key of this device.
+    #[must_use]
+    pub fn device(&self) -> PublicKey {
+        self.0.device.public()
+    }
+
+    /// The key of this device. It never leaves it.
+    #[must_use]
+    pub fn device_key(&self) -> Arc<SecretKey> {
+        Arc::clone(&self.0.device)
+    }
+
+    /// The store of entries.
+    #[must_use]
+    pub fn store(&self) -> &Arc<EntryStore> {
+        &self.0.store
+    }
+
+    /// The surroundings.
+    #[must_use]
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    pub(crate) fn rights(&self) -> &Rights {
+        &self.0.rights
+    }
+
+    pub(crate) fn redeeming(&self) -> MutexGuard<'_, ()> {
+        self.0.redeeming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn names(&self) -> Local {
+        self.0.store.local().namespace("databases")
+    }
+
+    /// What this device calls itself to others.
+    pub fn display_name(&self) -> Result<Option<String>, DbError> {
+        let name = self.0.store.local().namespace("instance").get(DISPLAY_NAME)?;
+        Ok(name.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Changes what this device calls itself.
+    pub fn set_display_name(&self, name: &str) -> Result<(), DbError> {
+        check_name(name)?;
+        Ok(self.0.store.local().namespace("instance").put(DISPLAY_NAME, name.as_bytes().to_vec())?)
+    }
+
+    /// Makes a database. Its name here is also the title that its members will see.
+    pub fn create_database(&self, name: &str) -> Result<Created, DbError> {
+        check_name(name)?;
+        let mut seed: [u8; 32] = self.0.env.random();
+        let recovery = SecretKey::from_seed(seed);
+        seed.zeroize();
+        let ops = [
+            SettingsOp::Rules(RULES_VERSION),
+            SettingsOp::Set { slot: Slot::Key(recovery.public()), permission: Permission::Admin(0) },
+            SettingsOp::Set { slot: Slot::Key(self.device()), permission: Permission::Admin(1) },
+            SettingsOp::Title(name.to_owned()),
+        ];
+        let salt: [u8; SALT_BYTES] = self.0.env.random();
+        let committed = self.0.store.commit(LocalCommit {
+            tree: None,
+            author: Arc::new(recovery.clone()),
+            now_ms: self.0.env.clock.now_ms(),
+            parents: Parents::AtSeal,
+            sections: vec![SectionDraft::settings(&ops, &salt)],
+            nonce: Some(Nonce(self.0.env.random())),
+            durability: Durability::Durable,
+        })?;
+        self.track(committed.tree, name)?;
+        Ok(Created { database: self.handle(committed.tree), recovery })
+    }
+
+    /// Takes up a database that is to come from elsewhere, or names one that is here.
+    pub fn track(&self, tree: TreeId, name: &str) -> Result<Database, DbError> {
+        check_name(name)?;
+        self.names().put(&tree.0, name.as_bytes().to_vec())?;
+        Ok(self.handle(tree))
+    }
+
+    /// Changes the name of a database on this device.
+    pub fn rename(&self, tree: &TreeId, name: &str) -> Result<(), DbError> {
+        self.track(*tree, name).map(drop)
+    }
+
+    /// Removes a database from this device, with everything that is known of it here.
+    pub fn forget(&self, tree: &TreeId) -> Result<(), DbError> {
+        match self.0.store.forget(tree) {
+            Ok(()) | Err(eid_store::StoreError::UnknownTree) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.forget_invites(tree)?;
+        self.names().delete(&tree.0)?;
+        self.0.trees.lock().remove(tree);
+        Ok(())
+    }
+
+    pub(crate) fn handle(&self, tree: TreeId) -> Database {
+        let state = Arc::clone(self.0.trees.lock().entry(tree).or_default());
+        Database::new(self.clone(), tree, state)
+    }
+
+    pub(crate) fn name_of(&self, tree: &TreeId) -> Result<Option<String>, DbError> {
+        Ok(self.names().get(&tree.0)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The database of this id, whether or not it is known here.
+    #[must_use]
+    pub fn database_by_id(&self, tree: TreeId) -> Database {
+        self.handle(tree)
+    }
+
+    /// Finds a database by its id, its name, or the beginning of its id (8 characters or more).
+    ///
+    /// # Errors
+    /// [`DbError::Ambiguous`] when that names several.
+    pub fn database(&self, name: &str) -> Result<Option<Database>, DbError> {
+        let known = self.known()?;
+        if let Ok(id) = name.parse::<TreeId>() {
+            return Ok(known.contains_key(&id).then(|| self.handle(id)));
+        }
+        let mut ids: Vec<TreeId> = Vec::new();
+        for (id, held) in &known {
+            let called = match held {
+                Some(called) => called == name,
+                None => self.handle(*id).name()? == name,
+            };
+            if called {
+                ids.push(*id);
+            }
+        }
+        if ids.is_empty() && name.len() >= ID_PREFIX_CHARS_MIN {
+            ids = known.keys().filter(|id| id.to_string().starts_with(name)).copied().collect();
+        }
+        match ids.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(self.handle(*one))),
+            _ => Err(DbError::Ambiguous { name: name.to_owned(), ids }),
+        }
+    }
+
+    /// Every database that is held or tracked, with its name here.
+    fn known(&self) -> Result<BTreeMap<TreeId, Option<String>>, DbError> {
+        let mut known: BTreeMap<TreeId, Option<String>> =
+            self.0.store.trees()?.into_iter().map(|tree| (tree, None)).collect();
+        for (key, name) in self.names().scan(&[])? {
+            let tree = <[u8; 32]>::try_from(key.as_slice());
+            let tree = tree.map_err(|_| DbError::Corrupt { what: "the name of a database" })?;
+            known.insert(TreeId(tree), Some(String::from_utf8_lossy(&name).into_owned()));
+        }
+        Ok(known)
+    }
+
+    /// Every database that is held or tracked here.
+    pub fn databases(&self) -> Result<Vec<DatabaseInfo>, DbError> {
+        let known = self.known()?;
+        known
+            .into_keys()
+            .map(|id| {
+                let database = self.handle(id);
+                let held = self.0.store.tree(&id)?;
+                let (title, entries) = match &held {
+                    Some(snapshot) => (database.title()?, snapshot.count()),
+                    None => (None, 0),
+                };
+                Ok(DatabaseInfo { id, name: database.name()?, title, entries })
+            })
+            .collect()
+    }
+
+    /// A key for a row: a UUID of version 7, later ones of this device sorting after earlier ones.
+    pub(crate) fn fresh_key(&self) -> String {
+        let now = self.0.env.clock.now_ms();
+        let (ms, counter) = {
+            let mut last = self.0.made_keys.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = match *last {
+                (ms, _) if now > ms => (now, 0),
+                (ms, 0x0fff) => (ms + 1, 0),
+                (ms, counter) => (ms, counter + 1),
+            };
+            *last
+        };
+        let mut random: [u8; 10] = self.0.env.random();
+        // The twelve bits after the version count within a millisecond; the rest is random.
+        random[..2].copy_from_slice(&counter.to_be_bytes());
+        let uuid: Uuid = uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid();
+        uuid.to_string()
+    }
+
+    /// Writes what is cached and lets go of the backend. Whatever comes after fails.
+    pub fn close(&self) -> Result<(), DbError> {
+        Ok(self.0.store.close()?)
+    }
+}
+
+/// The device key: made on first use, and the one that is there whoever made it.
+fn device_key(local: &Local, env: &Env) -> Result<SecretKey, DbError> {
+    if local.get(DEVICE)?.is_none() {
+        let mut seed: [u8; 32] = env.random();
+        let made = local.put_if_absent(DEVICE, seed.to_vec());
+        seed.zeroize();
+        made?;
+    }
+    let seed = local.get(DEVICE)?.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_ref()).ok());
+    seed.map(SecretKey::from_seed).ok_or(DbError::Corrupt { what: "the key of this device" })
+}

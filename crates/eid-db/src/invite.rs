@@ -1,0 +1,193 @@
+//! Invites: a key whose holder may be given a right once, or a few times, by the device that made it.
+
+use bytes::Bytes;
+use eid_core::cbor::{CborError, Reader, Writer};
+use eid_core::{Permission, PublicKey, SecretKey, Slot, TreeId};
+use eid_store::Local;
+use zeroize::Zeroize as _;
+
+use crate::error::{DbError, RedeemError};
+use crate::instance::Instance;
+use crate::limits::INVITES_MAX;
+
+/// What this device remembers of an invite that it made. Its secret is in the ticket only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Invite {
+    permission: Permission,
+    expires_ms: Option<u64>,
+    uses_left: Option<u32>,
+    /// Whose grant was begun: it counts once, also when it has to be made again after a crash.
+    joined: Vec<(PublicKey, String)>,
+}
+
+impl Invite {
+    fn encode(&self) -> Bytes {
+        let mut w = Writer::new();
+        w.array(5).uint(u64::from(self.permission.code()));
+        w.uint(u64::from(self.permission.level().unwrap_or(0)));
+        for number in [self.expires_ms, self.uses_left.map(u64::from)] {
+            match number {
+                Some(number) => w.uint(number),
+                None => w.null(),
+            };
+        }
+        w.array(self.joined.len());
+        for (key, name) in &self.joined {
+            w.array(2).bytes(&key.0).text(name);
+        }
+        Bytes::from(w.into_bytes())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        let mut r = Reader::new(bytes);
+        r.array_exact(5)?;
+        let permission = match (r.uint()?, r.uint()?) {
+            (0, _) => Permission::Relay,
+            (1, _) => Permission::Read,
+            (2, _) => Permission::Write,
+            (3, level) => Permission::Admin(u32::try_from(level).map_err(|_| CborError::Limit)?),
+            _ => return Err(CborError::Limit),
+        };
+        let expires_ms = r.nullable(Reader::uint)?;
+        let uses_left = r.nullable(Reader::uint)?;
+        let uses_left = uses_left.map(u32::try_from).transpose().map_err(|_| CborError::Limit)?;
+        let count = r.array(usize::MAX)?;
+        let mut joined = Vec::with_capacity(count);
+        for _ in 0..count {
+            r.array_exact(2)?;
+            joined.push((PublicKey(r.fixed()?), r.text(usize::MAX)?.to_owned()));
+        }
+        r.finish()?;
+        Ok(Self { permission, expires_ms, uses_left, joined })
+    }
+
+    /// Whether this key may still be given what the invite promises.
+    fn check(&self, joiner: &PublicKey, now_ms: u64) -> Result<(), RedeemError> {
+        if self.joined.iter().any(|(key, _)| key == joiner) {
+            return Ok(());
+        }
+        if self.expires_ms.is_some_and(|expires| expires <= now_ms) {
+            return Err(RedeemError::Expired);
+        }
+        if self.uses_left == Some(0) {
+            return Err(RedeemError::UsedUp);
+        }
+        Ok(())
+    }
+
+    /// Takes note that a grant to this key begins.
+    fn count(&mut self, joiner: &PublicKey, name: &str) {
+        if self.joined.iter().any(|(key, _)| key == joiner) {
+            return;
+        }
+        // An invite without a limit of uses needs no memory of them, which would have no bound.
+        if let Some(left) = &mut self.uses_left {
+            *left -= 1;
+            self.joined.push((*joiner, name.chars().take(64).collect()));
+        }
+    }
+}
+
+fn row_key(tree: &TreeId, invite: &PublicKey) -> Vec<u8> {
+    [tree.0, invite.0].concat()
+}
+
+impl Instance {
+    fn invites(&self) -> Local {
+        self.store().local().namespace("invites")
+    }
+
+    pub(crate) fn forget_invites(&self, tree: &TreeId) -> Result<(), DbError> {
+        let rows = self.invites().scan(&tree.0)?;
+        Ok(self.invites().write(rows.into_iter().map(|(key, _)| (key, None)).collect())?)
+    }
+
+    /// Makes an invite and gives its key, for the fragment of a ticket. Whoever proves to hold it is given
+    /// `permission` by this device, at most `uses` times, until `expires_ms` (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// [`DbError::NotPermitted`] when this device is no admin who could grant that.
+    pub fn create_invite(
+        &self,
+        tree: &TreeId,
+        permission: Permission,
+        uses: Option<u32>,
+        expires_ms: Option<u64>,
+    ) -> Result<SecretKey, DbError> {
+        let own = self.handle(*tree).permission(&[self.device()])?;
+        if own.and_then(Permission::level).is_none() || own < Some(permission) {
+            return Err(DbError::NotPermitted);
+        }
+        self.drop_spent(tree)?;
+        let mut seed: [u8; 32] = self.env().random();
+        let key = SecretKey::from_seed(seed);
+        seed.zeroize();
+        let invite = Invite { permission, expires_ms, uses_left: uses, joined: Vec::new() };
+        self.invites().put(&row_key(tree, &key.public()), invite.encode())?;
+        Ok(key)
+    }
+
+    /// Forgets invites that nobody can use any more, when there are many.
+    fn drop_spent(&self, tree: &TreeId) -> Result<(), DbError> {
+        let rows = self.invites().scan(&tree.0)?;
+        if rows.len() < INVITES_MAX {
+            return Ok(());
+        }
+        let now = self.env().clock.now_ms();
+        let is_spent = |bytes: &Bytes| {
+            Invite::decode(bytes).is_ok_and(|invite| {
+                invite.uses_left == Some(0) || invite.expires_ms.is_some_and(|expires| expires <= now)
+            })
+        };
+        let spent: Vec<_> =
+            rows.into_iter().filter(|(_, bytes)| is_spent(bytes)).map(|(key, _)| (key, None)).collect();
+        if spent.is_empty() {
+            return Err(DbError::TooManyInvites);
+        }
+        Ok(self.invites().write(spent)?)
+    }
+
+    /// Honours an invite that a joiner has proven to hold: grants the joiner's key what it promises, and counts the
+    /// use. A key that has the right already keeps it, and no use is counted.
+    ///
+    /// The use is on disk before the grant is, with the joiner's key: after a crash in between, the same joiner is
+    /// granted it without another use.
+    pub fn redeem(
+        &self,
+        tree: &TreeId,
+        invites: &[PublicKey],
+        joiner: &PublicKey,
+        name: &str,
+    ) -> Result<Permission, RedeemError> {
+        let _one_at_a_time = self.redeeming();
+        let database = self.handle(*tree);
+        let now = self.env().clock.now_ms();
+        let mut refused = RedeemError::Unknown;
+        for key in invites {
+            let row = row_key(tree, key);
+            let Some(bytes) = self.invites().get(&row).map_err(DbError::from)? else { continue };
+            let held = Invite::decode(&bytes)
+                .map_err(|_| RedeemError::Db(DbError::Corrupt { what: "an invite" }))?;
+            let settings = database.settings()?;
+            if settings.slot(&Slot::Key(*joiner)) == Some(None) {
+                return Err(RedeemError::Revoked);
+            }
+            if let Some(permission) = settings.permission(joiner).filter(|has| *has >= held.permission) {
+                return Ok(permission);
+            }
+            if let Err(reason) = held.check(joiner, now) {
+                refused = reason;
+                continue;
+            }
+            let mut counted = held.clone();
+            counted.count(joiner, name);
+            self.invites().put(&row, counted.encode()).map_err(DbError::from)?;
+            if let Err(error) = database.grant(Slot::Key(*joiner), held.permission) {
+                self.invites().put(&row, held.encode()).map_err(DbError::from)?;
+                return Err(error.into());
+            }
+            return Ok(held.permission);
+        }
+        Err(refused)
+    }
+}

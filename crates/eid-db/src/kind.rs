@@ -1,0 +1,96 @@
+//! The kinds of stores: what their operations mean, and the rows that hold their state.
+
+pub(crate) mod doc;
+pub(crate) mod table;
+
+use bytes::Bytes;
+use eid_core::cbor::CborError;
+use eid_core::{Height, ReadError, Time};
+use eid_store::{Applied, Apply, Change, ViewRows, Wanted};
+
+use crate::stamp::Stamp;
+
+/// Every kind that this version knows, as the store's [`Apply`].
+///
+/// A store is a name and a kind; an operation that does not decode, of a known kind or not, has no effect.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Kinds;
+
+impl Apply for Kinds {
+    fn reads(&self, change: &Change<'_>, wanted: &mut Wanted) {
+        match change.kind {
+            doc::KIND => {
+                each_decoded(change.ops, doc::decode, |op| doc::reads(&op, wanted));
+            }
+            table::KIND => each_decoded(change.ops, table::decode, |op| table::reads(&op, wanted)),
+            _ => {}
+        }
+    }
+
+    fn apply(&self, change: &Change<'_>, view: &mut dyn ViewRows) -> Result<Applied, ReadError> {
+        apply_from(0, Entry::of(change), change.kind, change.ops, view)
+    }
+}
+
+/// Where the operations of one entry stand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry(Stamp);
+
+impl Entry {
+    fn of(change: &Change<'_>) -> Self {
+        Self::new(change.time, change.height, change.seq)
+    }
+
+    fn new(time: Time, height: Height, seq: eid_core::dag::Seq) -> Self {
+        Self(Stamp::new(time, height, seq, 0))
+    }
+
+    /// What a transaction has staged.
+    pub(crate) fn staged() -> Self {
+        Self(Stamp::staged(0))
+    }
+
+    pub(crate) fn stamp(self, op: u32) -> Stamp {
+        self.0.at(op)
+    }
+}
+
+fn each_decoded<T>(ops: &[Bytes], decode: impl Fn(&Bytes) -> Result<T, CborError>, each: impl FnMut(T)) {
+    ops.iter().filter_map(|op| decode(op).ok()).for_each(each);
+}
+
+/// Applies operations whose first one has the index `first` in its entry.
+pub(crate) fn apply_from(
+    first: u32,
+    entry: Entry,
+    kind: &str,
+    ops: &[Bytes],
+    view: &mut dyn ViewRows,
+) -> Result<Applied, ReadError> {
+    let mut applied = Applied::default();
+    for (index, op) in (first..).zip(ops) {
+        let stamp = entry.stamp(index);
+        let decoded = match kind {
+            doc::KIND => match doc::decode(op) {
+                Ok(op) => doc::apply(&op, stamp, view).map(|()| true)?,
+                Err(_) => false,
+            },
+            table::KIND => match table::decode(op) {
+                Ok(op) => table::apply(&op, stamp, view).map(|()| true)?,
+                Err(_) => false,
+            },
+            _ => false,
+        };
+        applied.undecodable += u32::from(!decoded);
+    }
+    Ok(applied)
+}
+
+/// A row that this crate wrote does not decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a row of a {kind} store does not decode")]
+pub(crate) struct DamagedRow {
+    pub(crate) kind: &'static str,
+    #[source]
+    pub(crate) cause: CborError,
+}

@@ -1,0 +1,546 @@
+//! Kind `doc`: one row of the view for each path that was ever written, and one for each increment.
+//!
+//! ```text
+//! set        [0, [key ...], value]
+//! delete     [1, [key ...]]
+//! increment  [2, [key ...], by]
+//! node       02 path -> [entries, [entry, op, value] | null, deleted, below, counted, [sum, first, last] | null]
+//! increment  03 path fe stamp -> by
+//! ```
+//! In keys of rows each key of a path ends with `00 01`, and a zero byte in it is written `00 ff`: so what lies below
+//! a path is one range, right after it. What the parts of a node mean is in [`eid_crdt::Node`]. The sum of a node is
+//! that of the increments from `first` to `last`: those that counted when the last of them came.
+
+use bytes::Bytes;
+use eid_core::cbor::{CborError, Reader, Writer};
+use eid_core::dag::Seq;
+use eid_core::{EntryId, Height, ReadError, Time};
+use eid_crdt::{DocOp, Integer, Node, Register, Shape, Value, leaves};
+use eid_store::{Direction, Key, ViewRows, Wanted};
+
+use crate::codec::{read_value, write_value};
+use crate::error::DbError;
+use crate::kind::DamagedRow;
+use crate::limits::{PAGE_ROWS, PATH_BYTES_MAX, PATH_KEYS_MAX};
+use crate::path::Path;
+use crate::rows::Rows;
+use crate::stamp::{Stamp, StampTable, resolve};
+
+/// The name of this kind in payloads.
+pub(crate) const KIND: &str = "doc";
+
+const SET: u64 = 0;
+const DELETE: u64 = 1;
+const INCREMENT: u64 = 2;
+
+const NODE: u8 = 2;
+const COUNT: u8 = 3;
+/// Parts the path of an increment's key from its stamp: no text has this byte.
+const STAMP_FOLLOWS: u8 = 0xfe;
+
+pub(crate) fn encode(op: &DocOp) -> Bytes {
+    let mut w = Writer::new();
+    let (code, items) = match op {
+        DocOp::Set { .. } => (SET, 3),
+        DocOp::Delete { .. } => (DELETE, 2),
+        DocOp::Increment { .. } => (INCREMENT, 3),
+    };
+    w.array(items).uint(code).array(path(op).len());
+    for key in path(op) {
+        w.text(key);
+    }
+    match op {
+        DocOp::Set { value, .. } => write_value(&mut w, value),
+        DocOp::Increment { by, .. } => drop(w.int(i128::from(*by))),
+        DocOp::Delete { .. } => {}
+    }
+    Bytes::from(w.into_bytes())
+}
+
+/// The path that the operation names.
+pub(crate) fn path(op: &DocOp) -> &[String] {
+    let (DocOp::Set { path, .. } | DocOp::Delete { path } | DocOp::Increment { path, .. }) = op;
+    path
+}
+
+/// Decodes an operation, strictly.
+pub(crate) fn decode(bytes: &Bytes) -> Result<DocOp, CborError> {
+    let mut r = Reader::new(bytes);
+    let items = r.array(3)?;
+    let code = r.uint()?;
+    let count = r.array(PATH_KEYS_MAX)?;
+    let path: Vec<String> =
+        (0..count).map(|_| Ok(r.text(PATH_BYTES_MAX)?.to_owned())).collect::<Result<_, CborError>>()?;
+    let op = match (code, items) {
+        (SET, 3) => DocOp::Set { path, value: read_value(&mut r)? },
+        (DELETE, 2) => DocOp::Delete { path },
+        (INCREMENT, 3) => {
+            let by = i64::try_from(r.int()?).map_err(|_| CborError::Limit)?;
+            DocOp::Increment { path, by }
+        }
+        _ => return Err(CborError::Type),
+    };
+    r.finish()?;
+    if fits(&op) { Ok(op) } else { Err(CborError::Limit) }
+}
+
+/// Whether every path that the operation writes is one.
+fn fits(op: &DocOp) -> bool {
+    match op {
+        DocOp::Set { path, value } => leaves(path, value).iter().all(|(at, _)| Path::is_writable(at)),
+        DocOp::Delete { path } | DocOp::Increment { path, .. } => Path::is_writable(path),
+    }
+}
+
+/// Checks what is about to be written, so that nothing is written that no replica would apply.
+pub(crate) fn check(op: &DocOp) -> Result<(), DbError> {
+    if fits(op) { Ok(()) } else { Err(DbError::Path) }
+}
+
+fn push_path(row: &mut Key, path: &[String]) {
+    for key in path {
+        for byte in key.bytes() {
+            row.push(byte);
+            if byte == 0 {
+                row.push(0xff);
+            }
+        }
+        row.extend_from_slice(&[0, 1]);
+    }
+}
+
+fn node_key(path: &[String]) -> Key {
+    let mut row = vec![NODE];
+    push_path(&mut row, path);
+    row
+}
+
+fn path_of(node_key: &[u8]) -> Result<Vec<String>, DbError> {
+    let damaged = || DbError::Corrupt { what: "the key of a document's row" };
+    let mut path = Vec::new();
+    let mut key = Vec::new();
+    let mut bytes = node_key.iter().skip(1);
+    while let Some(byte) = bytes.next() {
+        match (byte, if *byte == 0 { bytes.next() } else { None }) {
+            (0, Some(1)) => {
+                path.push(String::from_utf8(std::mem::take(&mut key)).map_err(|_| damaged())?);
+            }
+            (0, Some(0xff)) => key.push(0),
+            (0, _) => return Err(damaged()),
+            (byte, _) => key.push(*byte),
+        }
+    }
+    if key.is_empty() { Ok(path) } else { Err(damaged()) }
+}
+
+fn count_prefix(path: &[String]) -> Key {
+    let mut row = vec![COUNT];
+    push_path(&mut row, path);
+    row.push(STAMP_FOLLOWS);
+    row
+}
+
+fn count_key(path: &[String], stamp: &Stamp) -> Key {
+    let mut row = count_prefix(path);
+    for part in [stamp.time.0, stamp.height.0, stamp.seq.0] {
+        row.extend_from_slice(&part.to_be_bytes());
+    }
+    row.extend_from_slice(&stamp.op.to_be_bytes());
+    row
+}
+
+/// The stamp and the amount of an increment's row.
+fn decode_count(key: &[u8], value: &[u8]) -> Option<(Stamp, i64)> {
+    let stamp: [u8; 28] = key.get(key.len().checked_sub(28)?..)?.try_into().ok()?;
+    let part = |at: usize| -> Option<u64> { Some(u64::from_be_bytes(stamp[at..at + 8].try_into().ok()?)) };
+    let op = u32::from_be_bytes(stamp[24..].try_into().ok()?);
+    let stamp = Stamp::new(Time(part(0)?), Height(part(8)?), Seq(part(16)?), op);
+    Some((stamp, i64::from_be_bytes(value.try_into().ok()?)))
+}
+
+/// The rows of increments at a path that can have a stamp greater than `floor`: begins at its time and height, since
+/// positions, which follow in the key, are not ordered as stamps are.
+fn counts_range(path: &[String], floor: Option<&Stamp>) -> (Key, Key) {
+    let mut from = count_prefix(path);
+    if let Some(floor) = floor {
+        from.extend_from_slice(&floor.time.0.to_be_bytes());
+        from.extend_from_slice(&floor.height.0.to_be_bytes());
+    }
+    let mut to = count_prefix(path);
+    if let Some(last) = to.last_mut() {
+        *last += 1;
+    }
+    (from, to)
+}
+
+/// A node with the running sum of its increments.
+#[derive(Debug, Clone, Default)]
+struct NodeRow {
+    node: Node<Stamp>,
+    sum: Option<Sum>,
+}
+
+/// What the increments from `first` to `last` add up to, as far as they counted when the last of them came.
+#[derive(Debug, Clone, Copy)]
+struct Sum {
+    total: i128,
+    first: Stamp,
+    last: Stamp,
+}
+
+impl NodeRow {
+    fn stamps_mut(&mut self) -> impl Iterator<Item = &mut Stamp> {
+        let sum = self.sum.iter_mut().flat_map(|sum| [&mut sum.first, &mut sum.last]);
+        self.node.stamps_mut().chain(sum)
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut table = StampTable::default();
+        let mut body = Writer::new();
+        match self.node.set.get() {
+            Some((stamp, value)) => {
+                table.write(body.array(3), stamp);
+                write_value(&mut body, value);
+            }
+            None => drop(body.null()),
+        }
+        for stamp in [&self.node.deleted, &self.node.below, &self.node.counted] {
+            table.write_optional(&mut body, stamp.as_ref());
+        }
+        match &self.sum {
+            Some(sum) => {
+                body.array(5).bytes(&sum.total.to_be_bytes());
+                table.write(&mut body, &sum.first);
+                table.write(&mut body, &sum.last);
+            }
+            None => drop(body.null()),
+        }
+        let mut w = Writer::new();
+        table.write_entries(w.array(6));
+        w.raw(&body.into_bytes());
+        Bytes::from(w.into_bytes())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        let mut r = Reader::new(bytes);
+        r.array_exact(6)?;
+        let table = StampTable::read_entries(&mut r)?;
+        let set = r.nullable(|r| {
+            r.array_exact(3)?;
+            Ok((table.read(r)?, read_value(r)?))
+        })?;
+        let mut parts = [None; 3];
+        for part in &mut parts {
+            *part = table.read_optional(&mut r)?;
+        }
+        let [deleted, below, counted] = parts;
+        let sum = r.nullable(|r| {
+            r.array_exact(5)?;
+            let total = i128::from_be_bytes(r.fixed()?);
+            Ok(Sum { total, first: table.read(r)?, last: table.read(r)? })
+        })?;
+        r.finish()?;
+        Ok(Self { node: Node { set: Register::from_parts(set), deleted, below, counted }, sum })
+    }
+}
+
+/// Names the rows that the operation reads: the nodes from the root to every path that it writes.
+pub(crate) fn reads(op: &DocOp, wanted: &mut Wanted) {
+    let path = path(op);
+    let above = if matches!(op, DocOp::Delete { .. }) { path.len() } else { 1 };
+    for depth in above..=path.len() {
+        wanted.key(&node_key(&path[..depth]));
+    }
+    // Rows of increments are read only when one comes late, by themselves.
+    if let DocOp::Set { value, .. } = op {
+        for (at, _) in leaves(path, value).iter().skip(1) {
+            wanted.key(&node_key(at));
+        }
+    }
+}
+
+fn load(view: &mut dyn ViewRows, path: &[String]) -> Result<NodeRow, ReadError> {
+    match view.get(&node_key(path))? {
+        Some(bytes) => {
+            NodeRow::decode(&bytes).map_err(|cause| ReadError::new(DamagedRow { kind: KIND, cause }))
+        }
+        None => Ok(NodeRow::default()),
+    }
+}
+
+/// Changes the node of a path by a join.
+fn change(
+    view: &mut dyn ViewRows,
+    path: &[String],
+    mut stamp: Stamp,
+    join: impl FnOnce(&mut Node<Stamp>, &Stamp),
+) -> Result<(), ReadError> {
+    let mut row = load(view, path)?;
+    let mut stamps: Vec<&mut Stamp> = row.stamps_mut().collect();
+    stamps.push(&mut stamp);
+    resolve(&mut stamps, |seq| view.id_of(seq))?;
+    join(&mut row.node, &stamp);
+    view.put(&node_key(path), row.encode());
+    Ok(())
+}
+
+/// Joins the operation with the rows.
+pub(crate) fn apply(op: &DocOp, stamp: Stamp, view: &mut dyn ViewRows) -> Result<(), ReadError> {
+    match op {
+        DocOp::Set { path, value } => {
+            for depth in 1..path.len() {
+                change(view, &path[..depth], stamp, Node::touch_below)?;
+            }
+            for (at, value) in leaves(path, value) {
+                let holds_more = matches!(value, Value::Map(items) if !items.is_empty());
+                change(view, &at, stamp, |node, stamp| {
+                    node.set(stamp, value);
+                    if holds_more {
+                        node.touch_below(stamp);
+                    }
+                })?;
+            }
+            Ok(())
+        }
+        DocOp::Delete { path } => change(view, path, stamp, Node::delete),
+        DocOp::Increment { path, by } => {
+            for depth in 1..path.len() {
+                change(view, &path[..depth], stamp, Node::touch_below)?;
+            }
+            increment(path, *by, stamp, view)
+        }
+    }
+}
+
+fn increment(path: &[String], by: i64, mut stamp: Stamp, view: &mut dyn ViewRows) -> Result<(), ReadError> {
+    let mut chain: Vec<NodeRow> = Vec::with_capacity(path.len());
+    for depth in 1..=path.len() {
+        chain.push(load(view, &path[..depth])?);
+    }
+    let mut stamps: Vec<&mut Stamp> = chain.iter_mut().flat_map(NodeRow::stamps_mut).collect();
+    stamps.push(&mut stamp);
+    resolve(&mut stamps, |seq| view.id_of(seq))?;
+    let Some(mut row) = chain.pop() else { return Ok(()) };
+    let above = chain.iter().fold(None, |above, row| row.node.kills_below(above.as_ref()));
+    let floor = row.node.count_floor(above.as_ref());
+    row.node.count(&stamp);
+    // What is hidden on arrival stays hidden: floors only rise.
+    if Some(&stamp) > floor.as_ref() {
+        let key = count_key(path, &stamp);
+        let counted_already = row.sum.is_some_and(|sum| sum.last >= stamp) && view.get(&key)?.is_some();
+        view.put(&key, Bytes::copy_from_slice(&by.to_be_bytes()));
+        row.sum = match row.sum {
+            _ if counted_already => row.sum,
+            Some(sum) if Some(&sum.first) > floor.as_ref() => Some(Sum {
+                total: sum.total.saturating_add(i128::from(by)),
+                first: sum.first.min(stamp),
+                last: sum.last.max(stamp),
+            }),
+            Some(sum) if Some(&sum.last) > floor.as_ref() => {
+                let (from, to) = counts_range(path, floor.as_ref());
+                let rows = view.scan(&from, &to)?;
+                add_up(&rows, floor, |seq| view.id_of(seq)).map_err(|error| match error {
+                    AddUp::Read(error) => error,
+                    AddUp::Damaged => ReadError::new(DamagedRow { kind: KIND, cause: CborError::Type }),
+                })?
+            }
+            _ => Some(Sum { total: i128::from(by), first: stamp, last: stamp }),
+        };
+    }
+    view.put(&node_key(path), row.encode());
+    Ok(())
+}
+
+enum AddUp<E> {
+    Damaged,
+    Read(E),
+}
+
+/// Adds up the increments that beat the floor.
+fn add_up<E>(
+    rows: &[(Key, Bytes)],
+    floor: Option<Stamp>,
+    mut id_of: impl FnMut(Seq) -> Result<EntryId, E>,
+) -> Result<Option<Sum>, AddUp<E>> {
+    let mut sum: Option<Sum> = None;
+    let mut floor = floor;
+    for (key, value) in rows {
+        let (mut stamp, by) = decode_count(key, value).ok_or(AddUp::Damaged)?;
+        let mut compared: Vec<&mut Stamp> = vec![&mut stamp];
+        compared.extend(floor.iter_mut());
+        compared.extend(sum.iter_mut().flat_map(|sum| [&mut sum.first, &mut sum.last]));
+        resolve(&mut compared, &mut id_of).map_err(AddUp::Read)?;
+        if Some(&stamp) > floor.as_ref() {
+            let sum = sum.get_or_insert(Sum { total: 0, first: stamp, last: stamp });
+            sum.total = sum.total.saturating_add(i128::from(by));
+            sum.first = sum.first.min(stamp);
+            sum.last = sum.last.max(stamp);
+        }
+    }
+    Ok(sum)
+}
+
+/// What a walk meets: never a map, unless it is empty.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Leaf {
+    pub(crate) path: Vec<String>,
+    pub(crate) value: Value,
+}
+
+/// The value at a path; a map with everything in it. The empty path is the whole document.
+pub(crate) fn get(rows: &dyn Rows, path: &[String]) -> Result<Option<Value>, DbError> {
+    let mut root = path.is_empty().then(|| Value::Map(Default::default()));
+    walk(rows, path, &mut |leaf| {
+        place(&mut root, &leaf.path[path.len()..], leaf.value);
+        Ok(())
+    })?;
+    Ok(root)
+}
+
+fn place(root: &mut Option<Value>, path: &[String], value: Value) {
+    let mut at = root.get_or_insert_with(|| Value::Map(Default::default()));
+    for key in path {
+        let Value::Map(items) = at else { return };
+        at = items.entry(key.clone()).or_insert_with(|| Value::Map(Default::default()));
+    }
+    *at = value;
+}
+
+/// The keys right below a path under which something is.
+pub(crate) fn keys(rows: &dyn Rows, path: &[String]) -> Result<Vec<String>, DbError> {
+    let mut found: Vec<String> = Vec::new();
+    walk(rows, path, &mut |leaf| {
+        if let Some(key) = leaf.path.get(path.len())
+            && found.last() != Some(key)
+        {
+            found.push(key.clone());
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn damaged(_: CborError) -> DbError {
+    DbError::Corrupt { what: "a row of a document" }
+}
+
+/// Everything at a path and below, in order of the paths, page by page.
+pub(crate) fn walk(
+    rows: &dyn Rows,
+    path: &[String],
+    each: &mut dyn FnMut(Leaf) -> Result<(), DbError>,
+) -> Result<(), DbError> {
+    let mut walk = Walk { rows, open: Vec::new(), empty_map: None, each };
+    let chain: Vec<Key> = (1..=path.len()).map(|depth| node_key(&path[..depth])).collect();
+    if !chain.is_empty() {
+        for (depth, bytes) in (1..).zip(rows.get_many(&chain)?) {
+            // A path that was written has a row for each part of it.
+            let Some(bytes) = bytes else { return Ok(()) };
+            let row = NodeRow::decode(&bytes).map_err(damaged)?;
+            let here = depth == path.len();
+            if walk.visit(path[..depth].to_vec(), row, here)? == Below::Nothing && here {
+                return walk.finish();
+            }
+        }
+    }
+    // The node itself was visited; what is below it comes right after it.
+    let mut from = node_key(path);
+    from.push(0);
+    let mut to = node_key(path);
+    to.push(0xff);
+    loop {
+        let page = rows.scan(&from, &to, Direction::Forward, PAGE_ROWS)?;
+        let more = page.len() == PAGE_ROWS;
+        for (key, bytes) in &page {
+            walk.visit(path_of(key)?, NodeRow::decode(bytes).map_err(damaged)?, true)?;
+        }
+        match page.into_iter().next_back() {
+            Some((mut last, _)) if more => {
+                last.push(0);
+                from = last;
+            }
+            _ => return walk.finish(),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Below {
+    Nothing,
+    Something,
+}
+
+struct Walk<'a> {
+    rows: &'a dyn Rows,
+    /// For each path from the root to where the walk is: its depth and what has to be reached to be alive below it.
+    open: Vec<(usize, Option<Stamp>)>,
+    /// A map that was set, until something in it shows up.
+    empty_map: Option<Vec<String>>,
+    each: &'a mut dyn FnMut(Leaf) -> Result<(), DbError>,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, path: Vec<String>, mut row: NodeRow, shown: bool) -> Result<Below, DbError> {
+        while self.open.last().is_some_and(|(depth, _)| *depth >= path.len()) {
+            self.open.pop();
+        }
+        let mut above = self.open.last().and_then(|(_, above)| *above);
+        let mut stamps: Vec<&mut Stamp> = row.stamps_mut().collect();
+        stamps.extend(above.iter_mut());
+        resolve(&mut stamps, |seq| self.rows.id_of(seq))?;
+        self.open.push((path.len(), row.node.kills_below(above.as_ref())));
+        let value = match row.node.shape(above.as_ref()) {
+            Shape::Value(value) => value.clone(),
+            Shape::Count { base, after } => {
+                let sum = self.sum_after(&path, row.sum, after)?;
+                Value::Int(Integer::saturating(base.get().saturating_add(sum)))
+            }
+            Shape::Map { explicit } => {
+                if explicit && shown {
+                    self.flush_unless_above(&path)?;
+                    self.empty_map = Some(path);
+                }
+                return Ok(Below::Something);
+            }
+            Shape::Absent => return Ok(Below::Nothing),
+        };
+        if shown {
+            self.flush_unless_above(&path)?;
+            (self.each)(Leaf { path, value })?;
+        }
+        Ok(Below::Nothing)
+    }
+
+    fn flush_unless_above(&mut self, path: &[String]) -> Result<(), DbError> {
+        match self.empty_map.take() {
+            Some(map) if !path.starts_with(&map) => {
+                (self.each)(Leaf { path: map, value: Value::Map(Default::default()) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<(), DbError> {
+        match self.empty_map.take() {
+            Some(map) => (self.each)(Leaf { path: map, value: Value::Map(Default::default()) }),
+            None => Ok(()),
+        }
+    }
+
+    /// The running sum where it holds; what is left of it, added up anew, where a later write hides a part of it.
+    fn sum_after(&self, path: &[String], sum: Option<Sum>, after: Option<Stamp>) -> Result<i128, DbError> {
+        match sum {
+            Some(sum) if after.is_none_or(|after| sum.first > after) => Ok(sum.total),
+            None => Ok(0),
+            Some(_) => {
+                let (from, to) = counts_range(path, after.as_ref());
+                let rows = self.rows.scan(&from, &to, Direction::Forward, usize::MAX)?;
+                match add_up(&rows, after, |seq| self.rows.id_of(seq)) {
+                    Ok(sum) => Ok(sum.map_or(0, |sum| sum.total)),
+                    Err(AddUp::Read(error)) => Err(error),
+                    Err(AddUp::Damaged) => Err(damaged(CborError::Type)),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Every bound of this crate, with its reason. Those of operations are part of the format: an operation beyond them
+//! counts as one that does not decode, equally on every replica.
+
+/// Most keys of a path, and so the greatest depth of a document: reading a path costs one row for each.
+pub const PATH_KEYS_MAX: usize = 32;
+/// Most bytes of the keys of a path together: they are part of the key of a stored row.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// Most bytes of the key of a table row, for the same reason.
+pub const ROW_KEY_BYTES_MAX: usize = 512;
+/// Most fields of a table row: a row is read and written as a whole.
+pub const ROW_FIELDS_MAX: usize = 1024;
+/// Most bytes of the name of a field.
+pub const FIELD_BYTES_MAX: usize = 256;
+
+/// Bytes of random salt in each payload: enough that the hash of an erased short payload tells nothing.
+pub const SALT_BYTES: usize = 16;
+/// Rows that a walk over a store reads at once: bounds memory, and makes the cost of a read per row small.
+pub const PAGE_ROWS: usize = 512;
+/// Bytes of entries that a stream of changes or the log reads at once.
+pub const LOG_PAGE_BYTES: usize = 256 * 1024;
+/// Entries that the log reads at once when it goes backwards.
+pub const LOG_PAGE_ENTRIES: u64 = 128;
+/// Slot values that remembered settings hold together before all are forgotten: some 50 MiB.
+pub const REMEMBERED_VALUES_MAX: usize = 256 * 1024;
+/// Authors of whom is remembered that they are known in a tree; then all are forgotten. Only a hint.
+pub const KNOWN_AUTHORS_MAX: usize = 64 * 1024;
+/// Most invites of one database that can be open at once: each is a row of this device.
+pub const INVITES_MAX: usize = 1024;
+/// Most bytes of the name of a database on this device: as much as a shared title.
+pub const NAME_BYTES_MAX: usize = eid_core::limits::TITLE_BYTES_MAX;
+/// Fewest characters of an id that name a database.
+pub const ID_PREFIX_CHARS_MIN: usize = 8;

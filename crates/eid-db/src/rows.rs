@@ -1,0 +1,176 @@
+//! Reading the rows of a view: as stored, or with what a transaction has staged on top.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+
+use bytes::Bytes;
+use eid_core::dag::Seq;
+use eid_core::{EntryId, ReadError, StoreName};
+use eid_store::{Direction, Key, StoreError, TreeSnapshot, View, ViewRows};
+
+use crate::error::DbError;
+
+/// What reads of a store go through.
+pub(crate) trait Rows {
+    /// The values of rows, in the order of the keys.
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError>;
+    /// Rows of a range, `to` exclusive.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, DbError>;
+    /// The id of an entry, to decide a tie.
+    fn id_of(&self, seq: Seq) -> Result<EntryId, DbError>;
+
+    /// The value of a row.
+    fn get(&self, key: Key) -> Result<Option<Bytes>, DbError> {
+        Ok(self.get_many(&[key])?.pop().flatten())
+    }
+}
+
+/// The rows of one store as stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    snapshot: TreeSnapshot,
+    view: View,
+}
+
+/// Rows that a transaction has written, `None` where one is removed.
+pub(crate) type Changed = BTreeMap<Key, Option<Bytes>>;
+
+/// Stored rows under those that a transaction has written.
+#[derive(Debug)]
+pub(crate) struct Overlaid<'a> {
+    pub(crate) stored: &'a Stored,
+    pub(crate) changed: &'a Changed,
+}
+
+/// The same, to be written.
+#[derive(Debug)]
+pub(crate) struct Staging<'a> {
+    pub(crate) stored: &'a Stored,
+    pub(crate) changed: &'a mut Changed,
+}
+
+impl Stored {
+    pub(crate) fn new(snapshot: TreeSnapshot, store: &StoreName, kind: &str) -> Self {
+        let view = snapshot.view(store, kind);
+        Self { snapshot, view }
+    }
+
+    fn scan_stored(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        if from >= to { Ok(Vec::new()) } else { self.view.scan(from, Some(to), direction, max_rows) }
+    }
+}
+
+impl Rows for Stored {
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError> {
+        Ok(self.view.get_many(keys)?)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, DbError> {
+        Ok(self.scan_stored(from, to, direction, max_rows)?)
+    }
+
+    fn id_of(&self, seq: Seq) -> Result<EntryId, DbError> {
+        Ok(self.snapshot.id_at(seq)?)
+    }
+}
+
+impl Overlaid<'_> {
+    fn in_range(&self, from: &[u8], to: &[u8]) -> impl Iterator<Item = (&Key, &Option<Bytes>)> {
+        let range = (from < to).then(|| self.changed.range(from.to_vec()..to.to_vec()));
+        range.into_iter().flatten()
+    }
+}
+
+impl Rows for Overlaid<'_> {
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError> {
+        let mut values = self.stored.get_many(keys)?;
+        for (key, value) in keys.iter().zip(&mut values) {
+            if let Some(changed) = self.changed.get(key) {
+                value.clone_from(changed);
+            }
+        }
+        Ok(values)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, DbError> {
+        // Enough stored rows that what is left of them after the removals of the transaction still fills the page.
+        let removed = self.in_range(from, to).filter(|(_, value)| value.is_none()).count();
+        let wanted = max_rows.saturating_add(removed);
+        let stored = self.stored.scan(from, to, direction, wanted)?;
+        // Beyond the last stored row that was read there may be more, which this page must not overtake.
+        let complete = stored.len() < wanted;
+        let end = stored.last().map(|(key, _)| key.clone());
+        let mut merged: BTreeMap<Key, Bytes> = stored.into_iter().collect();
+        for (key, value) in self.in_range(from, to) {
+            let beyond = !complete
+                && end.as_ref().is_some_and(|end| match direction {
+                    Direction::Forward => key > end,
+                    Direction::Backward => key < end,
+                });
+            match (beyond, value, merged.entry(key.clone())) {
+                (true, _, _) | (false, None, Slot::Vacant(_)) => {}
+                (false, None, Slot::Occupied(row)) => drop(row.remove()),
+                (false, Some(value), Slot::Occupied(mut row)) => drop(row.insert(value.clone())),
+                (false, Some(value), Slot::Vacant(row)) => drop(row.insert(value.clone()).len()),
+            }
+        }
+        Ok(match direction {
+            Direction::Forward => merged.into_iter().take(max_rows).collect(),
+            Direction::Backward => merged.into_iter().rev().take(max_rows).collect(),
+        })
+    }
+
+    fn id_of(&self, seq: Seq) -> Result<EntryId, DbError> {
+        self.stored.id_of(seq)
+    }
+}
+
+impl ViewRows for Staging<'_> {
+    fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        match self.changed.get(key) {
+            Some(changed) => Ok(changed.clone()),
+            None => Ok(self.stored.view.get(key)?),
+        }
+    }
+
+    fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Key, Bytes)>, ReadError> {
+        let rows = Overlaid { stored: self.stored, changed: self.changed };
+        rows.scan(from, to, Direction::Forward, usize::MAX).map_err(ReadError::new)
+    }
+
+    fn put(&mut self, key: &[u8], value: Bytes) {
+        self.changed.insert(key.to_vec(), Some(value));
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.changed.insert(key.to_vec(), None);
+    }
+
+    fn id_of(&mut self, seq: Seq) -> Result<EntryId, ReadError> {
+        Ok(self.stored.snapshot.id_at(seq)?)
+    }
+}
