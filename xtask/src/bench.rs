@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::run::{
-    Failure, Options, cargo, cargo_command, command, output, root, run as run_command, target, write,
-};
+use crate::run::{Failure, Flags, cargo, command, output, root, run as run_command, target, write};
 
 /// How often the program is started to measure a start.
 const STARTS: usize = 31;
@@ -28,7 +26,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
 
 /// What an application pays for `eid = "0.1"`: crates, time of a cold build, size and start of the program.
 fn footprint(args: &[String]) -> Result<(), Failure> {
-    let options = Options::parse(args, &[], &["--json"])?;
+    let flags = Flags::parse(args, &["--json"])?;
     let dir = target().join("footprint");
     let app = dir.join("app");
     let builds = dir.join("target");
@@ -64,7 +62,7 @@ fn footprint(args: &[String]) -> Result<(), Failure> {
     starts.sort();
     let start = starts[STARTS / 2];
 
-    if options.flag("--json") {
+    if flags.has("--json") {
         println!(
             "{}",
             json!({

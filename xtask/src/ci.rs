@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Failure, Options, answers, cargo_command, command, output, run as run_command};
+use crate::run::{Failure, Flags, answers, cargo_command, command, output, run as run_command};
 use crate::{deny, layers, sim, tidy, vectors};
 
 /// What the whole may take on two cores, from nothing.
@@ -34,13 +34,13 @@ const LONG: &[Step] = &[
 ];
 
 pub(crate) fn ci(args: &[String]) -> Result<(), Failure> {
-    let options = Options::parse(args, &[], &["--quick"])?;
-    let long = if options.flag("--quick") { &[] } else { LONG };
+    let flags = Flags::parse(args, &["--quick"])?;
+    let long = if flags.has("--quick") { &[] } else { LONG };
     steps(&[CHEAP, TESTS, long].concat())
 }
 
 pub(crate) fn test(args: &[String]) -> Result<(), Failure> {
-    crate::run::no_args(args)?;
+    Flags::parse(args, &[])?;
     steps(&[&[("format", format as fn() -> _)], TESTS].concat())
 }
 

@@ -42,9 +42,9 @@ fn main() -> ExitCode {
     let result = match task {
         "ci" => ci::ci(rest),
         "test" => ci::test(rest),
-        "layers" => run::no_args(rest).and_then(|()| layers::run()),
+        "layers" => run::Flags::parse(rest, &[]).and_then(|_| layers::run()),
         "tidy" => tidy::run(rest),
-        "deny" => run::no_args(rest).and_then(|()| deny::run()),
+        "deny" => run::Flags::parse(rest, &[]).and_then(|_| deny::run()),
         "vectors" => vectors::run(rest),
         "sim" => sim::run(rest),
         "processes" => sim::processes(rest),

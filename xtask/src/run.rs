@@ -94,50 +94,20 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
-/// Refuses arguments.
-pub(crate) fn no_args(args: &[String]) -> Result<(), Failure> {
-    match args.first() {
-        None => Ok(()),
-        Some(arg) => Err(Failure::new(format!("unexpected argument {arg:?}"))),
-    }
-}
+/// The flags among these arguments. Anything that is not listed is refused.
+#[derive(Debug)]
+pub(crate) struct Flags<'a>(&'a [String]);
 
-/// Takes `--name VALUE` and `--flag` arguments apart. Names that are not listed are refused.
-#[derive(Debug, Default)]
-pub(crate) struct Options {
-    values: Vec<(String, String)>,
-    flags: Vec<String>,
-}
-
-impl Options {
-    pub(crate) fn parse(args: &[String], values: &[&str], flags: &[&str]) -> Result<Self, Failure> {
-        let mut options = Self::default();
-        let mut rest = args.iter();
-        while let Some(arg) = rest.next() {
-            if flags.contains(&arg.as_str()) {
-                options.flags.push(arg.clone());
-            } else if values.contains(&arg.as_str()) {
-                let value = rest.next().ok_or_else(|| Failure::new(format!("{arg} needs a value")))?;
-                options.values.push((arg.clone(), value.clone()));
-            } else {
-                return Err(Failure::new(format!("unexpected argument {arg:?}")));
-            }
+impl<'a> Flags<'a> {
+    pub(crate) fn parse(args: &'a [String], known: &[&str]) -> Result<Self, Failure> {
+        match args.iter().find(|arg| !known.contains(&arg.as_str())) {
+            None => Ok(Self(args)),
+            Some(arg) => Err(Failure::new(format!("unexpected argument {arg:?}"))),
         }
-        Ok(options)
     }
 
-    pub(crate) fn flag(&self, name: &str) -> bool {
-        self.flags.iter().any(|flag| flag == name)
-    }
-
-    pub(crate) fn value(&self, name: &str) -> Option<&str> {
-        self.values.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
-        self.value(name)
-            .map(|value| value.parse().map_err(|_| Failure::new(format!("{name} needs a number"))))
-            .transpose()
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|flag| flag == name)
     }
 }
 
@@ -146,12 +116,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_are_not_listed_are_refused() {
-        let args = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
-        let parsed = Options::parse(&args(&["--seeds", "7", "--json"]), &["--seeds"], &["--json"]).unwrap();
-        assert_eq!(parsed.number("--seeds").unwrap(), Some(7));
-        assert!(parsed.flag("--json"));
-        assert!(Options::parse(&args(&["--other"]), &["--seeds"], &[]).is_err());
-        assert!(Options::parse(&args(&["--seeds"]), &["--seeds"], &[]).is_err());
+    fn flags_that_are_not_listed_are_refused() {
+        let args = ["--json".to_owned()];
+        assert!(Flags::parse(&args, &["--json"]).unwrap().has("--json"));
+        assert!(!Flags::parse(&[], &["--json"]).unwrap().has("--json"));
+        assert!(Flags::parse(&args, &["--other"]).is_err());
     }
 }

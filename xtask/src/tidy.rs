@@ -7,7 +7,7 @@ mod source;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::run::{Failure, Options, read, root};
+use crate::run::{Failure, Flags, read, root};
 
 /// One place that does not keep a rule.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,11 +30,11 @@ struct Text {
 }
 
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
-    let options = Options::parse(args, &[], &["--fix", "--fix-protocol"])?;
-    if options.flag("--fix") {
+    let flags = Flags::parse(args, &["--fix", "--fix-protocol"])?;
+    if flags.has("--fix") {
         readme::write_all()?;
     }
-    if options.flag("--fix-protocol") {
+    if flags.has("--fix-protocol") {
         docs::write_protocol_hash()?;
     }
     let files = texts()?;

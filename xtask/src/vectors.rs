@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::run::{Failure, Options, answers, command, read, root, run as run_command, target, write};
+use crate::run::{Failure, Flags, answers, command, read, root, run as run_command, target, write};
 
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
-    let options = Options::parse(args, &[], &["--mutate"])?;
+    let flags = Flags::parse(args, &["--mutate"])?;
     let python = environment()?;
     let mut verify = command(python, &["vectors/verify.py"]);
-    if options.flag("--mutate") {
+    if flags.has("--mutate") {
         verify.arg("--mutate");
     }
     run_command(verify)
