@@ -1,0 +1,246 @@
+//! The listener: sockets in, requests to the routes, and an orderly end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::limits::{
+    HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_STREAMS_MAX, HTTP2_WINDOW_BYTES, KEEP_ALIVE, SHUTDOWN,
+};
+use crate::routes::Routes;
+use crate::signal::until;
+use crate::stall::Patient;
+
+/// How long to wait when the system has no socket to give, so that the loop does not spin until one is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listener that runs.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn start(listen: &str, routes: Arc<Routes>) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(serve(listener, routes, stopped));
+        Ok(Self { address, stop, task })
+    }
+
+    /// Where others reach this server. A listener on every interface names the one that leads outside.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let ip = self.address.ip();
+        let ip = if ip.is_unspecified() { outward(ip) } else { ip };
+        SocketAddr::new(ip, self.address.port())
+    }
+
+    /// Begins to stop, and waits for nothing.
+    pub(crate) fn stop_soon(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Ends every channel, lets answers under way end for a bounded time, and closes every socket.
+    pub(crate) async fn stop(self) {
+        self.stop_soon();
+        if let Err(error) = self.task.await {
+            tracing::warn!(%error, "the http listener ended badly");
+        }
+    }
+}
+
+/// The local address of a route to the outside, or loopback. Connecting a datagram socket sends nothing.
+fn outward(unspecified: IpAddr) -> IpAddr {
+    let (bind, towards, loopback): (IpAddr, IpAddr, IpAddr) = match unspecified {
+        IpAddr::V4(_) => (unspecified, Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(_) => {
+            (unspecified, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into())
+        }
+    };
+    let find = || -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((bind, 0))?;
+        socket.connect((towards, 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    find().ok().filter(|ip| !ip.is_unspecified()).unwrap_or(loopback)
+}
+
+async fn serve(listener: TcpListener, routes: Arc<Routes>, stopped: watch::Receiver<bool>) {
+    let bounds = routes.bounds.clone();
+    let counts = Arc::new(Counts::default());
+    let mut connections = JoinSet::new();
+    let mut sweep = tokio::time::interval(bounds.sweep);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stopping = stopped.clone();
+    loop {
+        tokio::select! {
+            () = until(&mut stopping, |stop| *stop) => break,
+            _ = sweep.tick() => routes.channels.sweep(Instant::now()),
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    if connections.len() >= bounds.connections_max {
+                        tracing::debug!("turned away a connection: there are as many as may be");
+                        continue;
+                    }
+                    let Some(counted) = Counts::enter(&counts, peer.ip(), bounds.connections_per_address_max)
+                    else {
+                        tracing::debug!("turned away a connection: its address has as many as it may");
+                        continue;
+                    };
+                    let (routes, stopped) = (routes.clone(), stopped.clone());
+                    connections.spawn(async move {
+                        connection(stream, routes, stopped).await;
+                        drop(counted);
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    routes.channels.shutdown();
+    let ended = tokio::time::timeout(SHUTDOWN, async { while connections.join_next().await.is_some() {} });
+    if ended.await.is_err() {
+        tracing::debug!(left = connections.len(), "closing connections that did not end in time");
+    }
+    connections.shutdown().await;
+}
+
+/// Serves one socket, HTTP/1.1 or HTTP/2 as it asks for.
+async fn connection(stream: TcpStream, routes: Arc<Routes>, mut stopped: watch::Receiver<bool>) {
+    // Small writes that wait for acknowledgements of earlier ones cost 40 ms each.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set nodelay");
+    }
+    let bounds = routes.bounds.clone();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.next_request)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(bounds.next_request)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(4 * HTTP2_WINDOW_BYTES)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_send_buf_size(HTTP2_WINDOW_BYTES as usize);
+    let begun = Arc::new(AtomicBool::new(false));
+    let service = service_fn({
+        let begun = begun.clone();
+        move |request| {
+            begun.store(true, Ordering::Relaxed);
+            let routes = routes.clone();
+            async move { Ok::<_, std::convert::Infallible>(routes.handle(request).await) }
+        }
+    });
+    let io = TokioIo::new(Patient::new(stream, bounds.write_stall));
+    let mut served = pin!(builder.serve_connection(io, service));
+    let mut first_byte = pin!(tokio::time::sleep(bounds.first_byte));
+    let (mut waited, mut stopping) = (false, false);
+    loop {
+        tokio::select! {
+            ended = served.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "an http connection ended with an error");
+                }
+                return;
+            }
+            // The server decides by the first bytes which protocol it speaks and waits for them without a timer.
+            () = first_byte.as_mut(), if !waited => {
+                waited = true;
+                if !begun.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            () = until(&mut stopped, |stop| *stop), if !stopping => {
+                stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// How many connections each address has.
+#[derive(Debug, Default)]
+struct Counts(Mutex<BTreeMap<IpAddr, usize>>);
+
+/// One connection of an address, counted until it is dropped.
+struct Counted(Arc<Counts>, IpAddr);
+
+impl Counts {
+    fn enter(counts: &Arc<Self>, peer: IpAddr, most: usize) -> Option<Counted> {
+        let peer = group(peer);
+        let mut table = counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = table.entry(peer).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Counted(counts.clone(), peer))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut table = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = table.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                table.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// The address as one customer has it: an IPv6 network of 64 bits is one.
+fn group(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_by_address_and_ipv6_network() {
+        let counts = Arc::new(Counts::default());
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let one = Counts::enter(&counts, ip("2001:db8::1"), 2).expect("room");
+        let two = Counts::enter(&counts, ip("2001:db8::2"), 2).expect("room");
+        assert!(Counts::enter(&counts, ip("2001:db8::3"), 2).is_none());
+        assert!(Counts::enter(&counts, ip("2001:db8:0:1::3"), 2).is_some());
+        assert!(Counts::enter(&counts, ip("192.0.2.1"), 1).is_some());
+        drop(one);
+        let three = Counts::enter(&counts, ip("2001:db8::3"), 2).expect("one has left");
+        drop((two, three));
+        assert!(counts.0.lock().expect("whole").is_empty());
+    }
+}
