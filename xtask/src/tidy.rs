@@ -51,6 +51,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     faults.extend(readme::check_all()?);
     faults.extend(docs::check_protocol()?);
     faults.extend(docs::check_decisions(&files));
+    faults.extend(docs::check_names(&files));
     faults.extend(docs::check_commands());
     faults.extend(source::check_sources(&read(&root().join("Cargo.lock"))?));
     if faults.is_empty() {

@@ -1,5 +1,6 @@
 //! Rules for documents: links resolve, decisions are listed, and what mirrors code is tied to it by a hash.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Fault, Text};
@@ -46,6 +47,32 @@ fn links(line: &str) -> Vec<String> {
         .filter_map(|after| after.split(')').next())
         .map(|target| target.trim().to_owned())
         .collect()
+}
+
+/// Names of types that a document quotes must be somewhere in the source. Decisions may speak of what is gone.
+pub(super) fn check_names(files: &[Text]) -> Vec<Fault> {
+    let is = |file: &Text, extension: &str| file.path.extension().is_some_and(|have| have == extension);
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words: BTreeSet<&str> = files
+        .iter()
+        .filter(|file| is(file, "rs"))
+        .flat_map(|file| file.text.split(|c| !is_word(c)))
+        .collect();
+    let mut faults = Vec::new();
+    for file in files.iter().filter(|file| is(file, "md") && !file.path.starts_with(DECISIONS)) {
+        for (number, line) in file.text.lines().enumerate() {
+            for quoted in line.split('`').skip(1).step_by(2) {
+                let camel = quoted.starts_with(|c: char| c.is_ascii_uppercase())
+                    && quoted.contains(|c: char| c.is_ascii_lowercase())
+                    && quoted.chars().all(|c| is_word(c) || c == ':');
+                let missing = quoted.split("::").find(|part| !part.is_empty() && !words.contains(part));
+                if let (true, Some(name)) = (camel, missing) {
+                    faults.push(Fault::new(&file.path, number + 1, format!("no source has the name {name}")));
+                }
+            }
+        }
+    }
+    faults
 }
 
 fn normal(path: &Path) -> PathBuf {
@@ -162,9 +189,21 @@ mod tests {
         assert!(protocol_fault("enum Message { A }", "# Protocol\n").is_some());
     }
 
+    fn file(path: &str, text: &str) -> Text {
+        Text { path: path.into(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_name_that_no_source_has_fails() {
+        let check =
+            |doc: &str| check_names(&[file("docs/a.md", doc), file("a.rs", "struct Entry { fn seal() }")]);
+        assert_eq!(check("`Entry` and `Entry::seal`, `README`, `a b`"), []);
+        assert_eq!(check("`Entity`").len(), 1);
+        assert_eq!(check("`Entry::open`").len(), 1);
+    }
+
     #[test]
     fn a_decision_that_is_not_listed_fails() {
-        let file = |path: &str, text: &str| Text { path: path.into(), text: text.to_owned() };
         let mut files = vec![file("docs/adr/0001-a.md", ""), file("docs/adr/README.md", "[a](0001-a.md)")];
         assert_eq!(check_decisions(&files), []);
         files.insert(1, file("docs/adr/0001-b.md", ""));
