@@ -4,6 +4,7 @@
 //! version, so that two programs that have no version in common can still say so.
 
 use bytes::Bytes;
+use eid_core::Permission;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::bounded::{List, Text};
@@ -163,6 +164,28 @@ pub enum Right {
     Write,
     /// Administers at a level.
     Admin(u32),
+}
+
+impl From<Permission> for Right {
+    fn from(permission: Permission) -> Self {
+        match permission {
+            Permission::Relay => Self::Relay,
+            Permission::Read => Self::Read,
+            Permission::Write => Self::Write,
+            Permission::Admin(level) => Self::Admin(level),
+        }
+    }
+}
+
+impl From<Right> for Permission {
+    fn from(right: Right) -> Self {
+        match right {
+            Right::Relay => Self::Relay,
+            Right::Read => Self::Read,
+            Right::Write => Self::Write,
+            Right::Admin(level) => Self::Admin(level),
+        }
+    }
 }
 
 /// Messages of a session.

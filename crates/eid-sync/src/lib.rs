@@ -1,1 +1,46 @@
-//! Driving sessions: the loop between links, the protocol and the store.
+//! Two engines that reach each other end with the same entries in every database that both may see, whoever dials,
+//! whatever is cut on the way, and over whichever transport.
+//!
+//! [`SyncEngine`] listens and dials over any [`eid_transport::Transport`], proves and learns keys, and runs one
+//! session per database with one driver loop for both roles. It admits entries through [`eid_store::EntryStore`] and
+//! knows nothing of what they mean: users, rights and preferences are asked of [`Access`]. Time, tasks and blocking
+//! work are reached through [`Runtime`] alone, so that a simulator runs the engine unchanged. There is no queue of
+//! what is still to be sent: that is what lies beyond a peer's acknowledgement.
+//!
+//! A [`DatabaseTicket`] is everything that somebody needs to join:
+//!
+//! ```
+//! use eid_core::{SecretKey, TreeId};
+//! use eid_sync::DatabaseTicket;
+//!
+//! let ticket = DatabaseTicket {
+//!     db: TreeId([1; 32]),
+//!     key: SecretKey::from_seed([2; 32]).public(),
+//!     addresses: vec!["http://192.0.2.7:7070".parse()?],
+//!     invite: None,
+//! };
+//! let again: DatabaseTicket = ticket.to_string().parse()?;
+//! assert_eq!(again.key, ticket.key);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod access;
+mod control;
+mod drive;
+mod engine;
+mod error;
+mod events;
+pub mod limits;
+mod relations;
+mod report;
+mod runtime;
+mod ticket;
+
+pub use access::{Access, TreeSummary};
+pub use eid_proto::{Cursor, HandshakeError, Known, RefusalCode, Rung, SessionError};
+pub use engine::{EngineConfig, Peer, SyncEngine};
+pub use error::SyncError;
+pub use events::{Delivered, Events, SyncEvent};
+pub use report::SessionReport;
+pub use runtime::{Runtime, TokioRuntime};
+pub use ticket::{DatabaseTicket, TicketError};

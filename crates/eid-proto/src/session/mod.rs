@@ -345,7 +345,8 @@ impl Session {
         if let Some(entries) = self.incoming.next_batch() {
             return Ok(Output::Admit(entries));
         }
-        if self.stage == Stage::Finished {
+        // The initiator hears the responder out: a link that is dropped in the middle of a turn looks like a cut.
+        if self.stage == Stage::Finished && (self.my_turn || self.role == Role::Responder) {
             return Ok(Output::Finished);
         }
         if !self.my_turn {

@@ -1,0 +1,41 @@
+//! What the engine has to know of users, rights and preferences.
+
+use std::fmt::Debug;
+
+use eid_core::{Permission, PublicKey, TreeId};
+use eid_proto::RefusalCode;
+
+/// A database as others see it who may read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeSummary {
+    /// Its id.
+    pub tree: TreeId,
+    /// Its shared title. Comes from the network: escape it before a terminal sees it.
+    pub title: String,
+    /// How many entries the answering side holds.
+    pub entries: u64,
+}
+
+/// Answers for users, rights and preferences. Synchronous: the engine asks on blocking threads.
+///
+/// # Contract
+/// Answers are those of this moment: what has been committed before is seen.
+pub trait Access: Debug + Send + Sync {
+    /// The strongest permission that any of these keys has by the current settings. Nothing for unknown databases.
+    fn permission(&self, tree: &TreeId, keys: &[PublicKey]) -> Option<Permission>;
+
+    /// The databases that take part in synchronisation.
+    fn trees(&self) -> Vec<TreeId>;
+
+    /// What is said of a database to those who may read it.
+    fn describe(&self, tree: &TreeId) -> TreeSummary;
+
+    /// Grants the joiner what one of the proven invite keys promises, by writing settings.
+    fn redeem(
+        &self,
+        tree: &TreeId,
+        invites: &[PublicKey],
+        joiner: &PublicKey,
+        name: &str,
+    ) -> Result<Permission, RefusalCode>;
+}

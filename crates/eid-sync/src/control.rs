@@ -1,0 +1,211 @@
+//! The control link: the handshake, and then requests, one per turn of the dialling side.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eid_core::dag::{Replica, tips_hash};
+use eid_core::{PublicKey, TreeId};
+use eid_proto::message::{Request, Response, TreeInfo};
+use eid_proto::{Established, Handshake, HandshakeOutput, List, RefusalCode, Text, bits};
+use eid_store::StoreError;
+use eid_transport::{Link, LinkError, Received};
+
+use crate::drive::Context;
+use crate::error::SyncError;
+use crate::limits::{CONTROL_IDLE_MS, FRAME_MS, HANDSHAKE_MS, IDLE_MS};
+use crate::runtime::{Runtime, blocking, within};
+
+/// Drives a handshake over the first link of a connection.
+pub(crate) async fn greet(
+    handshake: Handshake,
+    link: &mut dyn Link,
+    runtime: &dyn Runtime,
+) -> Result<Established, SyncError> {
+    within(runtime, HANDSHAKE_MS, exchange(handshake, link))
+        .await
+        .ok_or(SyncError::TimedOut { what: "the handshake", ms: HANDSHAKE_MS })?
+}
+
+async fn exchange(mut handshake: Handshake, link: &mut dyn Link) -> Result<Established, SyncError> {
+    let mut failure = None;
+    loop {
+        match handshake.poll() {
+            HandshakeOutput::Send(frame) => link.send(frame).await?,
+            HandshakeOutput::EndTurn => link.end_turn().await?,
+            HandshakeOutput::NeedFrame => {
+                let frame = turn_of_one(link).await?;
+                // Whatever is wrong, the other side may be owed a refusal.
+                failure = handshake.handle_frame(&frame).err();
+            }
+            HandshakeOutput::Established(established) => return Ok(established),
+            HandshakeOutput::Failed => {
+                return Err(failure.map_or(SyncError::Misplaced, SyncError::from));
+            }
+        }
+    }
+}
+
+/// Receives a turn that consists of one frame.
+async fn turn_of_one(link: &mut dyn Link) -> Result<Bytes, SyncError> {
+    let frame = match link.recv().await? {
+        Received::Frame(frame) => frame,
+        Received::EndOfTurn => return Err(SyncError::Misplaced),
+        Received::Closed => return Err(LinkError::Closed.into()),
+    };
+    match link.recv().await? {
+        Received::EndOfTurn => Ok(frame),
+        Received::Frame(_) => Err(SyncError::Misplaced),
+        Received::Closed => Err(LinkError::Closed.into()),
+    }
+}
+
+/// The dialling end of a control link after the handshake.
+#[derive(Debug)]
+pub(crate) struct Control {
+    link: Box<dyn Link>,
+    /// A request was given up half-way: the link cannot be used again.
+    broken: bool,
+}
+
+impl Control {
+    pub(crate) fn new(link: Box<dyn Link>) -> Self {
+        Self { link, broken: false }
+    }
+
+    /// Asks, and waits for the answer. Gives the bytes of both as well: sent, received.
+    pub(crate) async fn request(
+        &mut self,
+        request: &Request,
+        runtime: &dyn Runtime,
+    ) -> Result<(Response, u64, u64), SyncError> {
+        if self.broken {
+            return Err(LinkError::Closed.into());
+        }
+        self.broken = true;
+        let before = self.link.bytes();
+        let link = &mut *self.link;
+        let frame = request.encode();
+        let asking = async move {
+            link.send(frame).await?;
+            link.end_turn().await?;
+            turn_of_one(link).await
+        };
+        let frame = within(runtime, IDLE_MS, asking)
+            .await
+            .ok_or(SyncError::TimedOut { what: "an answer", ms: IDLE_MS })??;
+        let response = Response::decode(&frame)?;
+        self.broken = false;
+        if let Response::Refused(code) = response {
+            return Err(SyncError::Refused(code));
+        }
+        let after = self.link.bytes();
+        Ok((response, after.sent - before.sent, after.received - before.received))
+    }
+}
+
+/// What a peer has shown of itself to the answering side.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) device: PublicKey,
+    /// Further keys: of databases and invites.
+    pub(crate) further: Arc<[PublicKey]>,
+}
+
+/// Answers requests until the peer goes away. Calls `redeemed` for every invite that was used.
+pub(crate) async fn answer_requests(
+    link: &mut dyn Link,
+    context: &Context,
+    caller: &Caller,
+    redeemed: &(dyn Fn(TreeId) + Send + Sync),
+) -> Result<(), SyncError> {
+    let runtime = &*context.runtime;
+    loop {
+        let Some(received) = within(runtime, CONTROL_IDLE_MS, link.recv()).await else {
+            return Err(SyncError::TimedOut { what: "a request", ms: CONTROL_IDLE_MS });
+        };
+        let frame = match received? {
+            Received::Frame(frame) => frame,
+            Received::EndOfTurn => return Err(SyncError::Misplaced),
+            Received::Closed => return Ok(()),
+        };
+        match within(runtime, FRAME_MS, link.recv()).await {
+            Some(Ok(Received::EndOfTurn)) => {}
+            Some(Err(error)) => return Err(error.into()),
+            Some(Ok(Received::Closed)) => return Err(LinkError::Closed.into()),
+            Some(Ok(Received::Frame(_))) => return Err(SyncError::Misplaced),
+            None => return Err(SyncError::TimedOut { what: "the end of a request", ms: FRAME_MS }),
+        }
+        let request = Request::decode(&frame)?;
+        let redeems = match &request {
+            Request::Redeem { tree, .. } => Some(TreeId(*tree)),
+            Request::OpenMany(_) | Request::Discover => None,
+        };
+        let (asked, caller) = (context.clone(), caller.clone());
+        let response =
+            blocking(runtime, move || answer(request, &asked, &caller)).await.ok_or(SyncError::Stopped)?;
+        let response = response.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a request could not be answered");
+            Response::Refused(RefusalCode::Failed)
+        });
+        if let (Some(tree), Response::Granted(_)) = (redeems, &response) {
+            redeemed(tree);
+        }
+        let answering = async {
+            link.send(response.encode()).await?;
+            link.end_turn().await
+        };
+        within(runtime, FRAME_MS, answering)
+            .await
+            .ok_or(SyncError::TimedOut { what: "sending an answer", ms: FRAME_MS })??;
+    }
+}
+
+/// Answers one request, by the rights of this moment.
+fn answer(request: Request, context: &Context, caller: &Caller) -> Result<Response, StoreError> {
+    match request {
+        Request::OpenMany(asked) => open_many(&asked, context),
+        Request::Discover => {
+            let readable =
+                context.access.trees().into_iter().filter(|tree| context.rights(tree).read).map(|tree| {
+                    let summary = context.access.describe(&tree);
+                    TreeInfo { tree: tree.0, title: Text::new(&summary.title), entries: summary.entries }
+                });
+            Ok(Response::Discover(List::new(readable.collect())))
+        }
+        Request::Redeem { tree, name } => Ok(redeem(&TreeId(tree), &name.into_string(), context, caller)),
+    }
+}
+
+fn open_many(asked: &[([u8; 32], [u8; 32])], context: &Context) -> Result<Response, StoreError> {
+    let (mut differs, mut unavailable) = (Vec::new(), Vec::new());
+    for (tree, theirs) in asked {
+        let tree = TreeId(*tree);
+        let snapshot = if context.rights(&tree).read { context.store.tree(&tree)? } else { None };
+        let mine = match &snapshot {
+            Some(snapshot) => {
+                Some(tips_hash(snapshot.tips().map_err(StoreError::from)?.iter().map(|(id, _)| id)))
+            }
+            None => None,
+        };
+        unavailable.push(mine.is_none());
+        differs.push(mine.is_some_and(|mine| mine != *theirs));
+    }
+    Ok(Response::OpenMany { differs: bits::pack(differs), unavailable: bits::pack(unavailable) })
+}
+
+fn redeem(tree: &TreeId, name: &str, context: &Context, caller: &Caller) -> Response {
+    if caller.further.is_empty() || !context.access.trees().contains(tree) {
+        return Response::Refused(RefusalCode::Unavailable);
+    }
+    match context.access.redeem(tree, &caller.further, &caller.device, name) {
+        Ok(permission) => Response::Granted(permission.into()),
+        // Somebody who joined before, and did not hear the answer, may ask again.
+        Err(RefusalCode::InviteUsed | RefusalCode::InviteExpired) if context.rights(tree).read => {
+            match context.access.permission(tree, &[caller.device]) {
+                Some(permission) => Response::Granted(permission.into()),
+                None => Response::Refused(RefusalCode::Unavailable),
+            }
+        }
+        Err(code) => Response::Refused(code),
+    }
+}

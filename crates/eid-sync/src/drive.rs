@@ -1,0 +1,380 @@
+//! The one loop that drives a session: between a link, the protocol and the store, for both roles and every
+//! transport.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context as Waking, Poll};
+
+use bytes::Bytes;
+use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
+use eid_core::sabotage::{self, Sabotage};
+use eid_core::{EntryId, Permission, PublicKey, ReadError, TreeId};
+use eid_proto::{Arrived, Known, Outcome, Output, Rights, Session};
+use eid_store::{Admission, EntryStore, Offer, Prepared, StoreError, Verdict};
+use eid_transport::{BoxFuture, Link, LinkError, Received};
+
+use crate::access::Access;
+use crate::error::SyncError;
+use crate::limits::{BURST_BYTES, FRAME_MS, IDLE_MS, POLLS_MAX, SABOTAGE_MS};
+use crate::relations::Relations;
+use crate::runtime::{Runtime, blocking, within};
+
+/// What a session is driven with.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) store: Arc<EntryStore>,
+    pub(crate) access: Arc<dyn Access>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) relations: Relations,
+    /// The peer's device key.
+    pub(crate) peer: PublicKey,
+    /// Every key that the peer has proven, the device key among them.
+    pub(crate) keys: Arc<[PublicKey]>,
+    /// Whether the peer asks and this side answers: then only databases that take part are served.
+    pub(crate) serving: bool,
+}
+
+impl Context {
+    /// What the peer may do in a database, by the settings of this moment.
+    pub(crate) fn rights(&self, tree: &TreeId) -> Rights {
+        if self.serving && !self.access.trees().contains(tree) {
+            return Rights::default();
+        }
+        let permission = self.access.permission(tree, &self.keys);
+        Rights { read: permission >= Some(Permission::Read), write: permission >= Some(Permission::Write) }
+    }
+}
+
+/// Drives a session to its end. The session comes back in any case: it knows how far it got.
+pub(crate) async fn drive(
+    session: Session,
+    link: &mut dyn Link,
+    context: &Context,
+) -> (Option<Session>, Result<(), SyncError>) {
+    let mut driver = Driver {
+        session: Some(session),
+        context,
+        admitter: Admitter::default(),
+        recorded: Known::default(),
+        heard: false,
+    };
+    let mut result = driver.run(link).await;
+    // What has arrived whole is admitted, however the link ended.
+    let drained = driver.drain().await;
+    if result.is_ok() {
+        result = drained;
+    }
+    if let Err(error) = driver.record().await
+        && result.is_ok()
+    {
+        result = Err(error);
+    }
+    (driver.session, result)
+}
+
+struct Driver<'a> {
+    /// Away only while it is polled on a blocking thread.
+    session: Option<Session>,
+    context: &'a Context,
+    admitter: Admitter,
+    recorded: Known,
+    /// The other side has said something in its turn.
+    heard: bool,
+}
+
+/// What one piece of blocking work came to.
+struct Burst {
+    frames: Vec<Bytes>,
+    next: Option<Output>,
+}
+
+impl Driver<'_> {
+    async fn run(&mut self, link: &mut dyn Link) -> Result<(), SyncError> {
+        let runtime = &*self.context.runtime;
+        loop {
+            let burst = self.burst().await?;
+            for frame in burst.frames {
+                deadline(runtime, FRAME_MS, "sending a frame", link.send(frame)).await?;
+            }
+            match burst.next {
+                Some(Output::EndTurn) => {
+                    deadline(runtime, FRAME_MS, "ending a turn", link.end_turn()).await?;
+                    self.heard = false;
+                    self.record().await?;
+                }
+                Some(Output::Admit(entries)) => self.admit(entries)?,
+                Some(Output::NeedFrame) => self.receive(link).await?,
+                Some(Output::NeedAdmitted) => {
+                    let outcomes = self.admitter.next(self.context).await?;
+                    self.session()?.handle_admitted(&outcomes);
+                }
+                Some(Output::Finished) => return Ok(()),
+                Some(Output::Send(_) | Output::Again) | None => runtime.sleep(0).await,
+            }
+        }
+    }
+
+    fn session(&mut self) -> Result<&mut Session, SyncError> {
+        self.session.as_mut().ok_or(SyncError::Stopped)
+    }
+
+    /// Polls the session on a blocking thread, on one snapshot, until it waits for something or has enough to send.
+    async fn burst(&mut self) -> Result<Burst, SyncError> {
+        let mut session = self.session.take().ok_or(SyncError::Stopped)?;
+        let context = self.context.clone();
+        let work = move || {
+            let result = burst(&mut session, &context);
+            (session, result)
+        };
+        let (session, result) = blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)?;
+        self.session = Some(session);
+        result
+    }
+
+    /// Hands a batch over for admission.
+    fn admit(&mut self, entries: Vec<Arrived>) -> Result<(), SyncError> {
+        let tree = self.session()?.tree().ok_or(SyncError::Stopped)?;
+        if sabotage::is(Sabotage::AckBeforeCommit) {
+            let outcomes = vec![Outcome::Admitted(Seq(0)); entries.len()];
+            self.session()?.handle_admitted(&outcomes);
+        }
+        let offers =
+            entries.into_iter().map(|entry| Offer { block: entry.block, payloads: entry.payloads }).collect();
+        self.admitter.push(tree, offers);
+        Ok(())
+    }
+
+    /// Waits for the other side's next word, while batches that have arrived become durable.
+    async fn receive(&mut self, link: &mut dyn Link) -> Result<(), SyncError> {
+        let (ms, what) = if self.heard { (FRAME_MS, "the next frame") } else { (IDLE_MS, "a turn") };
+        let runtime = &*self.context.runtime;
+        let received = {
+            let mut recv = link.recv();
+            let mut clock = runtime.sleep(ms);
+            loop {
+                let admitter = &mut self.admitter;
+                let context = self.context;
+                let event = poll_fn(|cx| {
+                    if let Poll::Ready(received) = recv.as_mut().poll(cx) {
+                        return Poll::Ready(Event::Received(received));
+                    }
+                    if let Poll::Ready(outcomes) = admitter.poll(cx, context) {
+                        return Poll::Ready(Event::Admitted(outcomes));
+                    }
+                    clock.as_mut().poll(cx).map(|()| Event::TimedOut)
+                })
+                .await;
+                match event {
+                    Event::Received(received) => break received?,
+                    Event::Admitted(outcomes) => {
+                        let session = self.session.as_mut().ok_or(SyncError::Stopped)?;
+                        session.handle_admitted(&outcomes?);
+                    }
+                    Event::TimedOut => return Err(SyncError::TimedOut { what, ms }),
+                }
+            }
+        };
+        let session = self.session()?;
+        match received {
+            Received::Frame(frame) => session.handle_frame(&frame)?,
+            Received::EndOfTurn => session.handle_end_of_turn()?,
+            Received::Closed => return Err(LinkError::Closed.into()),
+        }
+        self.heard = true;
+        Ok(())
+    }
+
+    /// Finishes what was handed over for admission.
+    async fn drain(&mut self) -> Result<(), SyncError> {
+        if let Some(session) = &mut self.session {
+            // Batches that were never handed out are in the session, and were not acknowledged.
+            while !self.admitter.is_idle() {
+                let outcomes = self.admitter.next(self.context).await?;
+                session.handle_admitted(&outcomes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers what the session has learnt since the last time.
+    async fn record(&mut self) -> Result<(), SyncError> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let (known, tree) = (session.known(), session.tree());
+        let Some(tree) = tree.filter(|_| known != self.recorded) else { return Ok(()) };
+        self.recorded = known;
+        let (relations, peer) = (self.context.relations.clone(), self.context.peer);
+        let work = move || relations.record(&peer, &tree, known);
+        Ok(blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)??)
+    }
+}
+
+enum Event {
+    Received(Result<Received, LinkError>),
+    Admitted(Result<Vec<Outcome>, SyncError>),
+    TimedOut,
+}
+
+async fn deadline(
+    runtime: &dyn Runtime,
+    ms: u64,
+    what: &'static str,
+    sending: BoxFuture<'_, Result<(), LinkError>>,
+) -> Result<(), SyncError> {
+    within(runtime, ms, sending).await.ok_or(SyncError::TimedOut { what, ms })?.map_err(SyncError::from)
+}
+
+/// One snapshot, one look at the rights, a few polls.
+fn burst(session: &mut Session, context: &Context) -> Result<Burst, SyncError> {
+    let tree = session.tree();
+    let snapshot = match &tree {
+        Some(tree) => context.store.tree(tree)?,
+        None => None,
+    };
+    let nothing = Nothing(context.store.epoch());
+    let replica: &dyn Replica = match &snapshot {
+        Some(snapshot) => snapshot,
+        None => &nothing,
+    };
+    let rights = tree.map_or_else(Rights::default, |tree| context.rights(&tree));
+    let (mut frames, mut bytes) = (Vec::new(), 0);
+    for _ in 0..POLLS_MAX {
+        match session.poll(replica, rights)? {
+            Output::Send(frame) => {
+                bytes += frame.len();
+                frames.push(frame);
+                if bytes >= BURST_BYTES {
+                    break;
+                }
+            }
+            Output::Again => {}
+            next => return Ok(Burst { frames, next: Some(next) }),
+        }
+    }
+    Ok(Burst { frames, next: None })
+}
+
+/// A database of which nothing is held.
+#[derive(Debug)]
+struct Nothing(Epoch);
+
+impl Dag for Nothing {
+    fn parents(&self, _: Seq, _: usize) -> Result<Vec<Vec<Seq>>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+impl Replica for Nothing {
+    fn epoch(&self) -> Epoch {
+        self.0
+    }
+
+    fn end(&self) -> Seq {
+        Seq(0)
+    }
+
+    fn tips(&self) -> Result<Vec<(EntryId, Seq)>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn find(&self, ids: &[EntryId]) -> Result<Vec<Option<Seq>>, ReadError> {
+        Ok(vec![None; ids.len()])
+    }
+
+    fn find_prefixes(&self, prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError> {
+        Ok(vec![None; prefixes.len()])
+    }
+
+    fn log(&self, _: std::ops::Range<Seq>, _: usize) -> Result<Vec<Logged>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Admits batches in their order: the signatures of one are verified while the one before becomes durable.
+#[derive(Default)]
+struct Admitter {
+    queue: VecDeque<(TreeId, Vec<Offer>)>,
+    preparing: Option<BoxFuture<'static, Option<Result<Prepared, StoreError>>>>,
+    prepared: Option<Prepared>,
+    committing: Option<BoxFuture<'static, Option<Result<Admission, StoreError>>>>,
+}
+
+impl Admitter {
+    fn push(&mut self, tree: TreeId, offers: Vec<Offer>) {
+        self.queue.push_back((tree, offers));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.preparing.is_none()
+            && self.prepared.is_none()
+            && self.committing.is_none()
+    }
+
+    /// The verdicts of the oldest batch, once it is durable.
+    async fn next(&mut self, context: &Context) -> Result<Vec<Outcome>, SyncError> {
+        if self.is_idle() {
+            return Err(SyncError::Stopped);
+        }
+        poll_fn(|cx| self.poll(cx, context)).await
+    }
+
+    /// Moves both stages on. Pending when there is nothing to admit.
+    fn poll(&mut self, cx: &mut Waking<'_>, context: &Context) -> Poll<Result<Vec<Outcome>, SyncError>> {
+        loop {
+            if let Some(committing) = &mut self.committing
+                && let Poll::Ready(admission) = committing.as_mut().poll(cx)
+            {
+                self.committing = None;
+                let admission = admission.ok_or(SyncError::Stopped).and_then(|done| Ok(done?));
+                return Poll::Ready(admission.map(|done| done.verdicts.into_iter().map(outcome).collect()));
+            }
+            if let Some(preparing) = &mut self.preparing
+                && let Poll::Ready(prepared) = preparing.as_mut().poll(cx)
+            {
+                self.preparing = None;
+                match prepared {
+                    Some(Ok(prepared)) => self.prepared = Some(prepared),
+                    Some(Err(error)) => return Poll::Ready(Err(error.into())),
+                    None => return Poll::Ready(Err(SyncError::Stopped)),
+                }
+            }
+            if self.committing.is_none()
+                && let Some(prepared) = self.prepared.take()
+            {
+                self.committing = Some(commit(context, prepared));
+                continue;
+            }
+            if self.preparing.is_none()
+                && self.prepared.is_none()
+                && let Some((tree, offers)) = self.queue.pop_front()
+            {
+                let store = Arc::clone(&context.store);
+                self.preparing = Some(blocking(&*context.runtime, move || store.prepare(tree, offers)));
+                continue;
+            }
+            return Poll::Pending;
+        }
+    }
+}
+
+fn commit(
+    context: &Context,
+    prepared: Prepared,
+) -> BoxFuture<'static, Option<Result<Admission, StoreError>>> {
+    let (store, runtime) = (Arc::clone(&context.store), Arc::clone(&context.runtime));
+    Box::pin(async move {
+        if sabotage::is(Sabotage::AckBeforeCommit) {
+            runtime.sleep(SABOTAGE_MS).await;
+        }
+        blocking(&*runtime, move || store.admit(prepared)).await
+    })
+}
+
+fn outcome(verdict: Verdict) -> Outcome {
+    match verdict {
+        Verdict::Admitted(seq) => Outcome::Admitted(seq),
+        Verdict::Duplicate(seq) => Outcome::Duplicate(seq),
+        Verdict::Refused(refusal) => Outcome::Refused(refusal),
+    }
+}

@@ -1,0 +1,619 @@
+//! The engine: transports, peers, sessions.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_lock::Mutex as AsyncMutex;
+use eid_core::dag::{Replica, tips_hash};
+use eid_core::{Permission, PublicKey, SecretKey, TreeId};
+use eid_proto::message::{Request, Response};
+use eid_proto::{
+    Handshake, Identity, Known, List, RefusalCode, Rung, Session, SessionError, Summary, Text, bits, limits,
+};
+use eid_store::{EntryStore, StoreError};
+use eid_transport::{Address, Connection, Link, LinkBytes, ListenError, Transport};
+
+use crate::access::{Access, TreeSummary};
+use crate::control::{Caller, Control, answer_requests, greet};
+use crate::drive::{Context, drive};
+use crate::error::SyncError;
+use crate::events::{Events, Publisher, SyncEvent};
+use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MS, SESSIONS_MAX};
+use crate::relations::Relations;
+use crate::report::SessionReport;
+use crate::runtime::{Runtime, blocking, within};
+use crate::ticket::DatabaseTicket;
+
+/// What can be chosen of an engine.
+#[derive(Debug, Clone, Default)]
+pub struct EngineConfig {
+    /// What this device calls itself towards peers.
+    pub name: String,
+}
+
+/// Synchronises the databases of one store with peers. Cheap to clone: all clones are one engine.
+#[derive(Clone)]
+pub struct SyncEngine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<EntryStore>,
+    device: Arc<SecretKey>,
+    access: Arc<dyn Access>,
+    runtime: Arc<dyn Runtime>,
+    relations: Relations,
+    name: Mutex<String>,
+    transports: Mutex<Vec<Arc<dyn Transport>>>,
+    publisher: Publisher,
+    connections: AtomicUsize,
+    sessions: AtomicUsize,
+}
+
+/// A peer that this device has dialled, and that has proven its key. Dropping the last clone closes the connection.
+#[derive(Clone)]
+pub struct Peer {
+    inner: Arc<PeerInner>,
+}
+
+struct PeerInner {
+    connection: Arc<dyn Connection>,
+    control: AsyncMutex<Control>,
+    key: PublicKey,
+    name: String,
+    address: Address,
+    handshake_bytes: u64,
+}
+
+impl Peer {
+    /// Its device key.
+    #[must_use]
+    pub fn key(&self) -> PublicKey {
+        self.inner.key
+    }
+
+    /// What it calls itself. Comes from the network: escape it before a terminal sees it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Where it was reached.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// Bytes of frames of the handshake, both ways.
+    #[must_use]
+    pub fn handshake_bytes(&self) -> u64 {
+        self.inner.handshake_bytes
+    }
+
+    /// Closes the connection.
+    pub async fn close(&self) {
+        self.inner.connection.close().await;
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("key", &self.inner.key)
+            .field("address", &self.inner.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SyncEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncEngine")
+            .field("device", &self.inner.device.public())
+            .field("transports", &*lock(&self.inner.transports))
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One place of a bounded number, given back when it is dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(count: &'a AtomicUsize, max: usize) -> Option<Self> {
+        let place = Self(count);
+        if count.fetch_add(1, Ordering::SeqCst) < max { Some(place) } else { None }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl SyncEngine {
+    /// Makes an engine. It does nothing by itself: it neither listens nor dials until it is told to.
+    #[must_use]
+    pub fn new(
+        store: Arc<EntryStore>,
+        device: Arc<SecretKey>,
+        access: Arc<dyn Access>,
+        runtime: Arc<dyn Runtime>,
+        config: EngineConfig,
+    ) -> Self {
+        let inner = Inner {
+            relations: Relations::new(Arc::clone(&store)),
+            store,
+            device,
+            access,
+            runtime,
+            name: Mutex::new(config.name),
+            transports: Mutex::new(Vec::new()),
+            publisher: Publisher::default(),
+            connections: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The key that this device proves to peers.
+    #[must_use]
+    pub fn device(&self) -> PublicKey {
+        self.inner.device.public()
+    }
+
+    /// Changes what this device calls itself in later handshakes.
+    pub fn set_name(&self, name: &str) {
+        name.clone_into(&mut lock(&self.inner.name));
+    }
+
+    /// Adds a transport. Several of one scheme are tried one after another.
+    pub fn register_transport(&self, transport: Arc<dyn Transport>) {
+        lock(&self.inner.transports).push(transport);
+    }
+
+    /// Lets every transport listen, and serves whoever dials. A transport that cannot listen does not stop the
+    /// others: its error is in the list that comes back.
+    ///
+    /// # Errors
+    /// When there is no transport, or none could listen.
+    pub async fn accept_connections(&self) -> Result<Vec<ListenError>, SyncError> {
+        let transports = lock(&self.inner.transports).clone();
+        let (mut failed, mut listening) = (Vec::new(), 0);
+        for transport in transports {
+            match transport.listen().await {
+                Ok(()) => {
+                    listening += 1;
+                    let inner = Arc::clone(&self.inner);
+                    self.inner.runtime.spawn(Box::pin(accept_loop(inner, transport)));
+                }
+                Err(error) => failed.push(error),
+            }
+        }
+        if listening > 0 {
+            return Ok(failed);
+        }
+        Err(failed.pop().map_or_else(|| SyncError::NoTransport("any".to_owned()), SyncError::Listen))
+    }
+
+    /// Stops listening, closes every connection of every transport, and forgets the transports.
+    pub async fn stop_server(&self) {
+        let transports = std::mem::take(&mut *lock(&self.inner.transports));
+        for transport in transports {
+            transport.shutdown().await;
+        }
+    }
+
+    /// Where others reach this device.
+    #[must_use]
+    pub fn server_addresses(&self) -> Vec<Address> {
+        lock(&self.inner.transports).iter().flat_map(|transport| transport.addresses()).collect()
+    }
+
+    /// What happens from this moment on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.inner.publisher.subscribe()
+    }
+
+    /// What is remembered of a peer about a database: how far each durably holds the other's log.
+    pub fn known(&self, peer: &PublicKey, tree: &TreeId) -> Result<Known, SyncError> {
+        Ok(self.inner.relations.load(peer, tree)?)
+    }
+
+    /// The same for every peer that there was a session with about a database.
+    pub fn known_peers(&self, tree: &TreeId) -> Result<Vec<(PublicKey, Known)>, SyncError> {
+        Ok(self.inner.relations.of_tree(tree)?)
+    }
+
+    /// Forgets what is remembered of all peers about a database.
+    pub fn forget(&self, tree: &TreeId) -> Result<(), SyncError> {
+        Ok(self.inner.relations.forget(tree)?)
+    }
+
+    /// Dials a peer, proves this device's key and further keys to it, and has it prove its own.
+    ///
+    /// With `expected`, whoever else answers is left before this device says who it is.
+    pub async fn connect_to_peer(
+        &self,
+        address: &Address,
+        expected: Option<PublicKey>,
+        keys: &[Arc<SecretKey>],
+    ) -> Result<Peer, SyncError> {
+        let transports = lock(&self.inner.transports).clone();
+        let mut failure = SyncError::NoTransport(address.scheme().to_owned());
+        for transport in transports.iter().filter(|transport| transport.scheme() == address.scheme()) {
+            match transport.dial(address).await {
+                Ok(connection) => return self.greet_server(connection, address, expected, keys).await,
+                Err(error) => failure = error.into(),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn greet_server(
+        &self,
+        connection: Arc<dyn Connection>,
+        address: &Address,
+        expected: Option<PublicKey>,
+        keys: &[Arc<SecretKey>],
+    ) -> Result<Peer, SyncError> {
+        let runtime = &*self.inner.runtime;
+        let mut link = within(runtime, HANDSHAKE_MS, connection.open())
+            .await
+            .ok_or(SyncError::TimedOut { what: "opening a link", ms: HANDSHAKE_MS })??;
+        let handshake = Handshake::client(self.inner.identity(&*connection), expected, keys.to_vec());
+        let established = match greet(handshake, &mut *link, runtime).await {
+            Ok(established) => established,
+            Err(error) => {
+                connection.close().await;
+                return Err(error);
+            }
+        };
+        let LinkBytes { sent, received } = link.bytes();
+        self.inner.publisher.publish(&SyncEvent::Connected {
+            peer: established.peer,
+            name: established.name.clone(),
+            via: Some(address.clone()),
+        });
+        let inner = PeerInner {
+            connection,
+            control: AsyncMutex::new(Control::new(link)),
+            key: established.peer,
+            name: established.name,
+            address: address.clone(),
+            handshake_bytes: sent + received,
+        };
+        Ok(Peer { inner: Arc::new(inner) })
+    }
+
+    /// Synchronises one database with a peer, in both directions.
+    pub async fn sync_tree_with_peer(&self, peer: &Peer, tree: TreeId) -> Result<SessionReport, SyncError> {
+        let (_, result) = self.session_with(peer, tree).await;
+        result
+    }
+
+    /// Runs a session as its initiator. The first report says how far it got, whatever became of it.
+    async fn session_with(
+        &self,
+        peer: &Peer,
+        tree: TreeId,
+    ) -> (Option<SessionReport>, Result<SessionReport, SyncError>) {
+        let context = self.inner.context(peer.key(), Arc::new([peer.key()]), false);
+        let relations = self.inner.relations.clone();
+        let key = peer.key();
+        let known = match blocking(&*self.inner.runtime, move || relations.load(&key, &tree)).await {
+            Some(Ok(known)) => known,
+            Some(Err(error)) => return (None, Err(error.into())),
+            None => return (None, Err(SyncError::Stopped)),
+        };
+        let mut link = match peer.inner.connection.open().await {
+            Ok(link) => link,
+            Err(error) => return (None, Err(error.into())),
+        };
+        let session = Session::initiator(tree, known);
+        let via = Some(peer.address().clone());
+        let (mut report, result) = self.inner.run(session, &mut *link, &context, via).await;
+        report.handshake_bytes = peer.handshake_bytes();
+        self.inner.tell(&report, &result);
+        let result = result.map(|()| report.clone());
+        (Some(report), result)
+    }
+
+    /// Synchronises one database, or with `None` every one that takes part here and that the peer has and may
+    /// read, over a connection of its own.
+    ///
+    /// # Errors
+    /// For one database, whatever ended its session. For all, only what ended the whole: a database whose session
+    /// ended early has a report that is not complete.
+    pub async fn sync_with_peer(
+        &self,
+        address: &Address,
+        tree: Option<TreeId>,
+    ) -> Result<Vec<SessionReport>, SyncError> {
+        let peer = self.connect_to_peer(address, None, &[]).await?;
+        let result = match tree {
+            Some(tree) => self.sync_tree_with_peer(&peer, tree).await.map(|report| vec![report]),
+            None => self.sync_all(&peer).await,
+        };
+        peer.close().await;
+        result
+    }
+
+    /// Synchronises every database that takes part here and that the peer has and may read.
+    pub async fn sync_all(&self, peer: &Peer) -> Result<Vec<SessionReport>, SyncError> {
+        let (inner, key) = (Arc::clone(&self.inner), peer.key());
+        let shared = blocking(&*self.inner.runtime, move || inner.shared_with(&key))
+            .await
+            .ok_or(SyncError::Stopped)??;
+        let mut reports = Vec::new();
+        for some in shared.chunks(limits::OPEN_MANY_MAX) {
+            let request =
+                Request::OpenMany(List::new(some.iter().map(|(tree, tips)| (tree.0, *tips)).collect()));
+            let (response, sent, received) = self.request(peer, &request).await?;
+            let Response::OpenMany { differs, unavailable } = response else {
+                return Err(SyncError::Misplaced);
+            };
+            let differs = bits::unpack(&differs, some.len()).ok_or(SyncError::Misplaced)?;
+            let unavailable = bits::unpack(&unavailable, some.len()).ok_or(SyncError::Misplaced)?;
+            let count = some.len() as u64;
+            let share = LinkBytes { sent: sent.div_ceil(count), received: received.div_ceil(count) };
+            for (((tree, _), differs), unavailable) in some.iter().zip(differs).zip(unavailable) {
+                if unavailable {
+                    continue;
+                }
+                if differs {
+                    match self.session_with(peer, *tree).await {
+                        (Some(report), _) => reports.push(report),
+                        (None, Ok(report)) => reports.push(report),
+                        (None, Err(error)) => return Err(error),
+                    }
+                } else {
+                    reports.push(in_sync(*tree, peer, share));
+                }
+            }
+        }
+        Ok(reports)
+    }
+
+    /// The databases that a peer lets this device read.
+    pub async fn discover_peer_trees(&self, peer: &Peer) -> Result<Vec<TreeSummary>, SyncError> {
+        let (response, _, _) = self.request(peer, &Request::Discover).await?;
+        let Response::Discover(list) = response else { return Err(SyncError::Misplaced) };
+        let summary = |info: eid_proto::message::TreeInfo| TreeSummary {
+            tree: TreeId(info.tree),
+            title: info.title.into_string(),
+            entries: info.entries,
+        };
+        Ok(list.into_vec().into_iter().map(summary).collect())
+    }
+
+    /// Redeems the invite of a ticket, if it has one, and brings the whole database here. Its addresses are tried
+    /// in their order; another server than the one that made the ticket ends the attempt.
+    pub async fn join(&self, ticket: &DatabaseTicket, name: &str) -> Result<SessionReport, SyncError> {
+        let invite: Vec<Arc<SecretKey>> = ticket.invite.iter().cloned().map(Arc::new).collect();
+        let mut failure = SyncError::NoAddress;
+        for address in &ticket.addresses {
+            let peer = match self.connect_to_peer(address, Some(ticket.key), &invite).await {
+                Ok(peer) => peer,
+                Err(
+                    error @ (SyncError::Dial(_) | SyncError::NoTransport(_) | SyncError::TimedOut { .. }),
+                ) => {
+                    failure = error;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let joined = self.join_at(&peer, ticket, name).await;
+            peer.close().await;
+            match joined {
+                Err(error @ (SyncError::Link(_) | SyncError::TimedOut { .. })) => failure = error,
+                joined => return joined,
+            }
+        }
+        Err(failure)
+    }
+
+    /// The same as [`Self::join`].
+    pub async fn sync_with_ticket(
+        &self,
+        ticket: &DatabaseTicket,
+        name: &str,
+    ) -> Result<SessionReport, SyncError> {
+        self.join(ticket, name).await
+    }
+
+    async fn join_at(
+        &self,
+        peer: &Peer,
+        ticket: &DatabaseTicket,
+        name: &str,
+    ) -> Result<SessionReport, SyncError> {
+        if ticket.invite.is_some() {
+            self.redeem(peer, ticket.db, name).await?;
+        }
+        self.sync_tree_with_peer(peer, ticket.db).await
+    }
+
+    /// Asks a peer for what an invite promises that was proven to it when it was dialled.
+    pub async fn redeem(&self, peer: &Peer, tree: TreeId, name: &str) -> Result<Permission, SyncError> {
+        let request = Request::Redeem { tree: tree.0, name: Text::new(name) };
+        let (response, _, _) = self.request(peer, &request).await?;
+        let Response::Granted(right) = response else { return Err(SyncError::Misplaced) };
+        Ok(right.into())
+    }
+
+    async fn request(&self, peer: &Peer, request: &Request) -> Result<(Response, u64, u64), SyncError> {
+        peer.inner.control.lock().await.request(request, &*self.inner.runtime).await
+    }
+}
+
+impl Inner {
+    fn identity(&self, connection: &dyn Connection) -> Identity {
+        Identity {
+            device: Arc::clone(&self.device),
+            name: lock(&self.name).clone(),
+            binding: connection.binding(),
+            proven: connection.proven(),
+            nonce: self.runtime.random(),
+        }
+    }
+
+    fn context(&self, peer: PublicKey, keys: Arc<[PublicKey]>, serving: bool) -> Context {
+        Context {
+            store: Arc::clone(&self.store),
+            access: Arc::clone(&self.access),
+            runtime: Arc::clone(&self.runtime),
+            relations: self.relations.clone(),
+            peer,
+            keys,
+            serving,
+        }
+    }
+
+    /// Databases that take part here and that the peer may read, with the hash of their tips.
+    fn shared_with(&self, peer: &PublicKey) -> Result<Vec<(TreeId, [u8; 32])>, StoreError> {
+        let mut shared = Vec::new();
+        for tree in self.access.trees() {
+            if self.access.permission(&tree, &[*peer]) < Some(Permission::Read) {
+                continue;
+            }
+            let Some(snapshot) = self.store.tree(&tree)? else { continue };
+            let tips = snapshot.tips().map_err(StoreError::from)?;
+            shared.push((tree, tips_hash(tips.iter().map(|(id, _)| id))));
+        }
+        Ok(shared)
+    }
+
+    /// Drives a session and measures it.
+    async fn run(
+        &self,
+        session: Session,
+        link: &mut dyn Link,
+        context: &Context,
+        via: Option<Address>,
+    ) -> (SessionReport, Result<(), SyncError>) {
+        let began = self.runtime.now_ms();
+        let (session, result) = drive(session, link, context).await;
+        let (tree, summary) = match &session {
+            Some(session) => (session.tree(), session.summary()),
+            None => (None, NOTHING_DONE),
+        };
+        let mut report = SessionReport::new(tree, context.peer, via, &summary, link.bytes());
+        report.ms = self.runtime.now_ms().saturating_sub(began);
+        report.complete &= result.is_ok();
+        (report, result)
+    }
+
+    fn tell(&self, report: &SessionReport, result: &Result<(), SyncError>) {
+        let event = match result {
+            Ok(()) => SyncEvent::Session(report.clone()),
+            Err(error) => {
+                let refusal = match error {
+                    SyncError::Session(SessionError::Denied(code)) => Some(*code),
+                    error => error.refusal(),
+                };
+                SyncEvent::Failed { report: report.clone(), refusal, error: chain(error) }
+            }
+        };
+        self.publisher.publish(&event);
+    }
+}
+
+const NOTHING_DONE: Summary = Summary {
+    pulled: 0,
+    duplicates: 0,
+    refused: 0,
+    pull_total: None,
+    pushed: 0,
+    push_total: None,
+    rung: None,
+    turns: 0,
+    complete: false,
+};
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The report of a database whose tips were found equal without a session.
+fn in_sync(tree: TreeId, peer: &Peer, bytes: LinkBytes) -> SessionReport {
+    let summary = Summary { rung: Some(Rung::InSync), turns: 2, complete: true, ..NOTHING_DONE };
+    let mut report =
+        SessionReport::new(Some(tree), peer.key(), Some(peer.address().clone()), &summary, bytes);
+    report.handshake_bytes = peer.handshake_bytes();
+    report
+}
+
+async fn accept_loop(inner: Arc<Inner>, transport: Arc<dyn Transport>) {
+    while let Some(connection) = transport.accept().await {
+        let serving = Arc::clone(&inner);
+        inner.runtime.spawn(Box::pin(async move {
+            let Some(_place) = Place::take(&serving.connections, CONNECTIONS_MAX) else {
+                connection.close().await;
+                return;
+            };
+            if let Err(error) = serve(&serving, &connection).await {
+                tracing::debug!(error = chain(&error), "a connection ended");
+            }
+            connection.close().await;
+        }));
+    }
+}
+
+/// Serves one connection that somebody else has dialled.
+async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(), SyncError> {
+    let runtime = &*inner.runtime;
+    let Some(Some(mut link)) = within(runtime, HANDSHAKE_MS, connection.accept()).await else {
+        return Err(SyncError::TimedOut { what: "the handshake", ms: HANDSHAKE_MS });
+    };
+    let handshake = Handshake::server(inner.identity(&**connection));
+    let established = greet(handshake, &mut *link, runtime).await?;
+    let LinkBytes { sent, received } = link.bytes();
+    let (peer, name) = (established.peer, established.name);
+    inner.publisher.publish(&SyncEvent::Connected { peer, name, via: None });
+    let keys: Arc<[PublicKey]> = [peer].iter().chain(&established.further).copied().collect();
+    let context = inner.context(peer, keys, true);
+    let caller = Caller { device: peer, further: established.further.into() };
+
+    let control = (Arc::clone(inner), Arc::clone(connection), context.clone());
+    runtime.spawn(Box::pin(async move {
+        let (inner, connection, context) = control;
+        let redeemed = |tree| inner.publisher.publish(&SyncEvent::Redeemed { tree, joiner: caller.device });
+        if let Err(error) = answer_requests(&mut *link, &context, &caller, &redeemed).await {
+            tracing::debug!(error = chain(&error), "a control link ended");
+        }
+        connection.close().await;
+    }));
+
+    while let Some(link) = connection.accept().await {
+        let (inner, context) = (Arc::clone(inner), context.clone());
+        runtime.spawn(Box::pin(async move { respond(&inner, link, &context, sent + received).await }));
+    }
+    inner.publisher.publish(&SyncEvent::Disconnected { peer });
+    Ok(())
+}
+
+/// Runs one session as its responder.
+async fn respond(inner: &Inner, mut link: Box<dyn Link>, context: &Context, handshake_bytes: u64) {
+    let place = Place::take(&inner.sessions, SESSIONS_MAX);
+    let session = match &place {
+        Some(_) => Session::responder(),
+        None => Session::turning_away(RefusalCode::Busy),
+    };
+    let (mut report, result) = inner.run(session, &mut *link, context, None).await;
+    report.handshake_bytes = handshake_bytes;
+    inner.tell(&report, &result);
+}

@@ -1,0 +1,104 @@
+//! What can go wrong between this device and a peer.
+
+use eid_proto::message::DecodeError;
+use eid_proto::{HandshakeError, RefusalCode, SessionError};
+use eid_store::StoreError;
+use eid_transport::{DialError, LinkError, ListenError};
+
+use crate::ticket::TicketError;
+
+/// Says why something with a peer did not work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// No transport serves addresses of this scheme.
+    #[error("no transport serves {0}: addresses")]
+    NoTransport(String),
+    /// A ticket has no address.
+    #[error("the ticket has no address")]
+    NoAddress,
+    /// The address could not be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// No transport could listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The two sides did not agree on who they are.
+    #[error("the handshake failed")]
+    Handshake(#[from] HandshakeError),
+    /// The other side refused a request.
+    #[error("refused: {0}")]
+    Refused(RefusalCode),
+    /// A session ended early.
+    #[error("the session ended early")]
+    Session(#[source] SessionError),
+    /// The link broke.
+    #[error("the link broke")]
+    Link(#[from] LinkError),
+    /// The other side did not answer in time.
+    #[error("no answer in {ms} ms: {what}")]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        ms: u64,
+    },
+    /// The other side sent an answer that does not decode.
+    #[error("the other side sent what is no answer")]
+    Malformed(#[from] DecodeError),
+    /// The other side answered something else than was asked.
+    #[error("the other side answered something else than was asked")]
+    Misplaced,
+    /// The local store failed.
+    #[error("the local store failed")]
+    Store(#[from] StoreError),
+    /// The text is not a ticket.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+    /// The runtime has gone away.
+    #[error("the engine has been stopped")]
+    Stopped,
+}
+
+impl SyncError {
+    /// The refusal of the other side, if it refused.
+    #[must_use]
+    pub fn refusal(&self) -> Option<RefusalCode> {
+        match self {
+            Self::Refused(code)
+            | Self::Handshake(HandshakeError::Refused(code))
+            | Self::Session(SessionError::Refused(code)) => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same can succeed later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_transient(),
+            Self::Listen(error) => error.is_transient(),
+            Self::Handshake(error) => error.is_transient(),
+            Self::Session(error) => error.is_transient(),
+            Self::Link(error) => error.is_transient(),
+            Self::Store(error) => error.is_transient(),
+            Self::Refused(code) => matches!(code, RefusalCode::Busy | RefusalCode::Failed),
+            Self::TimedOut { .. } => true,
+            Self::NoTransport(_)
+            | Self::NoAddress
+            | Self::Malformed(_)
+            | Self::Misplaced
+            | Self::Ticket(_)
+            | Self::Stopped => false,
+        }
+    }
+}
+
+impl From<SessionError> for SyncError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Refused(code) => Self::Refused(code),
+            other => Self::Session(other),
+        }
+    }
+}

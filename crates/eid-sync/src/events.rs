@@ -1,0 +1,169 @@
+//! What happens, for whoever wants to know. Nobody is waited for: a slow subscriber is told how much it missed.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Poll, Waker};
+
+use eid_core::{PublicKey, TreeId};
+use eid_proto::RefusalCode;
+use eid_transport::Address;
+
+use crate::limits::EVENTS_MAX;
+use crate::report::SessionReport;
+
+/// Something that happened between this device and a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyncEvent {
+    /// A peer has proven its key.
+    Connected {
+        /// Who.
+        peer: PublicKey,
+        /// What it calls itself. Comes from the network: escape it before a terminal sees it.
+        name: String,
+        /// Where it was reached; nothing when it dialled.
+        via: Option<Address>,
+    },
+    /// A connection has ended.
+    Disconnected {
+        /// To whom.
+        peer: PublicKey,
+    },
+    /// A session is done, in both directions.
+    Session(SessionReport),
+    /// A session ended early. The report says how far it got.
+    Failed {
+        /// What was done.
+        report: SessionReport,
+        /// Whether this side or the other refused.
+        refusal: Option<RefusalCode>,
+        /// The error and its causes, for a log.
+        error: String,
+    },
+    /// An invite was redeemed here.
+    Redeemed {
+        /// The database.
+        tree: TreeId,
+        /// Who joined.
+        joiner: PublicKey,
+    },
+}
+
+/// What a subscriber receives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    /// An event.
+    Event(SyncEvent),
+    /// So many events were skipped, since the subscriber was too slow.
+    Lagged(u64),
+}
+
+/// A subscription: events from the moment of its making on.
+#[derive(Debug)]
+pub struct Events {
+    queue: Arc<Mutex<Queue>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<SyncEvent>,
+    lagged: u64,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+/// Where events are published.
+#[derive(Debug, Default)]
+pub(crate) struct Publisher {
+    subscribers: Mutex<Vec<Weak<Mutex<Queue>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Publisher {
+    pub(crate) fn subscribe(&self) -> Events {
+        let queue = Arc::new(Mutex::new(Queue::default()));
+        lock(&self.subscribers).push(Arc::downgrade(&queue));
+        Events { queue }
+    }
+
+    pub(crate) fn publish(&self, event: &SyncEvent) {
+        lock(&self.subscribers).retain(|queue| {
+            let Some(queue) = queue.upgrade() else { return false };
+            let mut queue = lock(&queue);
+            if queue.events.len() >= EVENTS_MAX {
+                queue.events.pop_front();
+                queue.lagged += 1;
+            }
+            queue.events.push_back(event.clone());
+            if let Some(waker) = queue.waker.take() {
+                waker.wake();
+            }
+            true
+        });
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        for queue in lock(&self.subscribers).iter().filter_map(Weak::upgrade) {
+            let mut queue = lock(&queue);
+            queue.closed = true;
+            if let Some(waker) = queue.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Events {
+    /// Waits for the next event; nothing once the engine is gone and every event was received.
+    pub async fn recv(&mut self) -> Option<Delivered> {
+        poll_fn(|cx| {
+            let mut queue = lock(&self.queue);
+            if queue.lagged > 0 {
+                return Poll::Ready(Some(Delivered::Lagged(std::mem::take(&mut queue.lagged))));
+            }
+            if let Some(event) = queue.events.pop_front() {
+                return Poll::Ready(Some(Delivered::Event(event)));
+            }
+            if queue.closed {
+                return Poll::Ready(None);
+            }
+            queue.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The next event that is there already.
+    pub fn try_recv(&mut self) -> Option<Delivered> {
+        let mut queue = lock(&self.queue);
+        if queue.lagged > 0 {
+            return Some(Delivered::Lagged(std::mem::take(&mut queue.lagged)));
+        }
+        queue.events.pop_front().map(Delivered::Event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_subscriber_is_told_how_much_it_missed() {
+        let publisher = Publisher::default();
+        let mut events = publisher.subscribe();
+        let event = |n: u8| SyncEvent::Disconnected { peer: PublicKey([n; 32]) };
+        for _ in 0..EVENTS_MAX {
+            publisher.publish(&event(1));
+        }
+        publisher.publish(&event(2));
+        assert_eq!(events.try_recv(), Some(Delivered::Lagged(1)));
+        let received: Vec<_> = std::iter::from_fn(|| events.try_recv()).collect();
+        assert_eq!(received.len(), EVENTS_MAX);
+        assert_eq!(received.last(), Some(&Delivered::Event(event(2))));
+    }
+}

@@ -1,0 +1,65 @@
+//! What a session did.
+
+use eid_core::{PublicKey, TreeId};
+use eid_proto::{Rung, Summary};
+use eid_transport::{Address, LinkBytes};
+
+/// What a session did, on either side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionReport {
+    /// The database. Nothing when a peer said none before it went away.
+    pub tree: Option<TreeId>,
+    /// With whom.
+    pub peer: PublicKey,
+    /// Where the peer was reached; nothing when it dialled.
+    pub via: Option<Address>,
+    /// Entries that were admitted here.
+    pub pulled: u64,
+    /// Entries that were sent.
+    pub pushed: u64,
+    /// Entries that came and were held already.
+    pub duplicates: u64,
+    /// Entries that came and were refused.
+    pub refused: u64,
+    /// Bytes of frames that came.
+    pub bytes_in: u64,
+    /// Bytes of frames that were sent.
+    pub bytes_out: u64,
+    /// Bytes of frames, both ways, of the handshake that the connection began with.
+    pub handshake_bytes: u64,
+    /// Turns of both sides.
+    pub turns: u32,
+    /// How it was found what the initiator lacked. Nothing when the session ended before.
+    pub rung: Option<Rung>,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+    /// Whether each side has everything that the other had.
+    pub complete: bool,
+}
+
+impl SessionReport {
+    pub(crate) fn new(
+        tree: Option<TreeId>,
+        peer: PublicKey,
+        via: Option<Address>,
+        summary: &Summary,
+        bytes: LinkBytes,
+    ) -> Self {
+        Self {
+            tree,
+            peer,
+            via,
+            pulled: summary.pulled,
+            pushed: summary.pushed,
+            duplicates: summary.duplicates,
+            refused: summary.refused,
+            bytes_in: bytes.received,
+            bytes_out: bytes.sent,
+            handshake_bytes: 0,
+            turns: summary.turns,
+            rung: summary.rung,
+            ms: 0,
+            complete: summary.complete,
+        }
+    }
+}
