@@ -61,3 +61,6 @@ pub use query::{Comparison, Query};
 pub use rights::{Rights, Settings, SlotValue};
 pub use table::{RawTable, Table, TxTable};
 pub use transaction::{PendingCommit, Transaction};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! Tests of the crate as a whole: whatever its parts do, this is what somebody who uses it sees.
+
+mod changes;
+mod documents;
+mod instances;
+mod replicas;
+mod rights;
+mod support;
+mod tables;
+mod transactions;

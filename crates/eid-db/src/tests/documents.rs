@@ -1,0 +1,150 @@
+use eid_crdt::Value;
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::support::{database, exchange, two};
+use crate::codec::tests::any_value;
+use crate::{DbError, DocStore, Path};
+
+fn json_of(doc: &DocStore) -> Json {
+    doc.get_all().unwrap()
+}
+
+#[test]
+fn set_get_delete_and_nested_paths() {
+    let doc = database().doc("d");
+    assert_eq!(json_of(&doc), json!({}));
+    doc.set(["profile", "name"], "Ada").unwrap();
+    doc.set(["profile", "tags"], Value::from(json!(["x", {"y": null}]))).unwrap();
+    doc.set("n", 1.5).unwrap();
+    assert_eq!(json_of(&doc), json!({"profile": {"name": "Ada", "tags": ["x", {"y": null}]}, "n": 1.5}));
+    assert_eq!(doc.get(["profile", "name"]).unwrap(), Some(Value::from("Ada")));
+    assert_eq!(doc.keys(Path::root()).unwrap(), ["n", "profile"]);
+    assert_eq!(doc.keys("profile").unwrap(), ["name", "tags"]);
+    doc.delete("profile").unwrap();
+    assert_eq!(doc.get(["profile", "name"]).unwrap(), None);
+    assert_eq!(doc.get("profile").unwrap(), None);
+    doc.set(["profile", "name"], "Bea").unwrap();
+    assert_eq!(json_of(&doc), json!({"profile": {"name": "Bea"}, "n": 1.5}));
+}
+
+#[test]
+fn setting_a_map_makes_paths_of_their_own_and_replaces_what_was_there() {
+    let doc = database().doc("d");
+    doc.set("m", Value::from(json!({"a": 1, "b": {"c": 2}, "e": {}}))).unwrap();
+    doc.set(["m", "b", "d"], 3).unwrap();
+    assert_eq!(json_of(&doc), json!({"m": {"a": 1, "b": {"c": 2, "d": 3}, "e": {}}}));
+    doc.set("m", Value::from(json!({"only": true}))).unwrap();
+    assert_eq!(json_of(&doc), json!({"m": {"only": true}}));
+    doc.delete(["m", "only"]).unwrap();
+    assert_eq!(json_of(&doc), json!({"m": {}}));
+    doc.set("m", 5).unwrap();
+    assert_eq!(json_of(&doc), json!({"m": 5}));
+    doc.set(["m", "x"], 6).unwrap();
+    assert_eq!(json_of(&doc), json!({"m": {"x": 6}}));
+}
+
+#[test]
+fn concurrent_edits_of_different_fields_both_survive_and_of_the_same_field_one_wins_everywhere() {
+    let (a, b) = two();
+    a.doc("d").set("m", Value::from(json!({"x": 0, "y": 0, "z": 0}))).unwrap();
+    exchange(&a, &b);
+    a.doc("d").set(["m", "x"], 1).unwrap();
+    b.doc("d").set(["m", "y"], 2).unwrap();
+    a.doc("d").set(["m", "z"], "a").unwrap();
+    b.doc("d").set(["m", "z"], "b").unwrap();
+    exchange(&a, &b);
+    let seen = json_of(&a.doc("d"));
+    assert_eq!(seen, json_of(&b.doc("d")));
+    assert_eq!((&seen["m"]["x"], &seen["m"]["y"]), (&json!(1), &json!(2)));
+    assert!(seen["m"]["z"] == json!("a") || seen["m"]["z"] == json!("b"));
+    assert_eq!(a.state_hash().unwrap(), b.state_hash().unwrap());
+}
+
+#[test]
+fn a_delete_hides_what_is_older_and_not_what_is_newer() {
+    let (a, b) = two();
+    a.doc("d").set(["m", "old"], 1).unwrap();
+    exchange(&a, &b);
+    a.doc("d").delete("m").unwrap();
+    // The clock of b stands where that of a stood; one entry more makes its next one the later one.
+    b.doc("other").set("x", 1).unwrap();
+    b.doc("d").set(["m", "new"], 2).unwrap();
+    exchange(&a, &b);
+    assert_eq!(json_of(&a.doc("d")), json!({"m": {"new": 2}}));
+    assert_eq!(json_of(&b.doc("d")), json!({"m": {"new": 2}}));
+}
+
+#[test]
+fn counters_add_up_and_a_set_starts_them_anew() {
+    let (a, b) = two();
+    for _ in 0..3 {
+        a.doc("d").increment("n", 2).unwrap();
+        b.doc("d").increment("n", 5).unwrap();
+    }
+    exchange(&a, &b);
+    assert_eq!(a.doc("d").get("n").unwrap(), Some(Value::from(21)));
+    assert_eq!(b.doc("d").get("n").unwrap(), Some(Value::from(21)));
+    a.doc("d").set("n", 100).unwrap();
+    a.doc("d").increment("n", -1).unwrap();
+    exchange(&a, &b);
+    assert_eq!(b.doc("d").get("n").unwrap(), Some(Value::from(99)));
+    b.doc("d").delete("n").unwrap();
+    assert_eq!(b.doc("d").get("n").unwrap(), None);
+    b.doc("d").increment("n", 1).unwrap();
+    exchange(&a, &b);
+    assert_eq!(a.doc("d").get("n").unwrap(), Some(Value::from(1)));
+}
+
+#[test]
+fn a_type_mismatch_is_an_error_and_writes_nothing() {
+    let db = database();
+    let doc = db.doc("d");
+    doc.set("t", "text").unwrap();
+    let before = db.entries().unwrap();
+    assert!(matches!(doc.increment("t", 1), Err(DbError::Type { found: "text", wanted: "integer" })));
+    assert!(matches!(doc.get_as::<u32>("t"), Err(DbError::Decode(_))));
+    assert!(matches!(db.table::<Json>("d").get("t"), Err(DbError::WrongKind { .. })));
+    assert!(matches!(
+        db.table::<Json>("d").insert(&json!({})),
+        Err(DbError::WrongKind { found, wanted: "table", .. }) if found == "doc"
+    ));
+    assert!(matches!(doc.set(Path::root(), 1), Err(DbError::Path)));
+    assert!(matches!(db.doc("").set("a", 1), Err(DbError::StoreName { .. })));
+    assert!(matches!(db.doc("_settings").set("a", 1), Err(DbError::StoreName { .. })));
+    assert_eq!(db.entries().unwrap(), before);
+}
+
+#[test]
+fn two_peers_who_have_never_met_create_the_same_store_and_both_values_are_there() {
+    let (a, b) = two();
+    a.doc("new").set(["people", "ada"], 1).unwrap();
+    b.doc("new").set(["people", "bea"], 2).unwrap();
+    b.table::<Json>("kinds").insert_as("k", &json!({"v": 1})).unwrap();
+    a.doc("kinds").set("v", 2).unwrap();
+    exchange(&a, &b);
+    for db in [&a, &b] {
+        assert_eq!(json_of(&db.doc("new")), json!({"people": {"ada": 1, "bea": 2}}));
+        // Two kinds under one name: both are kept, and opening by name alone says so.
+        assert!(
+            matches!(db.kind_of("kinds"), Err(DbError::SeveralKinds { kinds, .. }) if kinds == ["doc", "table"])
+        );
+        assert_eq!(json_of(&db.doc("kinds")), json!({"v": 2}));
+        assert_eq!(db.table::<Json>("kinds").get("k").unwrap(), Some(json!({"v": 1})));
+    }
+    assert_eq!(a.state_hash().unwrap(), b.state_hash().unwrap());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn values_come_back_exactly_under_any_keys(
+        keys in proptest::collection::vec("[a.\u{0}\u{1}é/~]{0,3}", 1..4),
+        value in any_value(),
+    ) {
+        let doc = database().doc("d");
+        doc.set(keys.clone(), value.clone()).unwrap();
+        prop_assert_eq!(doc.get(keys.clone()).unwrap(), Some(value));
+        prop_assert_eq!(doc.keys(Path::root()).unwrap(), [keys[0].clone()]);
+    }
+}

@@ -1,0 +1,256 @@
+use eid_core::{Entry, Payload, Permission, SettingsOp, Slot};
+use eid_crdt::{Crdt as _, Doc, RowState, Value};
+use eid_store::{Applied, Change as Written, ViewRows, Wanted};
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::support::{admit, causal_order, copy, entries, node};
+use crate::kind::{doc, table};
+use crate::{Database, Instance};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Set(Vec<String>, Value),
+    Delete(Vec<String>),
+    Increment(Vec<String>, i64),
+    Row(u8, u8, u8),
+    Field(u8, u8, u8),
+    DeleteRow(u8),
+    /// Takes over everything that another replica has.
+    Pull(usize),
+}
+
+fn any_step() -> impl Strategy<Value = (usize, Step)> {
+    let path = || proptest::collection::vec(prop_oneof![Just("a".to_owned()), Just("b".to_owned())], 1..4);
+    let value = prop_oneof![
+        3 => any::<u8>().prop_map(Value::from),
+        1 => Just(Value::from("text")),
+        1 => Just(Value::from(json!({"a": {"b": 1}, "b": 2}))),
+        1 => Just(Value::from(json!({}))),
+    ];
+    let step = prop_oneof![
+        4 => (path(), value).prop_map(|(path, value)| Step::Set(path, value)),
+        2 => path().prop_map(Step::Delete),
+        4 => (path(), -5i64..5).prop_map(|(path, by)| Step::Increment(path, by)),
+        2 => (0u8..3, 0u8..3, any::<u8>()).prop_map(|(row, field, value)| Step::Row(row, field, value)),
+        2 => (0u8..3, 0u8..3, any::<u8>()).prop_map(|(row, field, value)| Step::Field(row, field, value)),
+        1 => (0u8..3).prop_map(Step::DeleteRow),
+        3 => (0usize..3).prop_map(Step::Pull),
+    ];
+    (0usize..3, step)
+}
+
+fn run(replicas: &[Database], at: usize, step: &Step) {
+    let db = &replicas[at];
+    // What a person would be told is a mistake here is not one when others have written meanwhile, so it is staged.
+    let stage = |ops: &[eid_crdt::DocOp]| {
+        db.prepare_blind(|tx| ops.iter().try_for_each(|op| tx.stage("doc", doc::KIND, doc::encode(op))))
+            .unwrap()
+            .1
+            .commit()
+            .unwrap();
+    };
+    let table = db.table::<Json>("table");
+    match step.clone() {
+        Step::Set(path, value) => stage(&[eid_crdt::DocOp::Set { path, value }]),
+        Step::Delete(path) => stage(&[eid_crdt::DocOp::Delete { path }]),
+        // Two of them, so that the index within the entry matters.
+        Step::Increment(path, by) => stage(&[
+            eid_crdt::DocOp::Increment { path: path.clone(), by },
+            eid_crdt::DocOp::Increment { path, by: 10 },
+        ]),
+        Step::Row(row, field, value) => {
+            table.insert_as(&format!("row {row}"), &json!({ format!("field {field}"): value })).unwrap();
+        }
+        Step::Field(row, field, value) => {
+            let name = format!("field {field}");
+            let change = |row: &mut Json| row[name.as_str()] = json!(value);
+            match table.update(&format!("row {row}"), change) {
+                Ok(()) | Err(crate::DbError::NoSuchRow { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        Step::DeleteRow(row) => table.delete(&format!("row {row}")).unwrap(),
+        Step::Pull(other) if other != at => drop(copy(&replicas[other], db.instance())),
+        Step::Pull(_) => {}
+    }
+}
+
+/// Every operation of every entry, sorted by stamps that hold ids, folded into values that hold everything.
+fn naive_replay(all: &[Entry]) -> (Value, Vec<(String, Option<Json>)>) {
+    let mut sorted: Vec<&Entry> = all.iter().collect();
+    sorted.sort_by_key(|entry| (entry.header().time, entry.header().height, entry.id()));
+    let mut document = Doc::<usize>::default();
+    let mut rows = vec![RowState::<usize, bytes::Bytes>::default(); 3];
+    let mut stamp = 0;
+    for entry in sorted {
+        for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
+            if section.store.is_settings() {
+                continue;
+            }
+            for op in Payload::decode(payload.as_ref().unwrap()).unwrap().ops {
+                stamp += 1;
+                if section.store.as_str() == "doc" {
+                    document.apply(&stamp, &doc::decode(&op).unwrap());
+                } else {
+                    let op = table::decode(&op).unwrap();
+                    let row = op.key.strip_prefix("row ").unwrap().parse::<usize>().unwrap();
+                    rows[row].apply(&stamp, &op.op);
+                }
+            }
+        }
+    }
+    let shown = rows.iter().enumerate().map(|(n, row)| {
+        let fields = row.view().map(|fields| {
+            let fields = fields.into_iter().map(|(k, v)| (k, crate::codec::decode_value(&v).unwrap()));
+            Json::from(Value::Map(fields.collect()))
+        });
+        (format!("row {n}"), fields)
+    });
+    (document.view(), shown.collect())
+}
+
+fn three() -> (Vec<Database>, Vec<Instance>) {
+    let nodes: Vec<Instance> = (0..3).map(|n| node(10 + n)).collect();
+    let db = nodes[0].create_database("shared").unwrap().database;
+    let ops: Vec<SettingsOp> = nodes[1..]
+        .iter()
+        .map(|node| SettingsOp::Set { slot: Slot::Key(node.device()), permission: Permission::Write })
+        .collect();
+    db.write_settings(&ops).unwrap();
+    let replicas = nodes.iter().map(|node| copy(&db, node)).collect();
+    (replicas, nodes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// The clocks stand still, so concurrent entries often have the same time and height, and ids decide.
+    #[test]
+    fn any_causal_order_of_arrival_gives_the_same_state_as_a_naive_replay(
+        steps in proptest::collection::vec(any_step(), 1..30),
+        picks in proptest::collection::vec(any::<u16>(), 1..40),
+        batch in 1usize..9,
+    ) {
+        let (replicas, _nodes) = three();
+        for (at, step) in &steps {
+            run(&replicas, *at, step);
+        }
+        for other in &replicas[1..] {
+            copy(other, replicas[0].instance());
+        }
+        let all = entries(&replicas[0]);
+        let fresh = node(99);
+        for run in causal_order(&all, &picks).chunks(batch) {
+            admit(&fresh, replicas[0].id(), run);
+        }
+        let arrived = fresh.database_by_id(replicas[0].id());
+        prop_assert_eq!(arrived.tips().unwrap(), replicas[0].tips().unwrap());
+        prop_assert_eq!(arrived.state_hash().unwrap(), replicas[0].state_hash().unwrap());
+
+        let (document, rows) = naive_replay(&all);
+        let held = arrived.doc("doc");
+        let has_doc = arrived.kind_of("doc").unwrap().is_some();
+        if has_doc {
+            prop_assert_eq!(held.get(crate::Path::root()).unwrap(), Some(document));
+        }
+        for (key, row) in rows {
+            prop_assert_eq!(arrived.table::<Json>("table").get(&key).unwrap(), row);
+        }
+    }
+}
+
+/// A view in memory, to see what an apply does to rows.
+#[derive(Debug, Default)]
+struct Rows(std::collections::BTreeMap<Vec<u8>, bytes::Bytes>);
+
+impl ViewRows for Rows {
+    fn get(&mut self, key: &[u8]) -> Result<Option<bytes::Bytes>, eid_core::ReadError> {
+        Ok(self.0.get(key).cloned())
+    }
+    fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Vec<u8>, bytes::Bytes)>, eid_core::ReadError> {
+        Ok(self.0.range(from.to_vec()..to.to_vec()).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+    fn put(&mut self, key: &[u8], value: bytes::Bytes) {
+        self.0.insert(key.to_vec(), value);
+    }
+    fn delete(&mut self, key: &[u8]) {
+        self.0.remove(key);
+    }
+    fn id_of(&mut self, _: eid_core::dag::Seq) -> Result<eid_core::EntryId, eid_core::ReadError> {
+        panic!("no tie here")
+    }
+}
+
+fn apply(rows: &mut Rows, kind: &str, seq: u64, ops: &[bytes::Bytes]) -> Applied {
+    use eid_store::Apply as _;
+    let store = eid_core::StoreName::new("s").unwrap();
+    let change = Written {
+        store: &store,
+        kind,
+        author: eid_core::PublicKey([0; 32]),
+        time: eid_core::Time(seq),
+        height: eid_core::Height(seq),
+        seq: eid_core::dag::Seq(seq),
+        id: eid_core::EntryId([0; 32]),
+        ops,
+    };
+    crate::Kinds.reads(&change, &mut Wanted::default());
+    crate::Kinds.apply(&change, rows).unwrap()
+}
+
+#[test]
+fn operations_that_do_not_decode_have_no_effect_and_are_counted() {
+    let good = doc::encode(&eid_crdt::DocOp::Set { path: vec!["a".to_owned()], value: Value::from(1) });
+    let row = table::encode_delete("k");
+    let unknown_code = bytes::Bytes::from_static(&[0x82, 9, 0x81]);
+    let not_minimal = bytes::Bytes::from_static(&[0x83, 0x18, 0, 0x81, 0x61, b'a', 1]);
+    let mut trailing = good.to_vec();
+    trailing.push(0);
+    let bad = [unknown_code, not_minimal, trailing.into(), row.clone(), bytes::Bytes::new()];
+    let mut rows = Rows::default();
+    assert_eq!(apply(&mut rows, doc::KIND, 1, &bad).undecodable, 5);
+    assert!(rows.0.is_empty());
+    assert_eq!(apply(&mut rows, doc::KIND, 2, &[bad.as_slice(), &[good.clone()]].concat()).undecodable, 5);
+    assert_eq!(rows.0.len(), 1);
+    assert_eq!(apply(&mut rows, table::KIND, 3, &[good.clone(), row]).undecodable, 1);
+    assert_eq!(apply(&mut rows, "unheard of", 4, &[good]).undecodable, 1);
+}
+
+#[test]
+fn rows_do_not_grow_with_history() {
+    let mut rows = Rows::default();
+    let set = doc::encode(&eid_crdt::DocOp::Set {
+        path: vec!["a".to_owned(), "b".to_owned()],
+        value: Value::from(1),
+    });
+    let delete = doc::encode(&eid_crdt::DocOp::Delete { path: vec!["a".to_owned()] });
+    let insert = table::encode_insert("k", &[("f".to_owned(), Value::from(1))].into());
+    let mut sizes = Vec::new();
+    for seq in 1..200 {
+        apply(&mut rows, doc::KIND, seq * 3, &[set.clone(), delete.clone()]);
+        apply(
+            &mut rows,
+            table::KIND,
+            seq * 3 + 1,
+            &[insert.clone(), table::encode_delete("k"), insert.clone()],
+        );
+        sizes.push(rows.0.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>());
+    }
+    // Numbers become a few bytes longer as they grow; nothing else does.
+    assert!(sizes[198] <= sizes[0] + 40, "{sizes:?}");
+    assert_eq!(rows.0.len(), 3);
+}
+
+#[test]
+fn applying_an_entry_again_changes_nothing() {
+    let mut rows = Rows::default();
+    let path = vec!["n".to_owned()];
+    let ops = [
+        doc::encode(&eid_crdt::DocOp::Set { path: path.clone(), value: Value::from(1) }),
+        doc::encode(&eid_crdt::DocOp::Increment { path, by: 5 }),
+    ];
+    apply(&mut rows, doc::KIND, 1, &ops);
+    let once = rows.0.clone();
+    apply(&mut rows, doc::KIND, 1, &ops);
+    assert_eq!(rows.0, once);
+}
