@@ -1,0 +1,209 @@
+//! Engines over stores in memory, connected by links in memory.
+#![expect(unreachable_pub, reason = "a harness of one test file")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use eid_core::dag::{Replica, tips_hash};
+use eid_core::{
+    Judge, Nonce, Payload, Permission, PublicKey, Question, ReadError, Refusal, SecretKey, SectionDraft,
+    SettingsOp, SettingsPast, Slot, StoreName, TreeId,
+};
+use eid_store::{
+    Applied, Apply, Change, Durability, EntryStore, LocalCommit, Memory, Parents, ViewRows, Wanted,
+};
+use eid_sync::{Access, EngineConfig, RefusalCode, SyncEngine, TokioRuntime, TreeSummary};
+use eid_transport::memory::{MemoryNet, MemoryTransport};
+use eid_transport::{Address, Transport};
+
+/// Lets everybody write: rights of authors are tested elsewhere.
+#[derive(Debug)]
+struct Anybody;
+
+impl Judge for Anybody {
+    fn knows(&self, _: &TreeId, _: &PublicKey) -> bool {
+        true
+    }
+
+    fn judge(&self, _: Question<'_>, _: &dyn SettingsPast) -> Result<Result<(), Refusal>, ReadError> {
+        Ok(Ok(()))
+    }
+}
+
+#[derive(Debug)]
+struct NoView;
+
+impl Apply for NoView {
+    fn reads(&self, _: &Change<'_>, _: &mut Wanted) {}
+
+    fn apply(&self, _: &Change<'_>, _: &mut dyn ViewRows) -> Result<Applied, ReadError> {
+        Ok(Applied::default())
+    }
+}
+
+/// What everybody may do, as if all settings had been read by all.
+#[derive(Debug, Default)]
+pub struct World {
+    pub rights: BTreeMap<(TreeId, PublicKey), Permission>,
+    /// Invites: what they promise, and how often.
+    pub invites: BTreeMap<PublicKey, (Permission, u32)>,
+    pub expired: BTreeSet<PublicKey>,
+}
+
+#[derive(Debug)]
+pub struct Rights {
+    pub world: Arc<Mutex<World>>,
+    pub trees: Mutex<BTreeSet<TreeId>>,
+}
+
+impl Access for Rights {
+    fn permission(&self, tree: &TreeId, keys: &[PublicKey]) -> Option<Permission> {
+        let world = self.world.lock().unwrap();
+        keys.iter().filter_map(|key| world.rights.get(&(*tree, *key)).copied()).max()
+    }
+
+    fn trees(&self) -> Vec<TreeId> {
+        self.trees.lock().unwrap().iter().copied().collect()
+    }
+
+    fn describe(&self, tree: &TreeId) -> TreeSummary {
+        TreeSummary { tree: *tree, title: format!("title of {}", tree.short()), entries: 7 }
+    }
+
+    fn redeem(
+        &self,
+        tree: &TreeId,
+        invites: &[PublicKey],
+        joiner: &PublicKey,
+        _: &str,
+    ) -> Result<Permission, RefusalCode> {
+        let mut world = self.world.lock().unwrap();
+        if invites.iter().any(|invite| world.expired.contains(invite)) {
+            return Err(RefusalCode::InviteExpired);
+        }
+        let known = invites.iter().find(|invite| world.invites.contains_key(invite));
+        let promised = known.and_then(|invite| world.invites.get_mut(invite));
+        let Some((permission, uses)) = promised else { return Err(RefusalCode::Unavailable) };
+        if *uses == 0 {
+            return Err(RefusalCode::InviteUsed);
+        }
+        *uses -= 1;
+        let permission = *permission;
+        world.rights.insert((*tree, *joiner), permission);
+        Ok(permission)
+    }
+}
+
+pub struct Node {
+    pub store: Arc<EntryStore>,
+    pub key: Arc<SecretKey>,
+    pub rights: Arc<Rights>,
+    pub engine: SyncEngine,
+    pub transport: Arc<MemoryTransport>,
+}
+
+/// Several nodes on one network, with one view of rights.
+pub struct Nodes {
+    pub net: MemoryNet,
+    pub world: Arc<Mutex<World>>,
+}
+
+impl Nodes {
+    pub fn new() -> Self {
+        Self { net: MemoryNet::new(), world: Arc::default() }
+    }
+
+    /// A node that listens.
+    pub async fn node(&self, n: u8) -> Node {
+        let key = Arc::new(SecretKey::from_seed([n; 32]));
+        let store =
+            EntryStore::open(Arc::new(Memory::new()), Arc::new(Anybody), Arc::new(NoView), [n; 32]).unwrap();
+        let rights = Arc::new(Rights { world: self.world.clone(), trees: Mutex::default() });
+        let engine = SyncEngine::new(
+            store.clone(),
+            key.clone(),
+            rights.clone(),
+            Arc::new(TokioRuntime::current()),
+            EngineConfig { name: format!("node {n}") },
+        );
+        let transport = self.net.endpoint(&format!("n{n}"));
+        engine.register_transport(transport.clone());
+        assert!(engine.accept_connections().await.unwrap().is_empty());
+        Node { store, key, rights, engine, transport }
+    }
+
+    pub fn allow(&self, tree: TreeId, node: &Node, permission: Permission) {
+        self.world.lock().unwrap().rights.insert((tree, node.key.public()), permission);
+    }
+
+    pub fn forbid(&self, tree: TreeId, node: &Node) {
+        self.world.lock().unwrap().rights.remove(&(tree, node.key.public()));
+    }
+}
+
+impl Node {
+    pub fn address(&self) -> Address {
+        self.transport.addresses().remove(0)
+    }
+
+    /// Makes a database and lets it take part.
+    pub fn create(&self, nonce: u8) -> TreeId {
+        let ops = [
+            SettingsOp::Rules(1),
+            SettingsOp::Set { slot: Slot::Key(self.key.public()), permission: Permission::Admin(0) },
+        ];
+        let section = SectionDraft::settings(&ops, &[]);
+        let tree = self.commit(None, vec![section], Some(Nonce([nonce; 16])));
+        self.track(tree);
+        self.rights.world.lock().unwrap().rights.insert((tree, self.key.public()), Permission::Admin(0));
+        tree
+    }
+
+    pub fn track(&self, tree: TreeId) {
+        self.rights.trees.lock().unwrap().insert(tree);
+    }
+
+    pub fn write(&self, tree: TreeId, count: usize) {
+        self.write_large(tree, count, 0);
+    }
+
+    /// Writes entries with an operation of so many hundred bytes and a few.
+    pub fn write_large(&self, tree: TreeId, count: usize, hundreds: u8) {
+        // An array of a code and so many byte strings of a hundred bytes.
+        let mut op = vec![0x98, hundreds + 24, 0x00];
+        op.extend([0x00; 23]);
+        for _ in 0..hundreds {
+            op.extend([0x58, 100]);
+            op.extend([7; 100]);
+        }
+        for i in 0..count {
+            let payload = Payload::encode("doc", format!("{i}").as_bytes(), &[&op]);
+            let store = StoreName::new("s").unwrap();
+            self.commit(Some(tree), vec![SectionDraft { store, enc: None, payload }], None);
+        }
+    }
+
+    fn commit(&self, tree: Option<TreeId>, sections: Vec<SectionDraft>, nonce: Option<Nonce>) -> TreeId {
+        let local = LocalCommit {
+            tree,
+            author: self.key.clone(),
+            now_ms: 1_000,
+            parents: Parents::AtSeal,
+            sections,
+            nonce,
+            durability: Durability::Durable,
+        };
+        self.store.commit(local).unwrap().tree
+    }
+
+    pub fn count(&self, tree: TreeId) -> u64 {
+        self.store.tree(&tree).unwrap().map_or(0, |tree| tree.count())
+    }
+
+    /// Names everything that is held.
+    pub fn state(&self, tree: TreeId) -> Option<[u8; 32]> {
+        let snapshot = self.store.tree(&tree).unwrap()?;
+        let tips = snapshot.tips().unwrap();
+        Some(tips_hash(tips.iter().map(|(id, _)| id)))
+    }
+}
