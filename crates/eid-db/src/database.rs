@@ -6,7 +6,9 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
+use async_lock::MutexGuardArc;
 use eid_core::dag::{Replica as _, Seq};
 use eid_core::{
     EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp, Slot, StoreName,
@@ -38,6 +40,8 @@ pub struct Database {
 pub(crate) struct TreeState {
     /// Held by one `write` closure at a time.
     pub(crate) writing: Arc<async_lock::Mutex<()>>,
+    /// The thread that runs a `write` closure now.
+    inside: Mutex<Option<ThreadId>>,
     /// Rings after every batch of entries.
     pub(crate) admitted: Event,
     hooks: Mutex<Vec<Hook>>,
@@ -84,6 +88,15 @@ impl Drop for WriteWatch {
     }
 }
 
+/// Ends being inside a `write` closure, also when it panics.
+struct OutsideAgain<'a>(&'a TreeState);
+
+impl Drop for OutsideAgain<'_> {
+    fn drop(&mut self) {
+        *self.0.inside() = None;
+    }
+}
+
 impl TreeState {
     fn hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,6 +112,15 @@ impl TreeState {
             .collect();
         let notice = WriteNotice { database: admitted.tree, entries: admitted.seqs.clone() };
         calls.iter().for_each(|call| call(&notice));
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A `write` within a `write` would wait for itself.
+    fn check_not_inside(&self) -> Result<(), DbError> {
+        if *self.inside() == Some(thread::current().id()) { Err(DbError::NestedWrite) } else { Ok(()) }
     }
 
     fn hook(self: &Arc<Self>, local: bool, call: Arc<dyn Fn(&WriteNotice) + Send + Sync>) -> WriteWatch {
@@ -334,6 +356,9 @@ impl Database {
     /// Runs `work` and commits what it wrote, as one entry: all of it, or, when it fails, nothing.
     ///
     /// Closures of one instance run one after another for each database, each seeing the last. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`DbError::NestedWrite`] within another `write` of the same database on the same thread.
     pub fn write<R>(&self, work: impl FnOnce(&Transaction) -> Result<R, DbError>) -> Result<R, DbError> {
         let (result, pending) = self.prepare_write(work)?;
         pending.commit()?;
@@ -345,9 +370,9 @@ impl Database {
         &self,
         work: impl FnOnce(&Transaction) -> Result<R, DbError>,
     ) -> Result<(R, PendingCommit), DbError> {
+        self.state.check_not_inside()?;
         let guard = self.state.writing.lock_arc_blocking();
-        let (result, pending) = self.prepare_blind(work)?;
-        Ok((result, pending.holding(guard)))
+        self.in_turn(guard, work)
     }
 
     /// As [`Self::prepare_write`], waiting for its turn without blocking the thread.
@@ -355,7 +380,18 @@ impl Database {
         &self,
         work: impl FnOnce(&Transaction) -> Result<R, DbError>,
     ) -> Result<(R, PendingCommit), DbError> {
+        self.state.check_not_inside()?;
         let guard = self.state.writing.lock_arc().await;
+        self.in_turn(guard, work)
+    }
+
+    fn in_turn<R>(
+        &self,
+        guard: MutexGuardArc<()>,
+        work: impl FnOnce(&Transaction) -> Result<R, DbError>,
+    ) -> Result<(R, PendingCommit), DbError> {
+        *self.state.inside() = Some(thread::current().id());
+        let _outside_again = OutsideAgain(&self.state);
         let (result, pending) = self.prepare_blind(work)?;
         Ok((result, pending.holding(guard)))
     }

@@ -91,6 +91,9 @@ pub enum DbError {
     /// More stores are written at once than an entry can hold.
     #[error("more than {max} stores are written at once", max = eid_core::limits::SECTIONS_MAX)]
     TooManyStores,
+    /// A `write` closure called `write`, or something that uses it, on its own database.
+    #[error("a write to the database is already under way on this thread")]
+    NestedWrite,
     /// The cursor belongs to another life of this store, such as before a backup was restored.
     #[error("the cursor belongs to another life of the store")]
     ForeignCursor,

@@ -171,6 +171,9 @@ impl Rights {
 
     /// The settings that a frontier of settings entries, sorted, gives.
     pub fn resolve(&self, frontier: &[EntryId], past: &dyn SettingsPast) -> Result<Arc<Settings>, ReadError> {
+        if let Some(settings) = lock(&self.remembered).settings.get(frontier) {
+            return Ok(Arc::clone(settings));
+        }
         let mut done: BTreeMap<Vec<EntryId>, Arc<Settings>> = BTreeMap::new();
         let mut open = vec![frontier.to_vec()];
         while let Some(top) = open.last().cloned() {

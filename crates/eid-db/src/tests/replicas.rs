@@ -210,7 +210,10 @@ fn operations_that_do_not_decode_have_no_effect_and_are_counted() {
     let mut rows = Rows::default();
     assert_eq!(apply(&mut rows, doc::KIND, 1, &bad).undecodable, 5);
     assert!(rows.0.is_empty());
-    assert_eq!(apply(&mut rows, doc::KIND, 2, &[bad.as_slice(), &[good.clone()]].concat()).undecodable, 5);
+    assert_eq!(
+        apply(&mut rows, doc::KIND, 2, &[bad.as_slice(), std::slice::from_ref(&good)].concat()).undecodable,
+        5
+    );
     assert_eq!(rows.0.len(), 1);
     assert_eq!(apply(&mut rows, table::KIND, 3, &[good.clone(), row]).undecodable, 1);
     assert_eq!(apply(&mut rows, "unheard of", 4, &[good]).undecodable, 1);

@@ -1,11 +1,14 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use eid_crdt::Value;
+use eid_crdt::{DocOp, Value};
 use eid_store::{Backend, BackendError, Batch, Memory, Snapshot};
+use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::support::{database, env, exchange, node_over, two};
+use crate::kind::doc;
 use crate::{DbError, Instance, Path};
 
 #[test]
@@ -215,4 +218,86 @@ fn what_a_transaction_reads_is_what_everybody_reads_after_it() {
     assert_eq!(a.doc("d").get(Path::root()).unwrap(), inside);
     assert_eq!(b.doc("d").get(Path::root()).unwrap(), inside);
     assert_eq!(b.doc("d").get_all().unwrap(), json!({"n": 5, "m": {"x": {}, "z": {"w": 2}}}));
+}
+
+#[test]
+fn a_write_within_a_write_is_an_error_and_not_a_standstill() {
+    let db = database();
+    let nested =
+        db.write(|_| db.doc("d").set("blind", 1).and_then(|()| db.table::<Json>("t").put("k", &json!({}))));
+    assert!(matches!(nested, Err(DbError::NestedWrite)));
+    db.write(|tx| tx.doc("d").set("a", 1)).unwrap();
+}
+
+fn any_op() -> impl Strategy<Value = DocOp> {
+    let path = || proptest::collection::vec(prop_oneof![Just("a".to_owned()), Just("b".to_owned())], 1..4);
+    let value = prop_oneof![
+        2 => any::<u8>().prop_map(Value::from),
+        1 => Just(Value::from(json!({"a": {"b": 1}, "b": {}}))),
+    ];
+    prop_oneof![
+        3 => (path(), value).prop_map(|(path, value)| DocOp::Set { path, value }),
+        2 => path().prop_map(|path| DocOp::Delete { path }),
+        3 => (path(), -5i64..5).prop_map(|(path, by)| DocOp::Increment { path, by }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_transaction_reads_what_its_commit_will_show(
+        before in proptest::collection::vec(any_op(), 0..8),
+        staged in proptest::collection::vec(any_op(), 1..12),
+    ) {
+        let db = database();
+        let stage = |tx: &crate::Transaction, op: &DocOp| tx.stage("d", doc::KIND, doc::encode(op));
+        for op in &before {
+            db.write_blind(|tx| stage(tx, op)).unwrap();
+        }
+        let inside = db.write(|tx| {
+            for op in &staged {
+                stage(tx, op)?;
+                tx.doc("d").get(Path::root())?;
+            }
+            tx.doc("d").get(Path::root())
+        }).unwrap();
+        prop_assert_eq!(db.doc("d").get(Path::root()).unwrap(), inside);
+    }
+
+    #[test]
+    fn a_transaction_pages_through_stored_and_staged_rows_together(
+        stored in proptest::collection::btree_map(0u8..40, any::<u8>(), 0..30),
+        staged in proptest::collection::vec((0u8..40, any::<Option<u8>>()), 0..30),
+        page in 1usize..7,
+    ) {
+        let db = database();
+        let key = |n: u8| format!("{n:03}");
+        let table = db.table::<Json>("t");
+        table.insert_many_as(stored.iter().map(|(n, v)| (key(*n), json!({"v": v}))).collect::<Vec<_>>().iter().map(|(k, v)| (k, v))).unwrap();
+        let mut model: BTreeMap<String, Json> = stored.iter().map(|(n, v)| (key(*n), json!({"v": v}))).collect();
+        let tx = db.begin().unwrap();
+        let inside = tx.table::<Json>("t");
+        for (n, value) in &staged {
+            match value {
+                Some(value) => {
+                    inside.put(&key(*n), &json!({"v": value})).unwrap();
+                    model.insert(key(*n), json!({"v": value}));
+                }
+                None => {
+                    inside.delete(&key(*n)).unwrap();
+                    model.remove(&key(*n));
+                }
+            }
+        }
+        let mut seen: Vec<(String, Json)> = Vec::new();
+        loop {
+            let rows = inside.page(seen.last().map(|(key, _)| key.as_str()), page).unwrap();
+            if rows.is_empty() {
+                break;
+            }
+            prop_assert!(rows.len() <= page);
+            seen.extend(rows);
+        }
+        prop_assert_eq!(seen, model.into_iter().collect::<Vec<_>>());
+    }
 }
