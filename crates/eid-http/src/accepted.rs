@@ -6,7 +6,7 @@ use bytes::Bytes;
 use eid_core::PublicKey;
 use eid_transport::limits::{FRAME_BYTES_MAX, OPENER_TURN_BYTES_MAX};
 use eid_transport::{BoxFuture, Connection, Link, LinkBytes, LinkError, Received};
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, mpsc, watch};
 
 use crate::answer::Piece;
 use crate::channels::{Channel, Channels, FreshLink, Part};
@@ -87,6 +87,8 @@ struct AcceptedLink {
     parts: mpsc::Receiver<Part>,
     closed: watch::Receiver<bool>,
     frames: Frames,
+    /// What the part in `frames` takes up; given back when the next one comes.
+    room: Option<OwnedSemaphorePermit>,
     /// The end of the part that `frames` holds.
     turn_ends: Option<mpsc::Sender<Piece>>,
     /// Bytes of the client's turn so far; `None` between turns.
@@ -104,6 +106,7 @@ impl AcceptedLink {
             number: fresh.number,
             parts: fresh.parts,
             frames: Frames::default(),
+            room: None,
             turn_ends: None,
             turn_bytes: None,
             answer: None,
@@ -134,6 +137,7 @@ impl AcceptedLink {
                     return Err(LinkError::Corrupt);
                 }
                 self.turn_bytes = None;
+                self.room = None;
                 self.answer = Some(answer);
                 return Ok(Received::EndOfTurn);
             }
@@ -142,11 +146,11 @@ impl AcceptedLink {
                 part = self.parts.recv() => part,
                 () = until(&mut self.closed, |closed| *closed) => None,
             };
-            let data = match part {
-                Some(Part::More(data)) => data,
-                Some(Part::Turn(data, answer)) => {
+            let body = match part {
+                Some(Part::More(body)) => body,
+                Some(Part::Turn(body, answer)) => {
                     self.turn_ends = Some(answer);
-                    data
+                    body
                 }
                 Some(Part::Closed { torn: true }) => return Err(LinkError::Cut(Broken::TurnTorn.into())),
                 Some(Part::Closed { torn: false }) | None => {
@@ -156,12 +160,13 @@ impl AcceptedLink {
                     };
                 }
             };
-            let turn_bytes = self.turn_bytes.unwrap_or(0) + data.len();
+            let turn_bytes = self.turn_bytes.unwrap_or(0) + body.bytes.len();
             if turn_bytes > OPENER_TURN_BYTES_MAX {
                 return Err(LinkError::Corrupt);
             }
             self.turn_bytes = Some(turn_bytes);
-            self.frames.feed(&data);
+            self.frames.feed(&body.bytes);
+            self.room = body.room;
         }
     }
 }

@@ -159,3 +159,109 @@ impl Body for Answer {
         matches!(self.source, Source::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::channels::Channels;
+    use crate::limits::{ANSWER_PIECES_MAX, Bounds, KEEP_ALIVE};
+    use crate::noise::{ChannelId, Identity};
+    use crate::seal::Opener;
+
+    fn channel() -> (Channels, Arc<Channel>, Arc<Channel>) {
+        let identity = Identity::draw().expect("randomness");
+        let (initiator, first) = identity.initiate().expect("randomness");
+        let (responder, second) = identity.respond(&first, ChannelId([1; 16])).expect("genuine");
+        let (id, third, near) = initiator.finish(&second).expect("genuine");
+        let far = responder.finish(&third).expect("genuine");
+        let channels = Channels::new(Bounds::default());
+        // The client's side has the same secret; a second channel stands in for it.
+        let (client, _) = channels.open(ChannelId([2; 16]), near, Instant::now()).expect("room");
+        let (server, _) = channels.open(id, far, Instant::now()).expect("room");
+        (channels, server, client)
+    }
+
+    fn answer(channel: &Arc<Channel>) -> (mpsc::Sender<Piece>, Answer) {
+        let (sender, pieces) = mpsc::channel(ANSWER_PIECES_MAX);
+        (sender, Answer::of_link(channel, channel.in_use().expect("few requests"), 5, pieces, KEEP_ALIVE))
+    }
+
+    async fn next(answer: &mut Answer, opener: &mut Opener) -> Option<Record> {
+        let data = answer.frame().await?.expect("not torn").into_data().expect("data");
+        opener.feed(&data).expect("not ended");
+        opener.next().expect("genuine")
+    }
+
+    fn data(bytes: &'static [u8]) -> Piece {
+        Piece::Data(Bytes::from_static(bytes))
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_at_once_is_one_record() {
+        let (_channels, server, client) = channel();
+        let (sender, mut answer) = answer(&server);
+        let mut opener = client.secret.opener(Direction::Answer, 5);
+        for piece in [data(b"one "), data(b"two "), data(b"three"), Piece::End] {
+            sender.send(piece).await.expect("room");
+        }
+        let record = next(&mut answer, &mut opener).await;
+        assert_eq!(record, Some(Record::End(Bytes::from_static(b"one two three"))));
+        assert!(answer.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_piece_beyond_a_record_is_cut_at_its_bound() {
+        let (_channels, server, client) = channel();
+        let (sender, mut answer) = answer(&server);
+        let mut opener = client.secret.opener(Direction::Answer, 5);
+        sender.send(data(b"x")).await.expect("room");
+        sender.send(Piece::Data(vec![7; RECORD_DATA_MAX].into())).await.expect("room");
+        sender.send(Piece::End).await.expect("room");
+        let Some(Record::Data(first)) = next(&mut answer, &mut opener).await else { panic!("data") };
+        assert_eq!(first.len(), RECORD_DATA_MAX);
+        assert_eq!(next(&mut answer, &mut opener).await, Some(Record::End(Bytes::from_static(&[7]))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_keep_alive_records() {
+        let (_channels, server, client) = channel();
+        let (sender, mut answer) = answer(&server);
+        let mut opener = client.secret.opener(Direction::Answer, 5);
+        let begin = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(next(&mut answer, &mut opener).await, Some(Record::KeepAlive));
+        }
+        assert!(begin.elapsed() >= 3 * KEEP_ALIVE && begin.elapsed() < 4 * KEEP_ALIVE);
+        sender.send(Piece::End).await.expect("room");
+        assert_eq!(next(&mut answer, &mut opener).await, Some(Record::End(Bytes::new())));
+    }
+
+    #[tokio::test]
+    async fn a_link_that_goes_away_closes_an_answer_not_begun_and_tears_one_begun() {
+        let (_channels, server, client) = channel();
+        let (sender, mut untouched) = answer(&server);
+        drop(sender);
+        let mut opener = client.secret.opener(Direction::Answer, 5);
+        assert_eq!(next(&mut untouched, &mut opener).await, Some(Record::Closed));
+
+        let (sender, mut begun) = answer(&server);
+        sender.send(data(b"half")).await.expect("room");
+        let mut opener = client.secret.opener(Direction::Answer, 5);
+        assert_eq!(next(&mut begun, &mut opener).await, Some(Record::Data(Bytes::from_static(b"half"))));
+        drop(sender);
+        assert!(begun.frame().await.expect("something").is_err());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_channel_ends_its_answers() {
+        let (channels, server, client) = channel();
+        let (_sender, mut answer) = answer(&server);
+        channels.close(&server);
+        let mut opener = client.secret.opener(Direction::Answer, 5);
+        assert_eq!(next(&mut answer, &mut opener).await, Some(Record::Closed));
+    }
+}

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use eid_transport::limits::LINKS_MAX;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::answer::Piece;
-use crate::limits::Bounds;
+use crate::limits::{Bounds, POSTS_MAX};
 use crate::noise::{ChannelId, Keys, Responder};
 use crate::numbers::Numbers;
 use crate::seal::Secret;
@@ -18,6 +18,8 @@ use crate::seal::Secret;
 #[derive(Debug)]
 pub(crate) struct Channels {
     bounds: Bounds,
+    /// Room for request bodies, in bytes.
+    pub(crate) room: Arc<Semaphore>,
     table: Mutex<Table>,
 }
 
@@ -84,11 +86,18 @@ pub(crate) struct FreshLink {
 #[derive(Debug)]
 pub(crate) enum Part {
     /// A part of a turn that goes on.
-    More(BytesMut),
+    More(Body),
     /// The last part of a turn, and where the answer goes.
-    Turn(BytesMut, mpsc::Sender<Piece>),
+    Turn(Body, mpsc::Sender<Piece>),
     /// The client has dropped the link; in the middle of its turn or not.
     Closed { torn: bool },
+}
+
+/// The content of one request body, and the room that it takes up until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) bytes: BytesMut,
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 /// A link does not take a part: it has ended, or the part is not its next one, or there are too many links.
@@ -101,7 +110,8 @@ pub(crate) struct InUse(Arc<Channel>);
 
 impl Channels {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { bounds, table: Mutex::default() }
+        let room = Arc::new(Semaphore::new(bounds.request_bytes_max));
+        Self { bounds, room, table: Mutex::default() }
     }
 
     /// Keeps a handshake until its third message comes. The oldest makes room for it if need be: whoever floods a
@@ -223,9 +233,13 @@ impl Channel {
     }
 
     /// Marks a request as under way until what is returned is dropped.
-    pub(crate) fn in_use(self: &Arc<Self>) -> InUse {
-        lock(&self.state).posts += 1;
-        InUse(self.clone())
+    pub(crate) fn in_use(self: &Arc<Self>) -> Result<InUse, Busy> {
+        let mut state = lock(&self.state);
+        if state.posts >= POSTS_MAX {
+            return Err(Busy);
+        }
+        state.posts += 1;
+        Ok(InUse(self.clone()))
     }
 
     fn idle_since(&self) -> Option<Instant> {
@@ -357,10 +371,10 @@ mod tests {
         let at = |n: u64| start + Duration::from_secs(n);
         let (first, _links) = channels.open(id(1), keys(&identity), at(1)).expect("room");
         let (second, _links) = channels.open(id(2), keys(&identity), at(2)).expect("room");
-        let use_of_first = first.in_use();
+        let use_of_first = first.in_use().expect("few requests");
         let (third, _links) = channels.open(id(3), keys(&identity), at(3)).expect("one is idle");
         assert!(second.is_closed() && !first.is_closed());
-        let use_of_third = third.in_use();
+        let use_of_third = third.in_use().expect("few requests");
         assert!(channels.open(id(4), keys(&identity), at(4)).is_err(), "none is idle");
         drop((use_of_first, use_of_third));
         channels.open(id(4), keys(&identity), at(4)).expect("both are idle");
@@ -372,7 +386,7 @@ mod tests {
         let (channels, start) = (Channels::new(bounds()), Instant::now());
         let (idle, _links) = channels.open(id(1), keys(&identity), start).expect("room");
         let (used, _links) = channels.open(id(2), keys(&identity), start).expect("room");
-        let _use = used.in_use();
+        let _use = used.in_use().expect("few requests");
         channels.sweep(start + crate::limits::CHANNEL_IDLE);
         assert!(idle.is_closed() && channels.find(&id(1), start).is_none());
         assert!(!used.is_closed() && channels.find(&id(2), start).is_some());
@@ -390,6 +404,17 @@ mod tests {
         assert!(channel.place(5, 2).is_err(), "one is missing");
         assert!(channel.place(5, 1).is_ok());
         assert!(channel.place(5, 1).is_err(), "had already");
+    }
+
+    #[test]
+    fn the_requests_of_a_channel_are_bounded() {
+        let identity = Identity::draw().expect("randomness");
+        let channels = Channels::new(bounds());
+        let (channel, _links) = channels.open(id(1), keys(&identity), Instant::now()).expect("room");
+        let mut posts: Vec<InUse> = (0..POSTS_MAX).map(|_| channel.in_use().expect("room")).collect();
+        assert!(channel.in_use().is_err());
+        posts.pop();
+        assert!(channel.in_use().is_ok());
     }
 
     #[test]

@@ -63,7 +63,10 @@ impl Dialler {
         let base = format!("{to}/api/v0/sync");
         let request = post(&format!("{base}/noise"), Bytes::copy_from_slice(&first))
             .map_err(|error| not_a_peer(error.into()))?;
-        let response = self.http.request(request).await.map_err(|error| unreachable(error.into()))?;
+        let response = self.http.request(request).await.map_err(|error| match speaks_http(&error) {
+            true => unreachable(error.into()),
+            false => not_a_peer(error.into()),
+        })?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
@@ -94,6 +97,12 @@ impl Dialler {
         });
         Ok(Dialled { held: Arc::new(Held { wire }) })
     }
+}
+
+/// Whether a request failed for another reason than an answer that is not HTTP.
+fn speaks_http(error: &hyper_util::client::legacy::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    !cause.is_some_and(hyper::Error::is_parse)
 }
 
 fn post(uri: &str, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -157,6 +166,8 @@ impl Drop for FirstPost<'_> {
             let failed = *established == Established::NotYet;
             if failed {
                 *established = Established::Failed;
+                // Message 3 may or may not have arrived: nothing more can be said on this channel.
+                self.0.end(Fate::Gone);
             }
             failed
         });
@@ -187,7 +198,7 @@ impl Wire {
             let mut established = self.established.subscribe();
             until(&mut established, |established| *established != Established::NotYet).await;
             if *established.borrow() == Established::Failed {
-                return Err(LinkError::Cut(Broken::NotEstablished.into()));
+                return Err(LinkError::Gone);
             }
         }
         let response = self.exchange(number, body.freeze()).await?;

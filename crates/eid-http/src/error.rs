@@ -21,9 +21,6 @@ pub(crate) enum Broken {
     /// The answer to a first message has another form.
     #[error("the answer to the handshake has {0} bytes")]
     HandshakeLength(usize),
-    /// The channel could not be set up with the first request.
-    #[error("the first request of the channel failed")]
-    NotEstablished,
     /// The request or its answer broke.
     #[error("the request failed")]
     Http(#[source] Cause),

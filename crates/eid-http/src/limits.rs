@@ -23,6 +23,11 @@ pub const NUMBERS_WINDOW: u64 = 1024;
 pub const UNPROVEN_CHANNELS_MAX: usize = 64;
 /// Channels in all. The one idle for longest makes room for another; when none is idle the server is busy.
 pub const CHANNELS_MAX: usize = 2048;
+/// Bytes of request bodies that a server holds at once, from their arrival until their link has read them. Further
+/// ones wait on their sockets.
+pub const REQUEST_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Requests of one channel that are under way at once: one for each link, and some that close links.
+pub const POSTS_MAX: usize = 2 * eid_transport::limits::LINKS_MAX;
 /// Answers of a server that wait in memory for one slow client, in pieces of at most a record each.
 pub const ANSWER_PIECES_MAX: usize = 16;
 /// Connections in all; each costs a socket and some buffers.
@@ -31,7 +36,7 @@ pub const CONNECTIONS_MAX: usize = 4096;
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
 /// Streams of one HTTP/2 connection at once: as many as a connection of ours has links.
 pub const HTTP2_STREAMS_MAX: u32 = 64;
-/// What a peer may send on one HTTP/2 stream before it is read, in bytes: one record of room while one is opened.
+/// What a peer may send on one HTTP/2 connection before it is read, in bytes: some records of room.
 pub const HTTP2_WINDOW_BYTES: u32 = 256 * 1024;
 /// How long a handshake may take, from its first message to the end of the first numbered POST.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -75,6 +80,8 @@ pub struct Bounds {
     pub unproven_channels_max: usize,
     /// See [`CHANNELS_MAX`].
     pub channels_max: usize,
+    /// See [`REQUEST_BYTES_MAX`].
+    pub request_bytes_max: usize,
     /// See [`CONNECTIONS_MAX`].
     pub connections_max: usize,
     /// See [`CONNECTIONS_PER_ADDRESS_MAX`].
@@ -100,6 +107,7 @@ impl Default for Bounds {
         Self {
             unproven_channels_max: UNPROVEN_CHANNELS_MAX,
             channels_max: CHANNELS_MAX,
+            request_bytes_max: REQUEST_BYTES_MAX,
             connections_max: CONNECTIONS_MAX,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
             handshake: HANDSHAKE,

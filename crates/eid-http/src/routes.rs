@@ -4,19 +4,20 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eid_transport::Connection;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
-use tokio::sync::mpsc;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::accepted::Accepted;
 use crate::answer::{Answer, Torn};
-use crate::channels::{Busy, Channel, Channels, Found, Part};
+use crate::channels::{Body, Busy, Channel, Channels, Found, InUse, Part};
 use crate::frames::{Head, Kind};
 use crate::limits::{
     ANSWER_PIECES_MAX, BODY, BODY_BYTES_PER_SECOND, Bounds, PART_WAIT, POST_BYTES_MAX, RECORD_BYTES_MAX,
@@ -113,7 +114,7 @@ impl Routes {
         if request.body().size_hint().lower() > limit as u64 {
             return Err(Refusal::TooLarge);
         }
-        let intake = Intake::new(request.into_body(), limit, &self.bounds);
+        let intake = Intake::new(request.into_body(), limit, self);
         match route {
             Route::Post { channel, number } => self.post(intake, channel, number).await,
             _ => self.handshake(intake).await,
@@ -139,7 +140,7 @@ impl Routes {
                 if !channel.is_fresh(number) {
                     return Err(Refusal::Replayed);
                 }
-                let in_use = channel.in_use();
+                let in_use = channel.in_use()?;
                 let opener = channel.secret.opener(Direction::Request, number);
                 let plain = open(&mut intake, opener, BytesMut::new()).await?;
                 if !channel.accept_number(number) {
@@ -165,7 +166,7 @@ impl Routes {
         let opener = keys.secret.opener(Direction::Request, 0);
         let plain = open(&mut intake, opener, rest).await?;
         let (channel, links) = self.channels.open(id, keys, Instant::now())?;
-        let in_use = channel.in_use();
+        let in_use = channel.in_use()?;
         channel.accept_number(0);
         let connection = Accepted::new(channel.clone(), self.channels.clone(), links);
         self.accepted.try_send(Arc::new(connection)).map_err(|_| Refusal::Busy)?;
@@ -176,22 +177,22 @@ impl Routes {
     async fn dispatch(
         &self,
         channel: Arc<Channel>,
-        in_use: crate::channels::InUse,
+        in_use: InUse,
         number: u64,
-        mut plain: BytesMut,
+        mut body: Body,
     ) -> Result<Response<Reply>, Refusal> {
-        let head = Head::take(&mut plain).map_err(|_| Refusal::BadRequest)?;
+        let head = Head::take(&mut body.bytes).map_err(|_| Refusal::BadRequest)?;
         let silence = self.bounds.keep_alive;
         let taken = match head.kind {
             Kind::Turn => {
                 let (answer, pieces) = mpsc::channel(ANSWER_PIECES_MAX);
-                if place(&channel, head, Part::Turn(plain, answer)).await {
+                if place(&channel, head, Part::Turn(body, answer)).await {
                     let answer = Answer::of_link(&channel, in_use, number, pieces, silence);
                     return Ok(sealed(Reply::Answer(Box::new(answer))));
                 }
                 false
             }
-            Kind::More => place(&channel, head, Part::More(plain)).await,
+            Kind::More => place(&channel, head, Part::More(body)).await,
             Kind::Close | Kind::Tear => {
                 if let Some(parts) = channel.remove(head.link) {
                     let part = Part::Closed { torn: head.kind == Kind::Tear };
@@ -225,7 +226,7 @@ async fn place(channel: &Channel, head: Head, part: Part) -> bool {
 }
 
 /// Opens a whole body. Not more than a record of it is held before its first record has proven genuine.
-async fn open(intake: &mut Intake, mut opener: Opener, first: BytesMut) -> Result<BytesMut, Refusal> {
+async fn open(intake: &mut Intake, mut opener: Opener, first: BytesMut) -> Result<Body, Refusal> {
     let mut plain = BytesMut::new();
     let mut chunk = first.freeze();
     loop {
@@ -241,7 +242,7 @@ async fn open(intake: &mut Intake, mut opener: Opener, first: BytesMut) -> Resul
         }
         match intake.next().await? {
             Some(next) => chunk = next,
-            None if opener.ended() => return Ok(plain),
+            None if opener.ended() => return Ok(Body { bytes: plain, room: intake.taken.take() }),
             None => return Err(Refusal::BadRequest),
         }
     }
@@ -250,26 +251,37 @@ async fn open(intake: &mut Intake, mut opener: Opener, first: BytesMut) -> Resul
 /// A request body that has to keep within its length and to come at a pace.
 struct Intake {
     body: Incoming,
-    room: usize,
+    limit: usize,
     received: u64,
     since: Instant,
-    first_byte: std::time::Duration,
+    first_byte: Duration,
+    room: Arc<Semaphore>,
+    /// What the bytes received so far take up of the room.
+    taken: Option<OwnedSemaphorePermit>,
 }
 
 impl Intake {
-    fn new(body: Incoming, room: usize, bounds: &Bounds) -> Self {
-        Self { body, room, received: 0, since: Instant::now(), first_byte: bounds.first_byte }
+    fn new(body: Incoming, limit: usize, routes: &Routes) -> Self {
+        let (first_byte, room) = (routes.bounds.first_byte, routes.channels.room.clone());
+        Self { body, limit, received: 0, since: Instant::now(), first_byte, room, taken: None }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         loop {
             let seconds = self.received / BODY_BYTES_PER_SECOND;
-            let allowed = BODY.min(self.first_byte + std::time::Duration::from_secs(seconds));
-            let frame = timeout_at(self.since + allowed, self.body.frame()).await;
+            let deadline = self.since + BODY.min(self.first_byte + Duration::from_secs(seconds));
+            let frame = timeout_at(deadline, self.body.frame()).await;
             let Some(frame) = frame.map_err(|_| Refusal::TooSlow)? else { return Ok(None) };
             let Ok(data) = frame.map_err(|_| Refusal::BadRequest)?.into_data() else { continue };
-            self.room = self.room.checked_sub(data.len()).ok_or(Refusal::TooLarge)?;
+            self.limit = self.limit.checked_sub(data.len()).ok_or(Refusal::TooLarge)?;
             self.received += data.len() as u64;
+            let room = self.room.clone().acquire_many_owned(data.len() as u32);
+            let room = timeout_at(deadline, room).await.map_err(|_| Refusal::Busy)?;
+            let room = room.map_err(|_| Refusal::Busy)?;
+            match &mut self.taken {
+                Some(taken) => taken.merge(room),
+                None => self.taken = Some(room),
+            }
             return Ok(Some(data));
         }
     }
@@ -314,7 +326,7 @@ fn response(status: StatusCode, kind: &'static str, reply: Reply) -> Response<Re
     response
 }
 
-impl Body for Reply {
+impl HttpBody for Reply {
     type Data = Bytes;
     type Error = Torn;
 
@@ -335,12 +347,10 @@ impl Body for Reply {
         }
     }
 
-    fn size_hint(&self) -> hyper::body::SizeHint {
+    fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Fixed(bytes) => {
-                hyper::body::SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
-            Self::Answer(_) => hyper::body::SizeHint::default(),
+            Self::Fixed(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Answer(_) => SizeHint::default(),
         }
     }
 }

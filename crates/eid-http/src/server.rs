@@ -146,7 +146,7 @@ async fn connection(stream: TcpStream, routes: Arc<Routes>, mut stopped: watch::
         .keep_alive_timeout(bounds.next_request)
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .initial_stream_window_size(HTTP2_WINDOW_BYTES)
-        .initial_connection_window_size(4 * HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .max_send_buf_size(HTTP2_WINDOW_BYTES as usize);
     let begun = Arc::new(AtomicBool::new(false));

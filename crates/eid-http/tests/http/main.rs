@@ -1,6 +1,8 @@
 //! The HTTP transport as its users and its attackers meet it, over loopback sockets.
 
+mod attacks;
 #[path = "../common/mod.rs"]
 mod common;
 mod conformance;
 mod network;
+mod serving;

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use eid_http::{HttpConfig, HttpTransport};
+use eid_http::{Bounds, HttpConfig, HttpTransport};
 use eid_transport::testing::Harness;
 use eid_transport::{Address, BoxFuture, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -16,7 +17,10 @@ use crate::common::{listening, socket};
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
-    seen: Arc<Mutex<Vec<u8>>>,
+    /// What each connection has carried, from the client and to it.
+    seen: Arc<Mutex<Vec<[Vec<u8>; 2]>>>,
+    /// Counts down the bytes of answers until one is changed.
+    flip: Arc<Mutex<Option<usize>>>,
     cuts: Arc<watch::Sender<u32>>,
 }
 
@@ -26,6 +30,7 @@ impl Proxy {
         let proxy = Self {
             address: listener.local_addr().expect("bound"),
             seen: Arc::default(),
+            flip: Arc::default(),
             cuts: Arc::new(watch::Sender::new(0)),
         };
         let accepting = proxy.clone();
@@ -33,6 +38,7 @@ impl Proxy {
             while let Ok((near, _)) = listener.accept().await {
                 let proxy = accepting.clone();
                 let mut cut = proxy.cuts.subscribe();
+                let number = proxy.enter();
                 tokio::spawn(async move {
                     let Ok(far) = TcpStream::connect(target).await else { return };
                     for socket in [&near, &far] {
@@ -41,7 +47,7 @@ impl Proxy {
                     let (near_in, near_out) = near.into_split();
                     let (far_in, far_out) = far.into_split();
                     tokio::select! {
-                        () = async { tokio::join!(proxy.pass(near_in, far_out), proxy.pass(far_in, near_out)); } => {}
+                        () = async { tokio::join!(proxy.pass(number, 0, near_in, far_out), proxy.pass(number, 1, far_in, near_out)); } => {}
                         _ = cut.changed() => {}
                     }
                 });
@@ -50,29 +56,62 @@ impl Proxy {
         proxy
     }
 
-    async fn pass(&self, mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf) {
+    fn enter(&self) -> usize {
+        let mut seen = self.seen.lock().expect("whole");
+        seen.push(Default::default());
+        seen.len() - 1
+    }
+
+    async fn pass(&self, number: usize, way: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match from.read(&mut buffer).await {
-                Ok(length) if length > 0 => {
-                    self.seen.lock().expect("whole").extend_from_slice(&buffer[..length]);
-                    if to.write_all(&buffer[..length]).await.is_err() {
-                        return;
-                    }
-                }
-                _ => {
-                    drop(to.shutdown().await);
-                    return;
-                }
+        while let Ok(length) = from.read(&mut buffer).await {
+            if length == 0 {
+                break;
+            }
+            let bytes = &mut buffer[..length];
+            if way == 1 {
+                self.maybe_flip(bytes);
+            }
+            self.seen.lock().expect("whole")[number][way].extend_from_slice(bytes);
+            if to.write_all(bytes).await.is_err() {
+                return;
             }
         }
+        drop(to.shutdown().await);
+    }
+
+    fn maybe_flip(&self, bytes: &mut [u8]) {
+        let mut flip = self.flip.lock().expect("whole");
+        *flip = match *flip {
+            Some(at) if at < bytes.len() => {
+                bytes[at] ^= 0x10;
+                None
+            }
+            Some(at) => Some(at - bytes.len()),
+            None => None,
+        };
+    }
+
+    /// Changes one byte of what comes to the client, this many bytes from now.
+    pub(crate) fn flip_answer(&self, at: usize) {
+        *self.flip.lock().expect("whole") = Some(at);
+    }
+
+    pub(crate) fn flip_nothing(&self) {
+        *self.flip.lock().expect("whole") = None;
     }
 
     /// Everything that has passed, in both directions.
     pub(crate) fn seen(&self) -> Vec<u8> {
-        self.seen.lock().expect("whole").clone()
+        self.seen.lock().expect("whole").iter().flatten().flatten().copied().collect()
     }
 
+    /// What the client has sent on each connection.
+    pub(crate) fn sent(&self) -> Vec<Vec<u8>> {
+        self.seen.lock().expect("whole").iter().map(|[sent, _]| sent.clone()).collect()
+    }
+
+    /// Breaks every connection.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
@@ -87,7 +126,12 @@ pub(crate) struct Pair {
 }
 
 pub(crate) async fn pair() -> Pair {
-    let server = listening(HttpConfig::default()).await;
+    pair_with(Bounds::default()).await
+}
+
+/// A pair whose server has bounds of its own.
+pub(crate) async fn pair_with(bounds: Bounds) -> Pair {
+    let server = listening(HttpConfig { bounds, ..HttpConfig::default() }).await;
     let client = Arc::new(HttpTransport::new(HttpConfig::default()));
     let proxy = Proxy::start(socket(&server)).await;
     let address = format!("http://{}", proxy.address).parse().expect("an address");
