@@ -45,8 +45,7 @@ impl Journal {
             ..Batch::default()
         };
         state.live = Arc::new(Memory::new());
-        // Memory refuses a batch only when a guard fails, and this one has none.
-        debug_assert!(state.live.commit(rows).is_ok());
+        state.live.commit(rows).expect("memory refuses a batch only when a guard fails, and this one has none");
         lost
     }
 }
@@ -138,6 +137,14 @@ impl Mount {
     /// Fills the disk, or makes room on it.
     pub fn set_full(&self, full: bool) {
         lock(&self.state).full = full;
+    }
+
+    /// Takes back every fault that is planned.
+    pub fn settle(&self) {
+        let mut state = lock(&self.state);
+        state.fuse = None;
+        state.fail_per_mille = 0;
+        state.full = false;
     }
 
     /// Ends it: the process that it belongs to is no more.

@@ -7,19 +7,24 @@
 //! on the order of a hash map. `docs/testing.md` says what is simulated and how to replay a seed.
 //!
 //! ```
-
+//! use eid_sim::trace::Verbosity;
+//! use eid_sim::world;
 //!
-
+//! let outcome = world::run(1, Verbosity::Quiet);
+//! assert!(outcome.divergence.is_none());
+//! assert_eq!(outcome.trace_hash, world::run(1, Verbosity::Quiet).trace_hash);
 //! ```
 
+pub mod run;
+pub mod world;
 pub mod check;
 pub mod model;
 pub mod plan;
-
-pub mod clock;
-pub mod disk;
-pub mod executor;
+pub mod node;
+pub mod villain;
 pub mod net;
+pub mod disk;
+pub mod clock;
+pub mod executor;
 pub mod rng;
 pub mod trace;
-pub mod villain;
