@@ -35,7 +35,9 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 pub(super) fn check(path: &Path, text: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut in_tests = is_test_file(path);
-    let module_of_tests = path.file_name().is_some_and(|name| name == "tests.rs");
+    let mut parts =
+        path.components().skip_while(|part| part.as_os_str() != "src").map(|part| part.as_os_str());
+    let module_of_tests = parts.any(|part| part == "tests" || part == "tests.rs");
     if !module_of_tests && !text.starts_with("//!") && !text.starts_with("#!/") {
         faults.push(Fault::new(path, 1, "a file begins with //! and says what it is"));
     }
@@ -100,6 +102,8 @@ mod tests {
         assert_eq!(rules("crates/a/src/b.rs", "use c;\n"), 1);
         assert_eq!(rules("crates/a/src/b.rs", "//! Does b.\nuse c;\n"), 0);
         assert_eq!(rules("crates/a/src/b/tests.rs", "use super::*;\n"), 0);
+        assert_eq!(rules("crates/a/src/tests/b.rs", "use super::*;\n"), 0);
+        assert_eq!(rules("crates/a/tests/b.rs", "use super::*;\n"), 1);
     }
 
     #[test]
