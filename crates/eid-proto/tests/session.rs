@@ -259,16 +259,7 @@ fn what_the_other_side_acknowledges_is_never_more_than_it_holds() {
         let mut pair = Pair::new(a.clone(), b.clone(), Known::default());
         pair.cut_after = Some(cut);
         pair.run();
-        let (first, second) = pair.known();
-        let (a, b) = pair.into_mems();
-        let holds = |holder: &Mem, log: &Mem, cursor: Option<Cursor>| {
-            let upto = cursor.map_or(0, |cursor| usize::try_from(cursor.seq.0).unwrap());
-            assert!(log.log[..upto].iter().all(|entry| holder.ids().contains(&entry.id())), "cut at {cut}");
-        };
-        holds(&b, &a, first.mine);
-        holds(&a, &b, second.mine);
-        holds(&a, &b, first.theirs);
-        holds(&b, &a, second.theirs);
+        pair::check_known(&pair);
     }
 }
 
@@ -512,6 +503,7 @@ fn writes_in_mid_session_are_left_for_the_next_one_and_break_nothing() {
     });
     let end = pair.run();
     assert!(matches!(end, End::Done), "{end:?}");
+    pair::check_known(&pair);
     let known = pair.known();
     let (a, b) = pair.into_mems();
     let pair = sync(a, b, known.0);

@@ -9,7 +9,7 @@ use eid_core::{EntryId, Missing, Refusal};
 
 use super::error::SessionError;
 use super::{Arrived, Outcome};
-use crate::limits::{FRAME_BYTES_MAX, REFUSED_MAX};
+use crate::limits::REFUSED_MAX;
 use crate::message::{Batch, Plan, TipNames, Window, WireRung};
 
 #[derive(Debug, Default)]
@@ -25,7 +25,8 @@ pub(super) struct Incoming {
     pub(super) admitted: u64,
     pub(super) duplicates: u64,
     pub(super) refused: u64,
-    /// Where the admitted entries lie, as long as they continue the log without a gap from `covered`.
+    /// The sender holds the log below this position: what it acknowledged, and what it sent since, as long as that
+    /// goes on without a gap.
     pub(super) covered: u64,
     credit: u64,
     queue: VecDeque<Vec<Arrived>>,
@@ -72,7 +73,7 @@ impl Incoming {
         Ok(())
     }
 
-    pub(super) fn handle_batch(&mut self, batch: Batch, frame_len: usize) -> Result<(), SessionError> {
+    pub(super) fn handle_batch(&mut self, batch: Batch) -> Result<(), SessionError> {
         let Some(plan) = &self.plan else { return Err(SessionError::Misplaced("a batch before its plan")) };
         if self.done || batch.entries.is_empty() {
             return Err(SessionError::Misplaced("a batch where none belongs"));
@@ -85,7 +86,6 @@ impl Incoming {
         if self.credit == 0 {
             return Err(SessionError::Misplaced("more than the credit"));
         }
-        debug_assert!(frame_len <= FRAME_BYTES_MAX, "frames were limited when they were decoded");
         let entries: Vec<Arrived> = batch
             .entries
             .into_vec()
@@ -129,7 +129,10 @@ impl Incoming {
                     self.admitted += 1;
                     self.covered += u64::from(*seq == self.covered);
                 }
-                Outcome::Duplicate(_) => self.duplicates += 1,
+                Outcome::Duplicate(Seq(seq)) => {
+                    self.duplicates += 1;
+                    self.covered += u64::from(*seq == self.covered);
+                }
                 Outcome::Refused(refusal) => {
                     clean = false;
                     self.handle_refused(EntryId::of_block(block), refusal);

@@ -287,8 +287,8 @@ impl Session {
         }
         match (self.role, self.stage) {
             (Role::Responder, Stage::Opening) => self.handle_open(message),
-            (_, Stage::Receiving) => self.handle_receiving(message, frame.len()),
-            (_, Stage::Sending) => self.handle_sending(message, frame.len()),
+            (_, Stage::Receiving) => self.handle_receiving(message),
+            (_, Stage::Sending) => self.handle_sending(message),
             (Role::Initiator, Stage::Opening) | (_, Stage::Finished) => {
                 Err(SessionError::Misplaced("a frame before the opening"))
             }
@@ -413,7 +413,7 @@ impl Session {
         self.take_turn_sending(replica, rights)
     }
 
-    fn handle_receiving(&mut self, message: Message, frame_len: usize) -> Result<(), SessionError> {
+    fn handle_receiving(&mut self, message: Message) -> Result<(), SessionError> {
         match message {
             Message::Plan(plan) => {
                 if self.role == Role::Initiator {
@@ -422,7 +422,7 @@ impl Session {
                 }
                 self.incoming.handle_plan(plan)
             }
-            Message::Batch(batch) => self.incoming.handle_batch(batch, frame_len),
+            Message::Batch(batch) => self.incoming.handle_batch(batch),
             Message::Done => self.incoming.handle_done(),
             Message::Window(window) => self.incoming.handle_window(window),
             Message::NoPush if self.role == Role::Responder && self.incoming.plan.is_none() => {
@@ -433,7 +433,7 @@ impl Session {
         }
     }
 
-    fn handle_sending(&mut self, message: Message, frame_len: usize) -> Result<(), SessionError> {
+    fn handle_sending(&mut self, message: Message) -> Result<(), SessionError> {
         let outgoing = self.outgoing.as_mut().ok_or(SessionError::Misplaced("an answer to nothing"))?;
         match message {
             Message::Ack { upto, credit } => {
@@ -470,7 +470,7 @@ impl Session {
             {
                 self.stage = Stage::Receiving;
                 self.incoming.grant(CREDIT_BYTES);
-                self.handle_receiving(message, frame_len)
+                self.handle_receiving(message)
             }
             _ => Err(SessionError::Misplaced("a message that a sender does not take")),
         }

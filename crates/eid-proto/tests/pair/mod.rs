@@ -10,7 +10,7 @@ use eid_core::{
     Draft, Entry, EntryId, Height, Invalid, Missing, Nonce, Payload, Permission, ReadError, SecretKey,
     SectionDraft, SettingsOp, Slot, StoreName, Time, TreeId,
 };
-use eid_proto::{Arrived, Known, Outcome, Output, Rights, Session, SessionError, Summary};
+use eid_proto::{Arrived, Cursor, Known, Outcome, Output, Rights, Session, SessionError, Summary};
 
 pub const ALL: Rights = Rights { read: true, write: true };
 
@@ -349,12 +349,29 @@ fn act(side: &mut Side) -> Result<Acted, SessionError> {
     })
 }
 
+/// Checks that nobody believes the other to hold more than it does.
+pub fn check_known(pair: &Pair) {
+    let holds = |holder: &Mem, log: &Mem, cursor: Option<Cursor>| {
+        let Some(cursor) = cursor.filter(|cursor| cursor.epoch == log.epoch()) else { return };
+        let upto = usize::try_from(cursor.seq.0).unwrap();
+        let held = holder.ids();
+        assert!(log.log[..upto].iter().all(|entry| held.contains(&entry.id())), "{cursor:?} is not true");
+    };
+    let (first, second) = pair.known();
+    let (initiator, responder) = (&pair.initiator.mem, &pair.responder.mem);
+    holds(responder, initiator, first.mine);
+    holds(initiator, responder, second.mine);
+    holds(initiator, responder, first.theirs);
+    holds(responder, initiator, second.theirs);
+}
+
 /// Runs one session that must succeed.
 pub fn sync(initiator: Mem, responder: Mem, known: Known) -> Pair {
     let mut pair = Pair::new(initiator, responder, known);
     let end = pair.run();
     assert!(matches!(end, End::Done), "{end:?}");
     assert_eq!(pair.initiator.mem.ids(), pair.responder.mem.ids());
+    check_known(&pair);
     let (first, second) = pair.summaries();
     assert!(first.complete && second.complete, "{first:?} {second:?}");
     pair
