@@ -1,2 +1,7 @@
-//! The program eid.
-fn main() {}
+//! The program `eid`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    eid_cli::main(std::env::args_os().collect())
+}

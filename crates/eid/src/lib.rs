@@ -1,1 +1,102 @@
-//! A local-first, peer-to-peer database for Rust programs.
+//! A local-first, peer-to-peer database for Rust programs: write offline, and every replica that may see a database
+//! converges to the same state.
+//!
+//! An [`Instance`] is one device. It makes and opens [`Database`]s, which hold [documents](DocStore) and
+//! [tables](Table). Reads are synchronous and local; a write is one signed entry and is awaited until it is on disk.
+//! [`Instance::listen`] lets others in, [`Database::share`] makes a ticket, [`Instance::join`] uses one.
+//!
+//! ```
+//! # async fn example(dir: &std::path::Path) -> Result<(), eid::Error> {
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Todo { title: String, done: bool }
+//!
+//! let node = eid::Instance::open(dir).await?;
+//! let db = match node.database("notes")? { Some(db) => db, None => node.create_database("notes").await? };
+//! let todos = db.table::<Todo>("todos");
+//! let key = todos.insert(&Todo { title: "buy milk".into(), done: false }).await?;
+//! todos.update(&key, |todo| todo.done = true).await?;
+//! db.write(|tx| {
+//!     tx.doc("profile").set("name", "Ada")?;
+//!     tx.table::<Todo>("todos").insert(&Todo { title: "call Ben".into(), done: false })
+//! }).await?;
+//! assert_eq!(todos.query().eq("done", true).order("title").rows()?.len(), 1);
+//! node.close().await
+//! # }
+//! # let dir = tempfile::tempdir().unwrap();
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example(dir.path())).unwrap();
+//! ```
+//!
+//! Two devices share a database when one listens and the other joins by ticket. An instance synchronises when it is
+//! told to: with [`Instance::sync_with`], or by [`Instance::join`].
+//!
+//! ```
+//! # async fn example() -> Result<(), eid::Error> {
+//! use std::time::Duration;
+//!
+//! let here = eid::Instance::builder().memory().open().await?;
+//! let there = eid::Instance::builder().memory().open().await?;
+//! let db = here.create_database("notes").await?;
+//! here.listen(eid::Http::on("127.0.0.1:0")).await?;
+//! let ticket = db.share(eid::Access::write()).await?;
+//!
+//! let copy = there.join(&ticket).within(Duration::from_secs(60)).await?;
+//! copy.doc("main").set("title", "from there").await?;
+//! there.sync_with(&ticket.addresses[0], Some(&copy), Duration::from_secs(60)).await?;
+//! assert_eq!(db.doc("main").get_as::<String>("title")?.as_deref(), Some("from there"));
+//! assert_eq!(db.state_hash()?, copy.state_hash()?);
+//! there.close().await?;
+//! here.close().await
+//! # }
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+//! ```
+//!
+//! Features: `embedded` (the store on disk) and `http` are on by default; `control` is the socket through which the
+//! program `eid` works on a running application.
+
+mod access;
+mod blocking;
+#[cfg(all(feature = "control", unix))]
+pub mod control;
+mod database;
+mod doc;
+mod error;
+mod gate;
+mod instance;
+mod join;
+pub mod limits;
+mod listen;
+mod peers;
+mod status;
+mod table;
+mod transaction;
+
+pub use access::Access;
+pub use database::{Changes, Database, KeyInfo};
+pub use doc::DocStore;
+pub use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, Slot, Time, TreeId};
+pub use eid_db::{Change, ChangedStore, Comparison, Cursor, LogEntry, Path, Since, StoreSummary, Value};
+pub use eid_store::{FsckReport, Problem};
+pub use eid_sync::{
+    DatabaseTicket, Delivered, Events, Rung, SessionReport, SyncEngine, SyncEvent, TicketError,
+};
+pub use eid_transport::Address;
+pub use error::{Error, ErrorKind};
+pub use instance::{Builder, Instance};
+pub use join::{Join, Joined};
+#[cfg(feature = "http")]
+pub use listen::Http;
+pub use listen::Listener;
+pub use peers::PeerInfo;
+pub use status::{DatabaseStatus, PeerProgress, Status};
+pub use table::{Query, Table};
+pub use transaction::{Transaction, TxDoc, TxTable};
+
+/// The document store that programs use when they need only one.
+pub const DEFAULT_DOC_STORE: &str = "main";
+
+/// The programs of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

@@ -1,0 +1,583 @@
+//! What can be typed: one type per noun, an example under each `--help`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr as _;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use eid::{Address, Path as DocPath};
+
+/// Everything on one command line.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "eid",
+    version,
+    about = "A local-first, peer-to-peer database",
+    long_about = "A local-first, peer-to-peer database: write offline, and every replica converges.\n\n\
+        Begin with `eid demo`, which shows the whole of it in under a minute.",
+    after_help = "Example:\n  eid db create notes\n  eid set notes profile.name Ada\n  eid get notes profile.name",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = false
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that stand before or after the command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The directory of the instance [default: the platform's data directory]
+    #[arg(long, short = 'd', global = true, value_name = "DIR", env = "EID_DATA", display_order = 900)]
+    pub data: Option<PathBuf>,
+    /// Prints JSON: one object per line for lists, else one value as the last line
+    #[arg(long, global = true, display_order = 901)]
+    pub json: bool,
+    /// Where the instance keeps its bytes: `file:DIR` or `memory:` [default: the data directory]
+    #[arg(long, value_name = "URL", value_parser = parse_backend, display_order = 902)]
+    pub store: Option<BackendUrl>,
+    /// Logs more on standard error; twice for everything
+    #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count, display_order = 903)]
+    pub verbose: u8,
+}
+
+/// Where an instance keeps its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendUrl {
+    /// The embedded store in this directory.
+    File(PathBuf),
+    /// Nowhere: gone when the process ends.
+    Memory,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Shows three instances that converge on real data
+    #[command(after_help = "Example:\n  eid demo\n  eid demo --dir /tmp/eid-demo --keep")]
+    Demo(Demo),
+    /// Makes the instance and prints its device key
+    #[command(after_help = "Example:\n  eid init --name \"Ada's laptop\"")]
+    Init(Init),
+    /// Runs the node until SIGINT or SIGTERM
+    #[command(
+        after_help = "Example:\n  eid serve --http 127.0.0.1:7070\n  eid serve --http 127.0.0.1:0 --json"
+    )]
+    Serve(Serve),
+    /// Databases: create, list, show, rename, title, forget
+    #[command(subcommand, after_help = "Example:\n  eid db create notes\n  eid db list")]
+    Db(Db),
+    /// Writes a value into a document
+    #[command(
+        after_help = "PATH has dots or is a JSON pointer; VALUE is JSON, or text when it is not valid JSON.\n\n\
+            Example:\n  eid set notes profile.name Ada\n  eid set notes /tags '[\"a\",\"b\"]'\n  eid set notes zip 01234 --text"
+    )]
+    Set(Set),
+    /// Reads a value of a document
+    #[command(after_help = "Example:\n  eid get notes profile.name\n  eid get notes profile --json")]
+    Get(Get),
+    /// Deletes a value of a document
+    #[command(after_help = "Example:\n  eid unset notes profile.name")]
+    Unset(Get),
+    /// Adds to a counter of a document
+    #[command(after_help = "Example:\n  eid incr notes visits\n  eid incr notes stock -3")]
+    Incr(Incr),
+    /// Tables: import, export, get, put, delete, query
+    #[command(
+        subcommand,
+        after_help = "Example:\n  eid table import geo airports airports.csv --key iata\n  eid table query geo airports --where 'state = AK' --limit 5"
+    )]
+    Table(Table),
+    /// Prints a ticket with which another device joins
+    #[command(
+        after_help = "The instance that made the ticket redeems its invite, so it has to be reachable when the other joins.\n\n\
+            Example:\n  eid share notes --write\n  eid share notes --read --uses 3 --expires 7d"
+    )]
+    Share(Share),
+    /// Joins the database of a ticket
+    #[command(after_help = "Example:\n  eid join 'eid:?db=...'")]
+    Join(Join),
+    /// Synchronises with peers, both directions
+    #[command(
+        after_help = "Without --peer and --address it goes to every peer that is remembered (a join remembers the server).\n\n\
+            Example:\n  eid sync\n  eid sync notes --address http://127.0.0.1:7070"
+    )]
+    Sync(Sync),
+    /// Fetches what peers have (entries go both ways, as in `sync`)
+    #[command(after_help = "Example:\n  eid pull notes --peer laptop")]
+    Pull(Sync),
+    /// Delivers what peers lack (entries go both ways, as in `sync`)
+    #[command(after_help = "Example:\n  eid push notes --peer laptop")]
+    Push(Sync),
+    /// Peers: list, add
+    #[command(subcommand, after_help = "Example:\n  eid peers list\n  eid peers add http://192.0.2.7:7070")]
+    Peers(Peers),
+    /// Who may do what: list, grant, revoke
+    #[command(subcommand, after_help = "Example:\n  eid keys list notes")]
+    Keys(Keys),
+    /// Shows databases, peers and what is known of them
+    #[command(after_help = "Example:\n  eid status\n  eid status notes --json")]
+    Status(Status),
+    /// Lists the history of a database, the latest first
+    #[command(after_help = "Example:\n  eid log notes --limit 10")]
+    Log(Log),
+    /// Checks everything that is stored
+    #[command(
+        after_help = "Recomputes whatever is derived from the entries and compares. Exit code 6 when something is corrupt.\n\n\
+            Example:\n  eid verify\n  eid verify --repair"
+    )]
+    Verify(Verify),
+}
+
+/// `eid demo`
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// Where the three instances live [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Keeps the temporary directory
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `eid init`
+#[derive(Debug, Clone, Args)]
+pub struct Init {
+    /// The name that other people see for this device
+    #[arg(long, short = 'n', value_name = "DISPLAY")]
+    pub name: Option<String>,
+}
+
+/// `eid serve`
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Serves HTTP on this address; port 0 picks a free one
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<String>,
+}
+
+/// `eid db`
+#[derive(Debug, Clone, Subcommand)]
+pub enum Db {
+    /// Creates a database and shows its recovery key this once
+    #[command(after_help = "Example:\n  eid db create notes --recovery-file notes.recovery")]
+    Create {
+        /// Its name on this device
+        name: String,
+        /// Writes the recovery key into this file (which must not exist) instead of showing it
+        #[arg(long, value_name = "FILE")]
+        recovery_file: Option<PathBuf>,
+    },
+    /// Lists the databases
+    #[command(after_help = "Example:\n  eid db list --json")]
+    List,
+    /// Shows one database
+    #[command(after_help = "Example:\n  eid db show notes")]
+    Show {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+    },
+    /// Gives a database another name on this device
+    #[command(after_help = "Example:\n  eid db rename notes diary")]
+    Rename {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// The name from now on
+        name: String,
+    },
+    /// Sets the title that all members see
+    #[command(after_help = "Example:\n  eid db title notes \"Our notes\"")]
+    Title {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// The title
+        text: String,
+    },
+    /// Removes a database from this device
+    #[command(after_help = "Example:\n  eid db forget notes")]
+    Forget {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+    },
+}
+
+/// `eid set`
+#[derive(Debug, Clone, Args)]
+pub struct Set {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// Where in the document: `a.b.c` or `/a/b/c`
+    #[arg(value_parser = DocPath::from_str)]
+    pub path: DocPath,
+    /// JSON, or text
+    #[arg(allow_hyphen_values = true)]
+    pub value: String,
+    /// Takes VALUE as text, even when it is valid JSON
+    #[arg(long)]
+    pub text: bool,
+    /// The document store
+    #[arg(long = "store", id = "doc_store", value_name = "NAME", default_value = eid::DEFAULT_DOC_STORE)]
+    pub doc_store: String,
+}
+
+/// `eid get`, `eid unset`
+#[derive(Debug, Clone, Args)]
+pub struct Get {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// Where in the document: `a.b.c` or `/a/b/c`
+    #[arg(value_parser = DocPath::from_str)]
+    pub path: DocPath,
+    /// The document store
+    #[arg(long = "store", id = "doc_store", value_name = "NAME", default_value = eid::DEFAULT_DOC_STORE)]
+    pub doc_store: String,
+}
+
+/// `eid incr`
+#[derive(Debug, Clone, Args)]
+pub struct Incr {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// Where in the document: `a.b.c` or `/a/b/c`
+    #[arg(value_parser = DocPath::from_str)]
+    pub path: DocPath,
+    /// How much; may be negative
+    #[arg(default_value_t = 1, allow_negative_numbers = true)]
+    pub by: i64,
+    /// The document store
+    #[arg(long = "store", id = "doc_store", value_name = "NAME", default_value = eid::DEFAULT_DOC_STORE)]
+    pub doc_store: String,
+}
+
+/// How rows are written in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Comma-separated values with a header line
+    Csv,
+    /// One JSON object per line
+    Jsonl,
+}
+
+/// `eid table`
+#[derive(Debug, Clone, Subcommand)]
+pub enum Table {
+    /// Imports the rows of a file
+    #[command(
+        after_help = "CSV: the first line names the columns. A cell becomes a number when JSON writes that number with \
+            exactly the same characters (12, -7, 31.95), and is text otherwise (007, 1e5, 1.50, true, an empty cell), so \
+            that nothing of the file is lost. JSON lines: one object per line.\n\n\
+            A bad line ends the import with its file, line and column; nothing of its batch is written, the batches \
+            before it stay.\n\nExample:\n  eid table import geo airports airports.csv --key iata"
+    )]
+    Import {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// The table
+        table: String,
+        /// The file
+        file: PathBuf,
+        /// How the file is written [default: by its ending]
+        #[arg(long, short = 'f')]
+        format: Option<Format>,
+        /// The column whose value is the key of its row [default: generated keys]
+        #[arg(long, short = 'k', value_name = "COLUMN")]
+        key: Option<String>,
+        /// Rows in one entry
+        #[arg(long, short = 'b', value_name = "N", default_value_t = crate::limits::IMPORT_BATCH_ROWS,
+              value_parser = clap::value_parser!(u64).range(1..=crate::limits::IMPORT_BATCH_ROWS_MAX))]
+        batch: u64,
+    },
+    /// Prints all rows
+    #[command(after_help = "Example:\n  eid table export geo airports > airports.csv")]
+    Export {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// The table
+        table: String,
+        /// How to write the rows; with --json always JSON lines
+        #[arg(long, short = 'f', default_value = "csv")]
+        format: Format,
+    },
+    /// Prints one row
+    #[command(after_help = "Example:\n  eid table get geo airports SEA")]
+    Get {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// The table
+        table: String,
+        /// The row's key
+        key: String,
+    },
+    /// Writes one row; of a row that exists only the fields that changed
+    #[command(after_help = "Example:\n  eid table put geo airports XXX '{\"name\":\"Nowhere\"}'")]
+    Put {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// The table
+        table: String,
+        /// The row's key
+        key: String,
+        /// The row, a JSON object
+        json: String,
+    },
+    /// Deletes one row
+    #[command(after_help = "Example:\n  eid table delete geo airports XXX")]
+    Delete {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// The table
+        table: String,
+        /// The row's key
+        key: String,
+    },
+    /// Prints the rows that match
+    #[command(
+        after_help = "--where takes FIELD OP VALUE, where OP is = != < <= > >= and VALUE is JSON or text; all of several \
+            must hold. With --json each line is {\"key\":..,\"row\":{..}}.\n\n\
+            Example:\n  eid table query geo airports --where 'state = AK' --where 'latitude > 60' --order name --limit 5"
+    )]
+    Query {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// The table
+        table: String,
+        /// A condition
+        #[arg(long = "where", short = 'w', value_name = "CONDITION")]
+        conditions: Vec<String>,
+        /// Sorts by this field, ascending; `-FIELD` descending [default: by key]
+        #[arg(long, short = 'o', value_name = "FIELD", allow_hyphen_values = true)]
+        order: Option<String>,
+        /// At most this many rows
+        #[arg(long, short = 'l', value_name = "N")]
+        limit: Option<usize>,
+    },
+}
+
+/// `eid share`
+#[derive(Debug, Clone, Args)]
+pub struct Share {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// The joiner may read (the default)
+    #[arg(long, short = 'r', conflicts_with = "write")]
+    pub read: bool,
+    /// The joiner may read and write
+    #[arg(long, short = 'w')]
+    pub write: bool,
+    /// The joiner has to ask (not available yet)
+    #[arg(long, conflicts_with_all = ["read", "write"], hide = true)]
+    pub ask: bool,
+    /// How many devices may join with it [default: no limit]
+    #[arg(long, short = 'u', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub uses: Option<u32>,
+    /// How long it is good for: 90s, 15m, 12h, 7d [default: no limit]
+    #[arg(long, short = 'e', value_name = "DURATION", value_parser = crate::value::duration_ms)]
+    pub expires: Option<u64>,
+    /// An address under which others reach this node, such as that of a proxy [default: what it listens on]
+    #[arg(long, short = 'a', value_name = "ADDRESS")]
+    pub address: Vec<Address>,
+}
+
+/// `eid join`
+#[derive(Debug, Clone, Args)]
+pub struct Join {
+    /// The ticket
+    pub ticket: String,
+    /// Name of the database on this device [default: the one it has at the other]
+    #[arg(long, short = 'n', value_name = "NAME")]
+    pub name: Option<String>,
+    /// Gives up after this many seconds
+    #[arg(long, short = 'w', value_name = "SECONDS", default_value_t = crate::limits::NETWORK_WAIT_SECONDS)]
+    pub wait: u64,
+}
+
+/// `eid sync`, `eid pull`, `eid push`
+#[derive(Debug, Clone, Args)]
+pub struct Sync {
+    /// Name, id, or at least 8 characters of the id [default: every database that both may see]
+    pub db: Option<String>,
+    /// Only with this peer: its key or its name
+    #[arg(long, short = 'p', value_name = "PEER", conflicts_with = "address")]
+    pub peer: Option<String>,
+    /// Only with whoever answers here
+    #[arg(long, short = 'a', value_name = "ADDRESS")]
+    pub address: Option<Address>,
+    /// Gives up after this many seconds
+    #[arg(long, short = 'w', value_name = "SECONDS", default_value_t = crate::limits::NETWORK_WAIT_SECONDS)]
+    pub wait: u64,
+}
+
+/// `eid peers`
+#[derive(Debug, Clone, Subcommand)]
+pub enum Peers {
+    /// Lists the peers
+    #[command(after_help = "Example:\n  eid peers list")]
+    List,
+    /// Remembers an address for `eid sync`; the key is learnt when it answers first
+    #[command(after_help = "Example:\n  eid peers add http://192.0.2.7:7070")]
+    Add {
+        /// `http://HOST:PORT`
+        address: Address,
+    },
+}
+
+/// `eid keys`
+#[derive(Debug, Clone, Subcommand)]
+pub enum Keys {
+    /// Lists keys and their permissions
+    #[command(after_help = "Example:\n  eid keys list notes")]
+    List {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+    },
+    /// Gives a key a permission
+    #[command(after_help = "Example:\n  eid keys grant notes ed25519:... write")]
+    Grant {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// `ed25519:...`, or `*` for everyone
+        key: String,
+        /// `relay`, `read`, `write`, `admin` (one level below this device) or `admin:LEVEL`
+        permission: String,
+    },
+    /// Takes a key's permission away
+    #[command(after_help = "Example:\n  eid keys revoke notes ed25519:...")]
+    Revoke {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// `ed25519:...`, or `*` for everyone
+        key: String,
+        /// Refuses only what comes after; what it wrote concurrently stays
+        #[arg(long)]
+        leave: bool,
+    },
+}
+
+/// `eid status`
+#[derive(Debug, Clone, Args)]
+pub struct Status {
+    /// Name, id, or at least 8 characters of the id [default: all]
+    pub db: Option<String>,
+}
+
+/// `eid log`
+#[derive(Debug, Clone, Args)]
+pub struct Log {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// Only entries that write this store
+    #[arg(long = "store", id = "doc_store", value_name = "NAME")]
+    pub doc_store: Option<String>,
+    /// At most this many entries
+    #[arg(long, short = 'l', value_name = "N", default_value_t = crate::limits::LOG_ENTRIES)]
+    pub limit: usize,
+}
+
+/// `eid verify`
+#[derive(Debug, Clone, Args)]
+pub struct Verify {
+    /// Name, id, or at least 8 characters of the id; the rest of the store is checked with it [default: all]
+    pub db: Option<String>,
+    /// Rebuilds what is derived where it is wrong
+    #[arg(long)]
+    pub repair: bool,
+}
+
+fn parse_backend(text: &str) -> Result<BackendUrl, String> {
+    match text.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => Ok(BackendUrl::File(PathBuf::from(path))),
+        Some(("memory", "")) => Ok(BackendUrl::Memory),
+        _ => Err("a store is `file:DIR` or `memory:`".to_owned()),
+    }
+}
+
+/// Moves `--store URL` to the front, wherever it stands.
+///
+/// `set`, `get` and `log` have a `--store NAME` of their own. The value tells the two apart: a backend begins with
+/// its scheme, so global options may stand before or after the command all the same.
+#[must_use]
+pub fn backend_first(argv: Vec<OsString>) -> Vec<OsString> {
+    let is_backend =
+        |value: &str| ["file:", "memory:", "postgres:"].iter().any(|scheme| value.starts_with(scheme));
+    let mut rest = argv.into_iter();
+    let mut front: Vec<OsString> = rest.next().into_iter().collect();
+    let mut back: Vec<OsString> = Vec::new();
+    while let Some(arg) = rest.next() {
+        let text = arg.to_string_lossy().into_owned();
+        if text == "--" {
+            back.push(arg);
+            break;
+        }
+        if text == "--store" {
+            match rest.next() {
+                Some(value) if is_backend(&value.to_string_lossy()) => front.extend([arg, value]),
+                Some(value) => back.extend([arg, value]),
+                None => back.push(arg),
+            }
+        } else if text.strip_prefix("--store=").is_some_and(is_backend) {
+            front.push(arg);
+        } else {
+            back.push(arg);
+        }
+    }
+    front.extend(back);
+    front.extend(rest);
+    front
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        let argv = line.split(' ').map(OsString::from).collect();
+        Cli::try_parse_from(backend_first(argv))
+    }
+
+    #[test]
+    fn the_command_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for line in ["eid --json -d x --store memory: db list", "eid db list --store=memory: --json --data x"]
+        {
+            let cli = parse(line).unwrap();
+            assert!(cli.global.json);
+            assert_eq!(cli.global.data, Some(PathBuf::from("x")));
+            assert_eq!(cli.global.store, Some(BackendUrl::Memory));
+        }
+    }
+
+    #[test]
+    fn store_names_a_backend_by_its_scheme_and_a_document_store_otherwise() {
+        let cli = parse("eid set --store settings notes a 1 --store file:/tmp/x").unwrap();
+        assert_eq!(cli.global.store, Some(BackendUrl::File("/tmp/x".into())));
+        let Command::Set(set) = cli.command else { panic!("set") };
+        assert_eq!(set.doc_store, "settings");
+        assert!(parse("eid --store settings db list").is_err());
+        let cli = parse("eid set notes a -- --store").unwrap();
+        assert!(matches!(cli.command, Command::Set(set) if set.value == "--store"));
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                let path = format!("{path} {}", sub.get_name());
+                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example:"), "{path} shows no example");
+                check(sub, &path);
+            }
+        }
+        check(&Cli::command(), "eid");
+    }
+}

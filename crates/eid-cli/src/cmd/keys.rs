@@ -1,0 +1,81 @@
+//! `eid keys`.
+
+use eid::{Database, KeyMode, Permission, Slot};
+use serde_json::json;
+
+use crate::args::Keys;
+use crate::cmd::Context;
+use crate::failure::Failure;
+
+/// Runs one of its sub-commands.
+///
+/// # Errors
+/// Whatever the sub-command fails with.
+pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
+    match args {
+        Keys::List { db } => list(context, &context.database(db)?),
+        Keys::Grant { db, key, permission } => {
+            let db = context.database(db)?;
+            let slot = slot(key)?;
+            let permission = parse_permission(context, &db, permission)?;
+            let entry = db.grant(slot, permission).await?;
+            let value = json!({"key": key, "permission": permission.to_string(), "entry": entry.to_string()});
+            context.out.say(&value, || format!("{key} has {permission} now"))?;
+            Ok(())
+        }
+        Keys::Revoke { db, key, leave } => {
+            let db = context.database(db)?;
+            let mode = if *leave { KeyMode::Leave } else { KeyMode::Remove { fence: None } };
+            let entry = db.revoke(slot(key)?, mode).await?;
+            context
+                .out
+                .say(&json!({"key": key, "entry": entry.to_string()}), || format!("{key} is revoked"))?;
+            Ok(())
+        }
+    }
+}
+
+fn list(context: &Context, db: &Database) -> Result<(), Failure> {
+    let device = context.node.device();
+    let mut rows = Vec::new();
+    for key in db.keys()? {
+        let text = match key.slot {
+            Slot::Key(key) => key.to_string(),
+            Slot::Everyone => "*".to_owned(),
+        };
+        let own = key.slot == Slot::Key(device);
+        let permission = key.permission.map(|permission| permission.to_string());
+        let status = if permission.is_some() { "active" } else { "revoked" };
+        if context.out.json() {
+            context
+                .out
+                .value(&json!({"key": text, "permission": permission, "status": status, "own": own}))?;
+        } else {
+            let mark = if own { "this device" } else { "" };
+            rows.push(vec![text, permission.unwrap_or_default(), status.to_owned(), mark.to_owned()]);
+        }
+    }
+    if !context.out.json() {
+        context.out.text(context.out.columns(&["KEY", "PERMISSION", "STATUS", ""], &rows))?;
+    }
+    Ok(())
+}
+
+fn slot(text: &str) -> Result<Slot, Failure> {
+    if text == "*" {
+        return Ok(Slot::Everyone);
+    }
+    text.parse().map(Slot::Key).map_err(|error| {
+        Failure::usage(format!("\"{}\" is not a key: {error}", crate::output::printable(text)))
+            .hint("`eid init` prints a device's key; `*` means everyone")
+    })
+}
+
+/// `admin` alone is one level below this device's own.
+fn parse_permission(context: &Context, db: &Database, text: &str) -> Result<Permission, Failure> {
+    if text == "admin" {
+        let own = db.permission(&[context.node.device()])?.and_then(Permission::level);
+        return Ok(Permission::Admin(own.map_or(1, |level| level.saturating_add(1))));
+    }
+    text.parse().map_err(|error| Failure::usage(format!("\"{}\": {error}", crate::output::printable(text))))
+}

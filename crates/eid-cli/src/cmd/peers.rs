@@ -1,0 +1,67 @@
+//! `eid peers`.
+
+use serde_json::{Value, json};
+
+use crate::args::Peers;
+use crate::cmd::Context;
+use crate::cmd::log::utc;
+use crate::failure::Failure;
+use crate::output::printable;
+
+/// Runs one of its sub-commands.
+///
+/// # Errors
+/// When what is remembered cannot be read or written.
+pub async fn run(context: &Context, args: &Peers) -> Result<(), Failure> {
+    match args {
+        Peers::Add { address } => {
+            context.node.add_peer(address).await?;
+            context.out.say(&json!({"address": address.to_string()}), || format!("remembered {address}"))?;
+            Ok(())
+        }
+        Peers::List => list(context),
+    }
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    let peers = context.node.peers()?;
+    if context.out.json() {
+        for peer in &peers {
+            context.out.value(&object(peer))?;
+        }
+        return Ok(());
+    }
+    if peers.is_empty() {
+        context.out.note("no peers yet; `eid join TICKET` or `eid peers add ADDRESS` makes one")?;
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = peers.iter().map(cells).collect();
+    context.out.text(context.out.columns(&["PEER", "ADDRESS", "LAST SUCCESS", "LAST ERROR"], &rows))?;
+    Ok(())
+}
+
+/// A peer as `--json` shows it.
+#[must_use]
+pub fn object(peer: &eid::PeerInfo) -> Value {
+    let addresses: Vec<String> = peer.addresses.iter().map(ToString::to_string).collect();
+    json!({
+        "key": peer.key.map(|key| key.to_string()),
+        "name": peer.name,
+        "addresses": addresses,
+        "last_success": peer.last_success_ms,
+        "last_attempt": peer.last_attempt_ms,
+        "last_error": peer.last_error,
+    })
+}
+
+fn cells(peer: &eid::PeerInfo) -> Vec<String> {
+    let addresses: Vec<String> = peer.addresses.iter().map(ToString::to_string).collect();
+    let key = peer.key.map_or_else(|| "(not met yet)".to_owned(), |key| key.short());
+    let name = peer.name.as_deref().map_or(key.clone(), |name| format!("{} ({key})", printable(name)));
+    vec![
+        name,
+        printable(&addresses.join(" ")),
+        peer.last_success_ms.map_or_else(|| "never".to_owned(), utc),
+        printable(peer.last_error.as_deref().unwrap_or("")),
+    ]
+}

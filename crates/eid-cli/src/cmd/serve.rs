@@ -1,0 +1,190 @@
+//! `eid serve`.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use eid::control::{self, Control};
+use eid::{Address, Delivered, ErrorKind, Http, Instance, SessionReport, SyncEvent};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::Serve;
+use crate::cmd::sync;
+use crate::failure::Failure;
+use crate::limits::{EVENTS_WAITING, OWNER_POLL, OWNER_WAIT, STOP_WAIT};
+use crate::output::{Out, count, printable};
+use crate::owner::Place;
+use crate::run::NodeCommands;
+
+/// Runs the node until it is told to stop.
+///
+/// # Errors
+/// When the data directory is taken, or the address cannot be listened on.
+pub async fn run(args: &Serve, place: &Place, out: &Out) -> Result<(), Failure> {
+    let broken = |cause| Failure::io("cannot wait for signals", &cause);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
+    let node = open(place).await?;
+    let ready = start(args, place, &node, out).await;
+    let control = match ready {
+        Ok(control) => control,
+        Err(failure) => {
+            node.close().await?;
+            return Err(failure);
+        }
+    };
+    let events = Events::start(out.clone());
+    let mut subscription = node.events();
+    loop {
+        tokio::select! {
+            event = subscription.recv() => match event {
+                Some(event) => events.send(event),
+                None => break,
+            },
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+        }
+    }
+    out.note("stopping")?;
+    control.stop(STOP_WAIT).await;
+    tokio::time::timeout(STOP_WAIT, node.close()).await.map_err(|_| {
+        Failure::new(
+            crate::failure::Exit::Failed,
+            "timed_out",
+            "sessions did not end in time; nothing is lost",
+        )
+    })??;
+    Ok(())
+}
+
+/// A one-shot command may have the store open: wait for it. Another node does not go away: say so at once.
+async fn open(place: &Place) -> Result<Instance, Failure> {
+    let deadline = Instant::now() + OWNER_WAIT;
+    loop {
+        match place.open().await {
+            Ok(node) => return Ok(node),
+            Err(error) if error.kind() == ErrorKind::Locked => {
+                if control::is_served(&place.data) {
+                    let what = format!("another node serves {} already", place.data.display());
+                    return Err(Failure::new(crate::failure::Exit::Failed, "locked", what).hint(
+                        "commands on this directory reach it by themselves; or use another one with --data",
+                    ));
+                }
+                if Instant::now() >= deadline {
+                    return Err(error.into());
+                }
+                tokio::time::sleep(OWNER_POLL).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn start(args: &Serve, place: &Place, node: &Instance, out: &Out) -> Result<Control, Failure> {
+    let mut http = None;
+    if let Some(address) = &args.http {
+        http = node.listen(Http::on(address)).await?.into_iter().next();
+    }
+    let control = control::serve(node, &place.data, Arc::new(NodeCommands))?;
+    let told = tell_ready(node, http.as_ref(), out);
+    if let Err(failure) = told {
+        control.stop(Duration::ZERO).await;
+        return Err(failure);
+    }
+    Ok(control)
+}
+
+fn tell_ready(node: &Instance, http: Option<&Address>, out: &Out) -> Result<(), Failure> {
+    let device = node.device().to_string();
+    let ready = json!({
+        "event": "ready", "device": device, "http": http.map(ToString::to_string), "quic": null, "iroh": null,
+        "admin": null,
+    });
+    out.say(&ready, || match http {
+        Some(address) => format!("serving {address} as {device}"),
+        None => format!("serving this directory as {device}; --http ADDR lets other devices in"),
+    })?;
+    Ok(())
+}
+
+/// Prints events on a thread of its own: a reader that is slow is never waited for.
+struct Events {
+    queue: SyncSender<Delivered>,
+    skipped: std::cell::Cell<u64>,
+}
+
+impl Events {
+    fn start(out: Out) -> Self {
+        let (queue, waiting) = sync_channel::<Delivered>(EVENTS_WAITING);
+        std::thread::spawn(move || {
+            for event in waiting {
+                if out.say(&object(&event), || line(&event)).is_err() {
+                    tracing::debug!("nobody reads the events");
+                }
+            }
+        });
+        Self { queue, skipped: std::cell::Cell::new(0) }
+    }
+
+    fn send(&self, event: Delivered) {
+        let skipped = self.skipped.get();
+        if skipped > 0 && self.queue.try_send(Delivered::Lagged(skipped)).is_ok() {
+            self.skipped.set(0);
+        }
+        if self.queue.try_send(event).is_err() {
+            self.skipped.set(self.skipped.get() + 1);
+        }
+    }
+}
+
+/// An event as `--json` shows it.
+fn object(event: &Delivered) -> Value {
+    match event {
+        Delivered::Lagged(count) => json!({"event": "skipped", "count": count}),
+        Delivered::Event(SyncEvent::Connected { peer, name, via }) => json!({
+            "event": "connected", "peer": peer.to_string(), "name": name, "via": via.as_ref().map(ToString::to_string),
+        }),
+        Delivered::Event(SyncEvent::Disconnected { peer }) => {
+            json!({"event": "disconnected", "peer": peer.to_string()})
+        }
+        Delivered::Event(SyncEvent::Session(report)) => {
+            json!({"event": "session", "session": sync::report(report)})
+        }
+        Delivered::Event(SyncEvent::Failed { report, error, .. }) => {
+            json!({"event": "failed", "session": sync::report(report), "error": error})
+        }
+        Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
+            json!({"event": "joined", "id": tree.to_string(), "key": joiner.to_string()})
+        }
+    }
+}
+
+/// An event for people.
+fn line(event: &Delivered) -> String {
+    let session = |r: &SessionReport| {
+        let tree = r.tree.map_or_else(String::new, |tree| tree.short());
+        format!(
+            "{} with {}: {} in, {} out, {} ms",
+            tree,
+            r.peer.short(),
+            count(r.pulled),
+            count(r.pushed),
+            r.ms
+        )
+    };
+    match event {
+        Delivered::Lagged(count) => format!("{count} events were skipped"),
+        Delivered::Event(SyncEvent::Connected { peer, name, .. }) => {
+            format!("connected  {} {}", peer.short(), printable(name))
+        }
+        Delivered::Event(SyncEvent::Disconnected { peer }) => format!("gone       {}", peer.short()),
+        Delivered::Event(SyncEvent::Session(report)) => format!("session    {}", session(report)),
+        Delivered::Event(SyncEvent::Failed { report, error, .. }) => {
+            format!("failed     {}: {}", session(report), printable(error))
+        }
+        Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
+            format!("joined     {} by {}", tree.short(), joiner.short())
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `eid share`.
+
+use std::time::Duration;
+
+use eid::Access;
+use serde_json::json;
+
+use crate::args::Share;
+use crate::cmd::Context;
+use crate::failure::{Exit, Failure};
+
+/// Prints a ticket.
+///
+/// # Errors
+/// When nothing listens, or this device is not an admin of the database.
+pub async fn run(context: &Context, args: &Share) -> Result<(), Failure> {
+    if args.ask {
+        return Err(Failure::new(Exit::Failed, "not_available", "tickets to ask with are not available yet")
+            .hint("use --read or --write"));
+    }
+    let db = context.database(&args.db)?;
+    let mut access = if args.write { Access::write() } else { Access::read() };
+    if let Some(uses) = args.uses {
+        access = access.uses(uses);
+    }
+    if let Some(ms) = args.expires {
+        access = access.expires_in(Duration::from_millis(ms));
+    }
+    for address in &args.address {
+        access = access.reachable_at(address.clone());
+    }
+    let ticket = db.share(access).await?.to_string();
+    context.out.say(&json!({"ticket": ticket}), || {
+        format!("{ticket}\n\nOn the other device, while this node runs:\n  eid join '{ticket}'")
+    })?;
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! `eid table`.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::time::Instant;
+
+use eid::{Database, Table as Rows};
+use serde_json::{Map, Value, json};
+
+use crate::args::{Format, Table};
+use crate::cmd::{Context, doc};
+use crate::failure::Failure;
+use crate::output::{count, printable};
+use crate::rows::{self, FileRow};
+use crate::value::Condition;
+
+type Row = Map<String, Value>;
+
+/// Runs one of its sub-commands.
+///
+/// # Errors
+/// Whatever the sub-command fails with.
+pub async fn run(context: &Context, args: &Table) -> Result<(), Failure> {
+    match args {
+        Table::Import { db, table, file, format, key, batch } => {
+            let import = Import { table, file, format: *format, key: key.as_deref(), batch: *batch };
+            import.run(context, &context.database(db)?).await
+        }
+        Table::Export { db, table, format } => {
+            let format = if context.out.json() { Format::Jsonl } else { *format };
+            export(context, &context.database(db)?.table(table), format)
+        }
+        Table::Get { db, table, key } => {
+            let rows: Rows<Row> = context.database(db)?.table(table);
+            let row = Value::Object(rows.get(key)?.ok_or_else(|| no_row(table, key))?);
+            if context.out.json() {
+                context.out.value(&row)?;
+            } else {
+                context.out.data(&serde_json::to_string_pretty(&row).unwrap_or_else(|_| row.to_string()))?;
+            }
+            Ok(())
+        }
+        Table::Put { db, table, key, json: text } => {
+            let row = match serde_json::from_str(text) {
+                Ok(Value::Object(row)) => row,
+                Ok(_) => {
+                    return Err(Failure::input("a row is a JSON object").hint("write '{\"field\": value}'"));
+                }
+                Err(error) => {
+                    return Err(Failure::input(format!("the row is not JSON: {error}"))
+                        .hint("write '{\"field\": value}'"));
+                }
+            };
+            let db = context.database(db)?;
+            let ((), entry) = db.commit(|tx| tx.table::<Row>(table).put(key, &row)).await?;
+            doc::written(context, entry, || format!("put {}", printable(key)))
+        }
+        Table::Delete { db, table, key } => {
+            let db = context.database(db)?;
+            if db.table::<Row>(table).get(key)?.is_none() {
+                return Err(no_row(table, key));
+            }
+            let ((), entry) = db.commit(|tx| tx.table::<Row>(table).delete(key)).await?;
+            doc::written(context, entry, || format!("deleted {}", printable(key)))
+        }
+        Table::Query { db, table, conditions, order, limit } => {
+            let mut query = context.database(db)?.table::<Row>(table).query();
+            for text in conditions {
+                let Condition { field, comparison, value } =
+                    Condition::parse(text).map_err(Failure::usage)?;
+                query = query.filter(field, comparison, value);
+            }
+            query = match order.as_deref().map(|order| order.strip_prefix('-').ok_or(order)) {
+                Some(Ok(field)) => query.order_desc(field),
+                Some(Err(field)) => query.order(field),
+                None => query,
+            };
+            query = query.limit(limit.unwrap_or(usize::MAX));
+            if context.out.json() {
+                for (key, row) in query.entries()? {
+                    context.out.value(&json!({"key": key, "row": row}))?;
+                }
+                return Ok(());
+            }
+            show(context, &query.entries()?)
+        }
+    }
+}
+
+fn no_row(table: &str, key: &str) -> Failure {
+    Failure::not_found(format!(
+        "there is no row \"{}\" in the table \"{}\"",
+        printable(key),
+        printable(table)
+    ))
+}
+
+struct Import<'a> {
+    table: &'a str,
+    file: &'a Path,
+    format: Option<Format>,
+    key: Option<&'a str>,
+    batch: u64,
+}
+
+impl Import<'_> {
+    /// Writes one entry per batch. A bad line ends it; what was written before stays.
+    async fn run(&self, context: &Context, db: &Database) -> Result<(), Failure> {
+        let started = Instant::now();
+        let path = context.path(self.file);
+        let format = self.format.map_or_else(|| rows::format_of(&path), Ok)?;
+        let mut source = rows::Rows::open(&path, format, self.key)?;
+        let name = self.file.display().to_string();
+        let total = source.total();
+        let (mut written, mut entries) = (0_u64, 0_u64);
+        loop {
+            let batch: Result<Vec<FileRow>, _> =
+                source.by_ref().take(usize::try_from(self.batch).unwrap_or(usize::MAX)).collect();
+            let batch = batch.map_err(|bad| {
+                bad.failure(&name).hint(format!(
+                    "nothing of its batch was written, {} rows before it were; mend the line and import again",
+                    count(written)
+                ))
+            })?;
+            if batch.is_empty() {
+                break;
+            }
+            let rows = batch.len() as u64;
+            write(db, self.table, batch).await?;
+            written += rows;
+            entries += 1;
+            if context.out.json() {
+                context.out.value(&json!({"event": "batch", "rows_durable": written}))?;
+            }
+            context.out.progress("importing", source.read_so_far(), total)?;
+        }
+        let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let value = json!({"rows": written, "entries": entries, "ms": ms});
+        context.out.say(&value, || {
+            format!("{} rows in {} entries, {} ms", count(written), count(entries), count(ms))
+        })?;
+        Ok(())
+    }
+}
+
+/// Writes rows as one entry and waits for the disk.
+///
+/// # Errors
+/// When the device may not write, or the rows do not fit into one entry.
+pub async fn write(db: &Database, table: &str, batch: Vec<FileRow>) -> Result<(), Failure> {
+    let written = db
+        .write(|tx| {
+            let rows = tx.table::<Row>(table);
+            for row in &batch {
+                match &row.key {
+                    Some(key) => rows.insert_as(key, &row.fields)?,
+                    None => rows.insert(&row.fields).map(drop)?,
+                }
+            }
+            Ok(())
+        })
+        .await;
+    written.map_err(|error| {
+        let invalid = error.kind() == eid::ErrorKind::InvalidValue;
+        let failure = Failure::from(error);
+        if invalid {
+            failure.or_hint("use a smaller --batch: one entry holds at most 1 MiB")
+        } else {
+            failure
+        }
+    })
+}
+
+fn export(context: &Context, table: &Rows<Row>, format: Format) -> Result<(), Failure> {
+    let columns = if format == Format::Csv { columns_of(table)? } else { Vec::new() };
+    if format == Format::Csv && !columns.is_empty() {
+        context.out.data(&csv_line(columns.iter().map(String::as_str))?)?;
+    }
+    for_each(table, |row| {
+        if format == Format::Jsonl {
+            context.out.value(&Value::Object(row))?;
+        } else {
+            let cells: Vec<String> = columns.iter().map(|column| text_of(row.get(column))).collect();
+            context.out.data(&csv_line(cells.iter().map(String::as_str))?)?;
+        }
+        Ok(())
+    })
+}
+
+/// All columns, in the order of the first row, later ones in the order in which they turn up.
+fn columns_of(table: &Rows<Row>) -> Result<Vec<String>, Failure> {
+    let mut columns: Vec<String> = Vec::new();
+    let mut known = std::collections::BTreeSet::new();
+    for_each(table, |row| {
+        for column in row.into_iter().map(|(column, _)| column) {
+            if known.insert(column.clone()) {
+                columns.push(column);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(columns)
+}
+
+/// Calls `take` with every row, by key.
+fn for_each(table: &Rows<Row>, mut take: impl FnMut(Row) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut failed = None;
+    table.scan((Bound::Unbounded, Bound::Unbounded), |_, row| {
+        failed = take(row).err();
+        Ok(failed.is_none())
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn csv_line<'a>(cells: impl Iterator<Item = &'a str>) -> Result<String, Failure> {
+    let wrong = || Failure::input("a row cannot be written as CSV");
+    let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
+    writer.write_record(cells).map_err(|_| wrong())?;
+    let bytes = writer.into_inner().map_err(|_| wrong())?;
+    Ok(String::from_utf8(bytes).map_err(|_| wrong())?.trim_end_matches('\n').to_owned())
+}
+
+fn text_of(value: Option<&Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn show(context: &Context, rows: &[(String, Row)]) -> Result<(), Failure> {
+    let mut columns: Vec<&str> = Vec::new();
+    for (_, row) in rows {
+        for column in row.keys() {
+            if !columns.contains(&column.as_str()) {
+                columns.push(column);
+            }
+        }
+    }
+    let headings: Vec<String> =
+        std::iter::once("KEY".to_owned()).chain(columns.iter().map(|c| printable(c))).collect();
+    let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
+    let lines: Vec<Vec<String>> = rows
+        .iter()
+        .map(|(key, row)| {
+            let cells = columns.iter().map(|column| printable(&text_of(row.get(*column))));
+            std::iter::once(printable(key)).chain(cells).collect()
+        })
+        .collect();
+    if !lines.is_empty() {
+        context.out.text(context.out.columns(&headings, &lines))?;
+    }
+    context.out.note(format!("{} rows", count(rows.len() as u64)))?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! From a command line to an exit code: here, or for somebody else over the control socket.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use eid::Instance;
+use eid::control::{Commands, Frame, Reader, Reply, Request};
+use tokio::runtime::Handle;
+
+use crate::args::{Cli, Command, backend_first};
+use crate::cmd::{self, Context};
+use crate::failure::{Exit, Failure};
+use crate::output::{Gone, Out, Sink, Terminal, json_line};
+use crate::owner::{self, Place};
+
+/// Runs the program.
+#[must_use]
+pub fn main(argv: Vec<OsString>) -> ExitCode {
+    let sink: Arc<dyn Sink> = Arc::new(Terminal::new());
+    let reader = Terminal::reader();
+    let argv = backend_first(argv);
+    let wants_json = argv.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    let cli = match Cli::try_parse_from(&argv) {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(answer_usage(&error, &*sink, reader, wants_json)),
+    };
+    start_log(cli.global.verbose);
+    let out = Out::new(sink, reader, cli.global.json);
+    let result = runtime().and_then(|runtime| {
+        let result = runtime.block_on(here_or_there(&cli, argv, &out));
+        runtime.shutdown_timeout(crate::limits::STOP_WAIT);
+        result
+    });
+    ExitCode::from(conclude(&out, result))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|cause| Failure::io("cannot start", &cause))
+}
+
+/// Runs a command in this process, or in the one that owns the data directory.
+async fn here_or_there(cli: &Cli, argv: Vec<OsString>, out: &Out) -> Result<u8, Failure> {
+    let cwd =
+        std::env::current_dir().map_err(|cause| Failure::io("cannot read the current directory", &cause))?;
+    let place = Place::of(&cli.global)?;
+    match &cli.command {
+        Command::Demo(demo) => cmd::demo::run(demo, out).await.map(|()| 0),
+        Command::Serve(serve) => cmd::serve::run(serve, &place, out).await.map(|()| 0),
+        command => {
+            let request = owner::request(argv, &cwd, out)?;
+            match owner::take(&place, &request, out).await? {
+                owner::Taken::Ran(code) => Ok(code),
+                owner::Taken::Ours(node) => {
+                    let context = Context { node: node.clone(), cwd, out: out.clone() };
+                    let result = cmd::run(&context, command).await;
+                    let closed = node.close().await;
+                    result?;
+                    closed?;
+                    Ok(0)
+                }
+            }
+        }
+    }
+}
+
+/// Tells what went wrong, if anything, and gives the exit code.
+fn conclude(out: &Out, result: Result<u8, Failure>) -> u8 {
+    let failure = match result {
+        Ok(code) => return code,
+        Err(failure) => failure,
+    };
+    if !failure.silent {
+        let text = if out.json() { json_line(&failure.to_json()) } else { failure.to_text() };
+        // Whoever stopped listening is not told; the exit code remains.
+        if out.note(text).is_err() {
+            tracing::debug!("nobody reads the error");
+        }
+    }
+    failure.exit as u8
+}
+
+/// `--help` and `--version` are results; everything else clap says is wrong usage.
+fn answer_usage(error: &clap::Error, sink: &dyn Sink, reader: Reader, json: bool) -> u8 {
+    let shown = if reader.colour { error.render().ansi().to_string() } else { error.render().to_string() };
+    let shown = shown.trim_end().to_owned();
+    let (frame, code) = if error.use_stderr() {
+        let text = if json {
+            let plain = error.render().to_string();
+            let message = plain.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            json_line(&Failure::usage(message).hint("`eid help` shows the commands").to_json())
+        } else {
+            shown
+        };
+        (Frame::Err(text), Exit::Usage as u8)
+    } else {
+        (Frame::Out(shown), 0)
+    };
+    match sink.put(frame) {
+        Ok(()) => code,
+        Err(Gone) => Exit::Failed as u8,
+    }
+}
+
+fn start_log(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let default = match verbose {
+        0 => "error",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("EID_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    if log.try_init().is_err() {
+        tracing::debug!("logging was set up before");
+    }
+}
+
+/// Runs the commands of this program on an instance, for processes that ask over the control socket.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NodeCommands;
+
+impl Commands for NodeCommands {
+    fn run(&self, node: &Instance, request: Request, reply: &Reply) -> u8 {
+        let reader = request.reader;
+        let sink: Arc<dyn Sink> = Arc::new(Remote(reply.clone()));
+        let argv = backend_first(request.argv.iter().map(OsString::from).collect());
+        let cli = match Cli::try_parse_from(argv) {
+            Ok(cli) => cli,
+            Err(error) => return answer_usage(&error, &*sink, reader, false),
+        };
+        let out = Out::new(sink, reader, cli.global.json);
+        let context = Context { node: node.clone(), cwd: request.cwd, out: out.clone() };
+        let result = Handle::current().block_on(cmd::run(&context, &cli.command)).map(|()| 0);
+        conclude(&out, result)
+    }
+}
+
+struct Remote(Reply);
+
+impl Sink for Remote {
+    fn put(&self, frame: Frame) -> Result<(), Gone> {
+        self.0.send(frame).map_err(|_| Gone)
+    }
+}

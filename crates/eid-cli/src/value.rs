@@ -1,0 +1,130 @@
+//! Texts that people type or files hold, parsed: values, durations, conditions.
+
+use eid::Comparison;
+use serde_json::Value;
+
+/// JSON, or text when it is not valid JSON.
+#[must_use]
+pub fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// A cell of a CSV file: a number exactly when JSON writes that number with the same characters, else text.
+#[must_use]
+pub fn cell(text: &str) -> Value {
+    match serde_json::from_str::<serde_json::Number>(text) {
+        Ok(number) if number.to_string() == text => Value::Number(number),
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+/// A duration such as `90s`, `15m`, `12h`, `7d`, in milliseconds.
+///
+/// # Errors
+/// Anything else, and durations of zero or beyond 2^64 ms.
+pub fn duration_ms(text: &str) -> Result<u64, String> {
+    let wrong = || "a duration is a number with a unit: 90s, 15m, 12h, 7d".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let number: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    let factor = match unit {
+        's' => 1_000,
+        'm' => 60_000,
+        'h' => 3_600_000,
+        'd' => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor).filter(|ms| *ms > 0).ok_or_else(wrong)
+}
+
+/// A condition on a field of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// The field: a name, or a path into it.
+    pub field: eid::Path,
+    /// How it is compared.
+    pub comparison: Comparison,
+    /// With what.
+    pub value: Value,
+}
+
+impl Condition {
+    /// Parses `FIELD OP VALUE`.
+    ///
+    /// # Errors
+    /// A text without an operator or without a field.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        use Comparison as C;
+        let wrong =
+            || format!("`{text}` is not a condition: write FIELD OP VALUE, for example 'elevation > 300'");
+        let at = text.find(['=', '!', '<', '>']).ok_or_else(wrong)?;
+        let (field, rest) = text.split_at(at);
+        // The longer signs first.
+        let signs = [
+            ("==", C::Eq),
+            ("!=", C::Ne),
+            ("<=", C::Le),
+            (">=", C::Ge),
+            ("=", C::Eq),
+            ("<", C::Lt),
+            (">", C::Gt),
+        ];
+        let found =
+            signs.into_iter().find_map(|(sign, comparison)| Some((comparison, rest.strip_prefix(sign)?)));
+        let (comparison, rest) = found.ok_or_else(wrong)?;
+        let field = field.trim().parse().map_err(|_| wrong())?;
+        Ok(Self { field, comparison, value: value(rest.trim()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_cell_is_a_number_only_when_it_comes_back_unchanged() {
+        for text in ["0", "12", "-7", "31.95376472", "-89.23450472", "18446744073709551615"] {
+            assert!(cell(text).is_number(), "{text}");
+            assert_eq!(cell(text).to_string(), text);
+        }
+        for text in [
+            "007",
+            "1e5",
+            "1.50",
+            "+1",
+            " 1",
+            "-0",
+            "",
+            "true",
+            "null",
+            "NaN",
+            "123456789012345678901234567890",
+            "0x1",
+        ] {
+            assert_eq!(cell(text), json!(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_are_not_zero() {
+        assert_eq!(duration_ms("90s"), Ok(90_000));
+        assert_eq!(duration_ms("7d"), Ok(604_800_000));
+        for wrong in ["", "7", "0s", "-1s", "1w", "99999999999999999d", "é"] {
+            assert!(duration_ms(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn conditions_have_a_field_a_sign_and_a_value() {
+        let parsed =
+            |text: &str| Condition::parse(text).map(|c| (c.field.to_string(), c.comparison, c.value));
+        assert_eq!(parsed("elevation >= 300"), Ok(("elevation".into(), Comparison::Ge, json!(300))));
+        assert_eq!(parsed("a.b<-1.5"), Ok(("a.b".into(), Comparison::Lt, json!(-1.5))));
+        assert_eq!(parsed("name = Nome = AK"), Ok(("name".into(), Comparison::Eq, json!("Nome = AK"))));
+        assert_eq!(parsed("name != \"3\""), Ok(("name".into(), Comparison::Ne, json!("3"))));
+        assert!(Condition::parse("elevation").is_err());
+        assert!(Condition::parse("> 3").is_err());
+        assert!(Condition::parse("a ! 3").is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! What can be wrong: each gives one clear sentence, the right exit code, and changes nothing.
+
+use crate::process::Eid;
+
+/// What a reader sees of a database.
+fn state(eid: &Eid) -> String {
+    eid.ok(&["db", "show", "notes"]).json().to_string()
+}
+
+#[test]
+fn a_wrong_csv_line_is_named_and_nothing_of_its_batch_is_written() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let file = eid.dir().with_file_name("rows.csv");
+    std::fs::write(&file, "key,name\na,1\nb,2\nc,3\nd,4,oops\n").unwrap();
+    let file = file.to_str().unwrap();
+    let before = state(&eid);
+    let done = eid.fails(&["table", "import", "notes", "t", file, "--key", "key"], 1, "invalid_input");
+    let message = done.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("rows.csv, line 5, column 3"), "{message}");
+    assert_eq!(state(&eid), before);
+
+    eid.fails(&["table", "import", "notes", "t", file, "--key", "key", "--batch", "2"], 1, "invalid_input");
+    assert_eq!(eid.ok(&["table", "query", "notes", "t"]).lines().len(), 2, "the batch before stays");
+    eid.fails(&["table", "import", "notes", "t", file, "--key", "none"], 1, "invalid_input");
+    eid.fails(&["table", "import", "notes", "t", "absent.csv"], 4, "not_found");
+    eid.fails(&["table", "import", "notes", "t", file, "--batch", "0"], 2, "usage");
+}
+
+#[test]
+fn a_truncated_ticket_is_refused_before_anything_happens() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let (_node, _) = eid.serve();
+    let ticket = eid.ok(&["share", "notes", "--write"]).json()["ticket"].as_str().unwrap().to_owned();
+    let other = Eid::new();
+    for cut in [10, ticket.len() / 2, ticket.len() - 5] {
+        other.fails(&["join", &ticket[..cut]], 1, "invalid_ticket");
+    }
+    other.fails(&["join", "https://example.org/"], 1, "invalid_ticket");
+    assert!(other.ok(&["db", "list"]).lines().is_empty());
+    other.ok(&["join", &ticket]);
+}
+
+#[test]
+fn an_unreachable_address_has_code_five() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("http://127.0.0.1:{port}");
+    let done = eid.fails(&["sync", "--address", &address], 5, "unreachable");
+    assert!(done.error()["message"].as_str().unwrap().contains(&address), "{}", done.err);
+    eid.fails(&["sync", "--address", "gopher://x:1"], 1, "invalid_address");
+    eid.fails(&["sync", "--address", "http://x"], 2, "usage");
+    eid.fails(&["sync"], 4, "not_found");
+    eid.fails(&["sync", "--peer", "nobody"], 4, "not_found");
+}
+
+#[test]
+fn a_busy_port_is_named() {
+    let eid = Eid::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let done = eid.fails(&["serve", "--http", &address], 1, "address_in_use");
+    assert!(done.error()["message"].as_str().unwrap().contains(&address), "{}", done.err);
+    eid.fails(&["serve", "--http", "nonsense"], 1, "invalid_address");
+    eid.ok(&["init"]);
+}
+
+#[test]
+fn what_is_not_a_store_is_left_alone() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "a letter").unwrap();
+    Eid::at(file.path()).fails(&["db", "list"], 1, "not_a_store");
+    assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "a letter");
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("letter.txt"), "a letter").unwrap();
+    Eid::at(dir.path()).fails(&["db", "list"], 1, "not_a_store");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_database_is_named_by_a_unique_name_or_id() {
+    let eid = Eid::new();
+    let id = eid.ok(&["db", "create", "notes"]).json()["id"].as_str().unwrap().to_owned();
+    eid.ok(&["db", "show", &id]);
+    eid.ok(&["db", "show", &id[..24]]);
+    eid.fails(&["db", "show", "nothing"], 4, "not_found");
+    eid.fails(&["set", "nothing", "a", "1"], 4, "not_found");
+    eid.ok(&["db", "create", "notes"]);
+    let done = eid.fails(&["db", "show", "notes"], 2, "ambiguous");
+    assert!(done.error()["message"].as_str().unwrap().contains(&id), "the ids are listed: {}", done.err);
+}
+
+#[test]
+fn sharing_needs_somebody_who_listens() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let done = eid.fails(&["share", "notes"], 1, "not_listening");
+    assert!(done.error()["hint"].as_str().unwrap().contains("eid serve --http"));
+    eid.fails(&["share", "notes", "--ask"], 1, "not_available");
+    eid.fails(&["share", "notes", "--expires", "soon"], 2, "usage");
+}

@@ -1,0 +1,227 @@
+//! Every local command as a process, read as programs read it.
+
+use crate::process::Eid;
+use serde_json::json;
+
+#[test]
+fn init_prints_the_same_key_again_and_changes_nothing_else() {
+    let eid = Eid::new();
+    let first = eid.ok(&["init", "--name", "Ada's laptop"]).json();
+    assert!(first["device"].as_str().unwrap().starts_with("ed25519:"));
+    assert_eq!(eid.ok(&["init"]).json(), first);
+    assert_eq!(eid.ok(&["status"]).json()["device"], first["device"]);
+}
+
+#[test]
+fn databases_are_created_listed_shown_renamed_and_forgotten() {
+    let eid = Eid::new();
+    let created = eid.ok(&["db", "create", "notes"]).json();
+    let id = created["id"].as_str().unwrap();
+    assert!(id.starts_with("bafyr4i"));
+    assert!(created["recovery"].as_str().unwrap().starts_with("ed25519-secret:"));
+    let listed = eid.ok(&["db", "list"]).lines();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((&listed[0]["id"], &listed[0]["name"]), (&created["id"], &json!("notes")));
+
+    let shown = eid.ok(&["db", "show", &id[..20]]).json();
+    assert_eq!(shown["entries"], 1);
+    assert_eq!(shown["height"], 0);
+    assert_eq!(shown["tips"], json!([id]));
+    assert_eq!(shown["state_hash"].as_str().unwrap().len(), 64);
+    assert!(shown["bytes"].as_u64().unwrap() > 0);
+
+    eid.ok(&["db", "title", "notes", "Our notes"]);
+    assert_eq!(eid.ok(&["db", "list"]).json()["title"], "Our notes");
+    eid.ok(&["db", "rename", "notes", "diary"]);
+    eid.fails(&["db", "show", "notes"], 4, "not_found");
+    eid.ok(&["db", "show", "diary"]);
+    eid.ok(&["db", "forget", "diary"]);
+    assert!(eid.ok(&["db", "list"]).lines().is_empty());
+}
+
+#[test]
+fn the_recovery_key_goes_into_a_file_that_only_its_owner_reads() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let eid = Eid::new();
+    let file = eid.dir().with_file_name("notes.recovery");
+    let typed = file.to_str().unwrap();
+    let created = eid.ok(&["db", "create", "notes", "--recovery-file", typed]).json();
+    assert_eq!(created["recovery"], json!(null));
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("ed25519-secret:"));
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    eid.fails(&["db", "create", "more", "--recovery-file", typed], 1, "io");
+    assert_eq!(eid.ok(&["db", "list"]).lines().len(), 1, "no database without its recovery key");
+}
+
+#[test]
+fn documents_keep_json_exactly() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    for (path, value) in [
+        ("profile.name", json!("Ada")),
+        ("profile.age", json!(36)),
+        ("big", json!(9_007_199_254_740_993_i64)),
+        ("float", json!(0.1)),
+        ("list", json!([1, "two", null, {"three": [true]}])),
+        ("/dotted.key/x", json!({"a": {"b": 1}})),
+        ("negative", json!(-7)),
+    ] {
+        eid.ok(&["set", "notes", path, &value.to_string()]);
+        assert_eq!(eid.ok(&["get", "notes", path]).json(), value, "{path}");
+    }
+    eid.ok(&["set", "notes", "zip", "01234"]);
+    assert_eq!(eid.ok(&["get", "notes", "zip"]).json(), json!("01234"));
+    eid.ok(&["set", "notes", "zip", "1234", "--text"]);
+    assert_eq!(eid.ok(&["get", "notes", "zip"]).json(), json!("1234"));
+    assert_eq!(eid.ok(&["get", "notes", "profile"]).json(), json!({"name": "Ada", "age": 36}));
+    assert_eq!(eid.run(&["get", "notes", "profile.name"]).out, "Ada\n");
+
+    eid.ok(&["unset", "notes", "profile.age"]);
+    eid.fails(&["get", "notes", "profile.age"], 4, "not_found");
+    eid.fails(&["unset", "notes", "profile.age"], 4, "not_found");
+    eid.ok(&["incr", "notes", "visits"]);
+    assert_eq!(eid.ok(&["incr", "notes", "visits", "-3"]).json()["value"], -2);
+
+    eid.ok(&["set", "notes", "dark", "true", "--store", "settings"]);
+    assert_eq!(eid.ok(&["get", "notes", "dark", "--store", "settings"]).json(), json!(true));
+    eid.fails(&["get", "notes", "dark"], 4, "not_found");
+}
+
+const AIRPORTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/airports.csv");
+
+#[test]
+fn a_table_is_imported_queried_and_exported_as_it_was() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "geo"]);
+    let done = eid.ok(&["table", "import", "geo", "airports", AIRPORTS, "--key", "iata"]);
+    let lines = done.lines();
+    let (last, batches) = lines.split_last().unwrap();
+    assert_eq!((last["rows"].as_u64(), last["entries"].as_u64()), (Some(3376), Some(7)));
+    let durable: Vec<u64> = batches.iter().map(|line| line["rows_durable"].as_u64().unwrap()).collect();
+    assert_eq!(durable, [500, 1000, 1500, 2000, 2500, 3000, 3376]);
+    let shown = eid.ok(&["db", "show", "geo"]).json();
+    assert_eq!(shown["stores"], json!([{"name": "airports", "type": "table", "rows": 3376}]));
+
+    let row = eid.ok(&["table", "get", "geo", "airports", "ANC"]).json();
+    assert_eq!((&row["state"], row["latitude"].is_f64()), (&json!("AK"), true));
+    let alaska = ["table", "query", "geo", "airports", "--where", "state = AK", "--where", "latitude > 65"];
+    let found = eid.ok(&[&alaska[..], &["--order", "-latitude", "--limit", "3"]].concat()).lines();
+    assert_eq!(found.len(), 3);
+    let latitudes: Vec<f64> = found.iter().map(|line| line["row"]["latitude"].as_f64().unwrap()).collect();
+    assert!(latitudes.windows(2).all(|pair| pair[0] >= pair[1]) && latitudes[2] > 65.0);
+
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let columns = |text: &str| text.lines().next().unwrap().split(',').map(str::to_owned).collect::<Vec<_>>();
+    let exported = eid.run(&["table", "export", "geo", "airports"]).out;
+    let original = std::fs::read_to_string(AIRPORTS).unwrap();
+    assert_eq!(exported.lines().count(), original.lines().count());
+    let file = eid.dir().with_file_name("again.csv");
+    std::fs::write(&file, &exported).unwrap();
+    eid.ok(&["table", "import", "geo", "again", file.to_str().unwrap(), "--key", "iata"]);
+    let rows = |table: &str| eid.ok(&["table", "export", "geo", table]).out;
+    assert_eq!(rows("again"), rows("airports"));
+    if columns(&exported) == columns(&original) {
+        assert_eq!(sorted(&exported), sorted(&original), "the file comes back unchanged");
+    }
+}
+
+#[test]
+fn rows_are_put_merged_by_field_and_deleted() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "geo"]);
+    eid.ok(&["table", "put", "geo", "t", "X", "{\"name\":\"Nowhere\",\"size\":1}"]);
+    eid.ok(&["table", "put", "geo", "t", "X", "{\"name\":\"Somewhere\",\"size\":1}"]);
+    assert_eq!(eid.ok(&["table", "get", "geo", "t", "X"]).json(), json!({"name": "Somewhere", "size": 1}));
+    eid.fails(&["table", "put", "geo", "t", "X", "[1]"], 1, "invalid_input");
+    eid.ok(&["table", "delete", "geo", "t", "X"]);
+    eid.fails(&["table", "get", "geo", "t", "X"], 4, "not_found");
+    eid.fails(&["table", "delete", "geo", "t", "X"], 4, "not_found");
+    let file = eid.dir().with_file_name("rows.jsonl");
+    std::fs::write(&file, "{\"a\":1}\n{\"a\":{\"b\":[2]}}\n").unwrap();
+    eid.ok(&["table", "import", "geo", "j", file.to_str().unwrap()]);
+    assert_eq!(eid.ok(&["table", "query", "geo", "j"]).lines().len(), 2);
+}
+
+#[test]
+fn the_log_lists_the_latest_first_and_filters_by_store() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let entry = eid.ok(&["set", "notes", "a", "1"]).json()["entry"].clone();
+    eid.ok(&["table", "put", "notes", "t", "k", "{\"a\":1}"]);
+    let log = eid.ok(&["log", "notes"]).lines();
+    let heights: Vec<u64> = log.iter().map(|line| line["height"].as_u64().unwrap()).collect();
+    assert_eq!(heights, [2, 1, 0]);
+    assert_eq!(log[1]["entry"], entry);
+    assert_eq!(log[0]["stores"], json!(["t"]));
+    assert_eq!(log[0]["parents"], json!([entry]));
+    let log = eid.ok(&["log", "notes", "--store", "t"]).lines();
+    assert_eq!(log.len(), 1);
+    assert_eq!(eid.ok(&["log", "notes", "--limit", "1"]).lines().len(), 1);
+}
+
+#[test]
+fn keys_are_listed_granted_and_revoked() {
+    let (eid, other) = (Eid::new(), Eid::new());
+    eid.ok(&["db", "create", "notes"]);
+    let key = other.ok(&["init"]).json()["device"].as_str().unwrap().to_owned();
+    eid.ok(&["keys", "grant", "notes", &key, "write"]);
+    let of_key = || {
+        let keys = eid.ok(&["keys", "list", "notes"]).lines();
+        keys.into_iter().find(|line| line["key"] == json!(key)).unwrap()
+    };
+    assert_eq!((&of_key()["permission"], &of_key()["status"]), (&json!("write"), &json!("active")));
+    assert_eq!(eid.ok(&["keys", "list", "notes"]).lines().len(), 3, "recovery key, this device, the other");
+    eid.ok(&["keys", "revoke", "notes", &key]);
+    assert_eq!(of_key()["status"], "revoked");
+    eid.fails(&["keys", "grant", "notes", &key, "god"], 2, "usage");
+    eid.fails(&["keys", "grant", "notes", "ed25519:short", "read"], 2, "usage");
+}
+
+#[test]
+fn verify_finds_nothing_wrong_with_what_was_written() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "geo"]);
+    eid.ok(&["table", "import", "geo", "airports", AIRPORTS, "--key", "iata"]);
+    let report = eid.ok(&["verify"]).json();
+    assert_eq!((&report["ok"], report["entries"].as_u64()), (&json!(true), Some(8)));
+    eid.ok(&["verify", "--repair"]);
+}
+
+#[test]
+fn usage_errors_have_code_two_and_help_is_a_result() {
+    let eid = Eid::new();
+    eid.fails(&["nonsense"], 2, "usage");
+    eid.fails(&["text", "show", "a", "b"], 2, "usage");
+    eid.fails(&["set", "notes", "a..b", "1"], 2, "usage");
+    let help = eid.run(&["table", "import", "--help"]);
+    assert_eq!(help.code, Some(0));
+    assert!(help.out.contains("Example:"));
+    assert!(!eid.dir().exists(), "asking for help makes nothing");
+}
+
+#[test]
+fn names_that_steer_terminals_are_escaped() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "a\u{1b}[31m\u{202e}b"]);
+    for args in [&["db", "list"][..], &["db", "list", "--json"]] {
+        let shown = eid.run(args).out;
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
+    }
+    assert_eq!(eid.ok(&["db", "list"]).json()["name"], "a\u{1b}[31m\u{202e}b");
+}
+
+#[test]
+fn one_shot_commands_at_once_wait_for_each_other() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let running: Vec<_> = (0..6).map(|_| eid.start(&["incr", "notes", "n", "--json"])).collect();
+    for process in running {
+        let done = process.wait();
+        assert_eq!(done.code, Some(0), "{}", done.err);
+    }
+    assert_eq!(eid.ok(&["get", "notes", "n"]).json(), json!(6));
+}

@@ -1,0 +1,7 @@
+//! The program as real processes: every command, two devices over HTTP, everything that can be wrong, and kill -9.
+
+mod bad_input;
+mod kill;
+mod local;
+mod network;
+mod process;

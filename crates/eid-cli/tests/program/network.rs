@@ -1,0 +1,170 @@
+//! Two processes over HTTP on the loopback.
+
+use crate::process::{Eid, Running};
+use serde_json::json;
+
+/// A node with a database, serving, and a ticket to write.
+struct Shared {
+    eid: Eid,
+    node: Running,
+    address: String,
+    ticket: String,
+}
+
+fn shared(prepare: impl FnOnce(&Eid)) -> Shared {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    prepare(&eid);
+    let (node, address) = eid.serve();
+    let ticket = eid.ok(&["share", "notes", "--write"]).json()["ticket"].clone();
+    let ticket = ticket.as_str().expect("a ticket").to_owned();
+    Shared { eid, node, address, ticket }
+}
+
+#[test]
+fn a_thousand_shared_entries_and_one_private_commit_each_move_one_entry_each_way() {
+    let a = shared(|eid| {
+        let file = eid.dir().with_file_name("rows.csv");
+        let rows: String = (0..1000).map(|n| format!("k{n},{n}\n")).collect();
+        std::fs::write(&file, format!("key,n\n{rows}")).unwrap();
+        eid.ok(&["table", "import", "notes", "t", file.to_str().unwrap(), "--key", "key", "--batch", "1"]);
+    });
+    let b = Eid::new();
+    let joined = b.ok(&["join", &a.ticket]).json();
+    assert_eq!((&joined["status"], &joined["request_id"]), (&json!("joined"), &json!(null)));
+    assert!(joined["session"]["pulled"].as_u64().unwrap() > 1000, "{joined}");
+    assert_eq!(b.ok(&["db", "show", "notes"]).json()["stores"][0]["rows"], 1000);
+
+    a.eid.ok(&["set", "notes", "from", "a"]);
+    b.ok(&["set", "notes", "to", "b"]);
+    let synced = b.ok(&["sync", "--address", &a.address]).json();
+    let session = &synced["databases"][0];
+    assert_eq!((&session["pulled"], &session["pushed"]), (&json!(1), &json!(1)), "{synced}");
+    assert_eq!(session["id"], joined["id"]);
+
+    let synced = b.ok(&["sync"]).json();
+    let session = &synced["databases"][0];
+    assert_eq!((&session["pulled"], &session["pushed"]), (&json!(0), &json!(0)), "{synced}");
+    assert!(session["bytes_in"].as_u64().unwrap() < 1024, "{synced}");
+    assert!(session["bytes_out"].as_u64().unwrap() < 1024, "{synced}");
+    for name in ["handshake_bytes", "turns", "ms"] {
+        assert!(session[name].is_u64(), "{name} in {synced}");
+    }
+    assert!(session["peer"].is_string() && session["rung"].is_string());
+
+    let state = |eid: &Eid| eid.ok(&["db", "show", "notes"]).json()["state_hash"].clone();
+    assert_eq!(state(&a.eid), state(&b));
+    assert_eq!(b.ok(&["get", "notes", "from"]).json(), "a");
+    assert_eq!(a.eid.ok(&["get", "notes", "to"]).json(), "b");
+}
+
+#[test]
+fn commands_go_through_the_running_node_and_behave_the_same() {
+    let a = shared(|eid| drop(eid.ok(&["set", "notes", "x", "1"])));
+    assert_eq!(a.eid.ok(&["get", "notes", "x"]).json(), 1);
+    a.eid.ok(&["set", "notes", "x", "2"]);
+    assert_eq!(a.eid.run(&["get", "notes", "x"]).out, "2\n");
+    a.eid.fails(&["get", "notes", "nothing"], 4, "not_found");
+    a.eid.fails(&["db", "show", "nothing"], 4, "not_found");
+    a.eid.fails(&["nonsense"], 2, "usage");
+    let file = a.eid.dir().with_file_name("rows.csv");
+    std::fs::write(&file, "a,b\n1,2\n3,4\n").unwrap();
+    let lines = a.eid.ok(&["table", "import", "notes", "t", file.to_str().unwrap(), "--batch", "1"]).lines();
+    assert_eq!(lines.len(), 3, "output is streamed line by line");
+    assert!(a.eid.ok(&["verify"]).json()["ok"].as_bool().unwrap());
+    let device = a.eid.ok(&["init"]).json();
+    a.node.signal("-TERM");
+    let done = a.node.wait();
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert_eq!(a.eid.ok(&["init"]).json(), device);
+    assert_eq!(a.eid.ok(&["get", "notes", "x"]).json(), 2);
+}
+
+#[test]
+fn a_second_node_on_the_same_directory_fails_and_says_so() {
+    let a = shared(|_| {});
+    let done = a.eid.fails(&["serve", "--http", "127.0.0.1:0"], 1, "locked");
+    assert!(done.error()["message"].as_str().unwrap().contains("another node serves"));
+    a.eid.ok(&["set", "notes", "x", "1"]);
+}
+
+#[test]
+fn a_node_that_was_killed_leaves_nothing_in_the_way() {
+    let a = shared(|_| {});
+    a.eid.ok(&["set", "notes", "x", "1"]);
+    a.node.kill();
+    assert_eq!(a.eid.ok(&["get", "notes", "x"]).json(), 1);
+    let (node, _) = a.eid.serve();
+    assert_eq!(a.eid.ok(&["get", "notes", "x"]).json(), 1);
+    node.signal("-INT");
+    assert_eq!(node.wait().code, Some(0));
+}
+
+#[test]
+fn an_invite_for_one_device_lets_one_in() {
+    let a = shared(|_| {});
+    let ticket = a.eid.ok(&["share", "notes", "--read", "--uses", "1"]).json();
+    let ticket = ticket["ticket"].as_str().unwrap();
+    let (b, c) = (Eid::new(), Eid::new());
+    b.ok(&["join", ticket]);
+    c.fails(&["join", ticket], 3, "refused");
+    assert!(c.ok(&["db", "list"]).lines().is_empty(), "a refused join leaves nothing");
+    b.ok(&["join", ticket]);
+    b.fails(&["set", "notes", "x", "1"], 3, "forbidden");
+    assert_eq!(b.ok(&["sync"]).json()["databases"][0]["pushed"], 0);
+    let keys = a.eid.ok(&["keys", "list", "notes"]).lines();
+    assert!(keys.iter().any(|key| key["permission"] == "read"), "{keys:?}");
+}
+
+#[test]
+fn a_join_remembers_the_server_and_a_peer_can_be_added_by_hand() {
+    let a = shared(|_| {});
+    let b = Eid::new();
+    b.ok(&["join", &a.ticket, "--name", "theirs"]);
+    let peers = b.ok(&["peers", "list"]).lines();
+    assert_eq!(peers.len(), 1);
+    assert_eq!(peers[0]["addresses"], json!([a.address]));
+    assert!(peers[0]["key"].is_string() && peers[0]["last_success"].is_u64());
+    b.ok(&["db", "show", "theirs"]);
+    let status = b.ok(&["status"]).json();
+    assert_eq!(status["databases"][0]["name"], "theirs");
+    assert_eq!(status["peers"][0]["key"], peers[0]["key"]);
+
+    let c = Eid::new();
+    c.ok(&["peers", "add", &a.address]);
+    assert_eq!(c.ok(&["sync"]).json(), json!({"databases": []}), "nothing is offered to a stranger");
+    assert_eq!(c.ok(&["peers", "list"]).lines()[0]["key"], peers[0]["key"]);
+}
+
+#[test]
+fn a_revoked_key_is_refused() {
+    let a = shared(|_| {});
+    let b = Eid::new();
+    b.ok(&["join", &a.ticket]);
+    let key = b.ok(&["init"]).json()["device"].as_str().unwrap().to_owned();
+    a.eid.ok(&["keys", "revoke", "notes", &key]);
+    b.ok(&["set", "notes", "x", "1"]);
+    b.fails(&["sync", "notes"], 3, "refused");
+    a.eid.fails(&["get", "notes", "x"], 4, "not_found");
+}
+
+#[test]
+fn the_demo_converges() {
+    let eid = Eid::new();
+    let done = eid.ok(&["demo"]).json();
+    assert_eq!(done["converged"], true, "{done}");
+    let replicas = done["replicas"].as_array().unwrap();
+    assert_eq!(replicas.len(), 3);
+    for replica in replicas {
+        assert_eq!(replica["state_hash"], done["state_hash"]);
+        assert_eq!(replica["rows"], 3376);
+        assert_eq!(replica["entries"], replicas[0]["entries"]);
+    }
+    assert!(done["sessions"].as_array().unwrap().len() >= 4);
+    for name in
+        ["from", "to", "via", "entries_pulled", "entries_pushed", "bytes_in", "bytes_out", "turns", "ms"]
+    {
+        assert!(!done["sessions"][0][name].is_null(), "{name}");
+    }
+    assert!(!eid.dir().exists(), "it leaves the data directory alone");
+}

@@ -1,0 +1,374 @@
+//! One device: its key, its databases, its peers.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eid_core::{PublicKey, SecretKey, TreeId};
+use eid_db::{Env, Instance as Db};
+use eid_store::{Backend, FsckReport, Memory};
+use eid_sync::{DatabaseTicket, EngineConfig, Events, SessionReport, SyncEngine, TokioRuntime};
+use eid_transport::Address;
+
+use crate::blocking::blocking;
+use crate::database::Database;
+use crate::error::{Error, ErrorKind};
+use crate::gate::Gate;
+use crate::join::{Join, Joined};
+use crate::listen::Listener;
+use crate::peers::{PeerInfo, Peers};
+use crate::status::{PeerProgress, Status};
+
+/// One device over one store. A cheap handle.
+#[derive(Clone)]
+pub struct Instance {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: Db,
+    engine: SyncEngine,
+    peers: Peers,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").field("device", &self.device()).finish_non_exhaustive()
+    }
+}
+
+/// How to open an [`Instance`].
+#[derive(Debug, Default)]
+#[must_use = "nothing is opened before `open`"]
+pub struct Builder {
+    place: Place,
+    env: Option<Env>,
+}
+
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Nowhere,
+    Directory(PathBuf),
+    Backend(Arc<dyn Backend>),
+}
+
+impl Builder {
+    /// In the embedded store in this directory, which is made when it is not there.
+    #[cfg(feature = "embedded")]
+    pub fn path(self, directory: impl Into<PathBuf>) -> Self {
+        Self { place: Place::Directory(directory.into()), ..self }
+    }
+
+    /// In memory: gone with the instance.
+    pub fn memory(self) -> Self {
+        Self { place: Place::Nowhere, ..self }
+    }
+
+    /// In this backend.
+    pub fn backend(self, backend: Arc<dyn Backend>) -> Self {
+        Self { place: Place::Backend(backend), ..self }
+    }
+
+    /// With this clock and this randomness instead of the system's.
+    pub fn env(self, env: Env) -> Self {
+        Self { env: Some(env), ..self }
+    }
+
+    /// Opens the instance, or makes it: the device key is made on first use.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`], [`ErrorKind::NotAStore`], [`ErrorKind::NewerFormat`], and whatever the disk says.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn open(self) -> Result<Instance, Error> {
+        let Self { place, env } = self;
+        let env = env.unwrap_or_else(Env::system);
+        let db = blocking(move || {
+            let backend = place.open()?;
+            Ok::<_, Error>(Db::open(backend, env)?)
+        });
+        let db = db.await??;
+        let runtime = Arc::new(TokioRuntime::current());
+        let gate = Arc::new(Gate(db.clone()));
+        let config = EngineConfig { name: db.display_name()?.unwrap_or_default() };
+        let engine = SyncEngine::new(Arc::clone(db.store()), db.device_key(), gate, runtime, config);
+        #[cfg(feature = "http")]
+        engine.register_transport(Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())));
+        let peers = Peers::in_store(db.store());
+        Ok(Instance { inner: Arc::new(Inner { db, engine, peers }) })
+    }
+}
+
+impl Place {
+    fn open(self) -> Result<Arc<dyn Backend>, Error> {
+        match self {
+            Self::Nowhere => Ok(Arc::new(Memory::new())),
+            Self::Backend(backend) => Ok(backend),
+            #[cfg(feature = "embedded")]
+            Self::Directory(directory) => {
+                make_private(&directory)?;
+                let opened = eid_store::Embedded::open(&directory, eid_store::EmbeddedConfig::default());
+                let name = directory.display();
+                Ok(Arc::new(
+                    opened.map_err(|cause| Error::from(cause).with_place(&format!("cannot open {name}")))?,
+                ))
+            }
+            #[cfg(not(feature = "embedded"))]
+            Self::Directory(_) => Err(Error::new(ErrorKind::NotAStore, "the embedded store is not built in")),
+        }
+    }
+}
+
+/// Makes the directory, if it is not there, so that only its owner can look into it: the device key will be in it.
+#[cfg(feature = "embedded")]
+fn make_private(directory: &Path) -> Result<(), Error> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.recursive(true).create(directory) {
+        // What is there already and is not a directory is not a store: the store says so.
+        Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::io(format!("cannot make {}", directory.display()), cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Instance {
+    /// Opens the instance in this directory, or makes it: the device key is made on first use.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[cfg(feature = "embedded")]
+    pub async fn open(directory: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder().path(directory.as_ref()).open().await
+    }
+
+    /// Begins to say how to open an instance.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The public key of this device.
+    #[must_use]
+    pub fn device(&self) -> PublicKey {
+        self.inner.db.device()
+    }
+
+    /// What this device calls itself to others.
+    pub fn display_name(&self) -> Result<Option<String>, Error> {
+        Ok(self.inner.db.display_name()?)
+    }
+
+    /// Changes what this device calls itself to others.
+    pub async fn set_display_name(&self, name: &str) -> Result<(), Error> {
+        let (db, stored) = (self.inner.db.clone(), name.to_owned());
+        blocking(move || db.set_display_name(&stored)).await??;
+        self.inner.engine.set_name(name);
+        Ok(())
+    }
+
+    // ---- databases
+
+    /// Finds a database by its name, its id, or the beginning of its id (8 characters or more).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Ambiguous`] when that names several; the message lists their ids.
+    pub fn database(&self, name: &str) -> Result<Option<Database>, Error> {
+        Ok(self.inner.db.database(name)?.map(|db| Database::new(self.clone(), db)))
+    }
+
+    /// Every database of this instance.
+    pub fn databases(&self) -> Result<Vec<Database>, Error> {
+        let all = self.inner.db.databases()?;
+        Ok(all.into_iter().map(|info| self.by_id(info.id)).collect())
+    }
+
+    fn by_id(&self, id: TreeId) -> Database {
+        Database::new(self.clone(), self.inner.db.database_by_id(id))
+    }
+
+    /// Makes a database. Its name here is also the title that its members will see.
+    ///
+    /// Its recovery key is wiped: use [`Self::create_database_with_recovery`] to be able to get back control of the
+    /// database when every device that administers it is lost.
+    pub async fn create_database(&self, name: &str) -> Result<Database, Error> {
+        Ok(self.create_database_with_recovery(name).await?.0)
+    }
+
+    /// Makes a database, and gives the key that outranks every device. It exists nowhere else.
+    pub async fn create_database_with_recovery(&self, name: &str) -> Result<(Database, SecretKey), Error> {
+        let (db, name) = (self.inner.db.clone(), name.to_owned());
+        let created = blocking(move || db.create_database(&name)).await??;
+        Ok((Database::new(self.clone(), created.database), created.recovery))
+    }
+
+    /// Changes the name of a database on this device.
+    pub async fn rename_database(&self, database: &Database, name: &str) -> Result<(), Error> {
+        let (db, id, name) = (self.inner.db.clone(), database.id(), name.to_owned());
+        Ok(blocking(move || db.rename(&id, &name)).await??)
+    }
+
+    /// Removes a database from this device, with everything that is known of it here.
+    pub async fn forget_database(&self, database: &Database) -> Result<(), Error> {
+        let (db, engine, id) = (self.inner.db.clone(), self.inner.engine.clone(), database.id());
+        blocking(move || {
+            engine.forget(&id)?;
+            Ok(db.forget(&id)?)
+        })
+        .await?
+    }
+
+    /// Checks everything that is stored: recomputes what is derived and compares. `progress` is told how much is done,
+    /// and of how much.
+    pub async fn verify(
+        &self,
+        repair: bool,
+        mut progress: impl FnMut(u64, u64) + Send + 'static,
+    ) -> Result<FsckReport, Error> {
+        let store = Arc::clone(self.inner.db.store());
+        Ok(blocking(move || store.fsck(repair, &mut progress)).await??)
+    }
+
+    // ---- peers
+
+    /// Begins to listen, and gives the addresses under which others reach this instance.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AddressInUse`], [`ErrorKind::InvalidAddress`].
+    pub async fn listen(&self, on: impl Into<Listener>) -> Result<Vec<Address>, Error> {
+        let Listener { transport } = on.into();
+        transport.listen().await?;
+        self.inner.engine.register_transport(Arc::clone(&transport));
+        self.inner.engine.accept_connections().await?;
+        Ok(transport.addresses())
+    }
+
+    /// Where others reach this instance; empty while it does not listen.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        self.inner.engine.server_addresses()
+    }
+
+    /// Joins the database of a ticket: await what it gives.
+    pub fn join(&self, ticket: &DatabaseTicket) -> Join {
+        Join::new(self.clone(), ticket)
+    }
+
+    pub(crate) async fn join_now(
+        &self,
+        ticket: &DatabaseTicket,
+        name: Option<&str>,
+    ) -> Result<Joined, Error> {
+        let own_name = self.display_name()?.unwrap_or_default();
+        let session = self.inner.engine.join(ticket, &own_name).await?;
+        if let Some(name) = name {
+            let (db, id, name) = (self.inner.db.clone(), ticket.db, name.to_owned());
+            blocking(move || db.rename(&id, &name)).await??;
+        }
+        if let Some(address) = &session.via {
+            let now_ms = self.now_ms();
+            self.inner.peers.met(session.peer, address, None, now_ms)?;
+            self.inner.peers.succeeded(session.peer, now_ms)?;
+        }
+        Ok(Joined { database: self.by_id(ticket.db), session })
+    }
+
+    /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`], [`ErrorKind::Refused`], [`ErrorKind::TimedOut`]. What has arrived stays.
+    pub async fn sync_with(
+        &self,
+        address: &Address,
+        database: Option<&Database>,
+        within: Duration,
+    ) -> Result<Vec<SessionReport>, Error> {
+        let work = self.sync_now(address, database.map(Database::id));
+        let done = match tokio::time::timeout(within, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                let message = format!("{address} took longer than {} s", within.as_secs());
+                Err(Error::new(ErrorKind::TimedOut, message))
+            }
+        };
+        if let Err(error) = &done {
+            self.inner.peers.failed(address, &error.to_string(), self.now_ms())?;
+        }
+        done
+    }
+
+    async fn sync_now(&self, address: &Address, tree: Option<TreeId>) -> Result<Vec<SessionReport>, Error> {
+        let engine = &self.inner.engine;
+        let peer = engine.connect_to_peer(address, None, &[]).await?;
+        let done = match tree {
+            Some(tree) => engine.sync_tree_with_peer(&peer, tree).await.map(|report| vec![report]),
+            None => engine.sync_all(&peer).await,
+        };
+        peer.close().await;
+        let name = Some(peer.name()).filter(|name| !name.is_empty());
+        self.inner.peers.met(peer.key(), address, name, self.now_ms())?;
+        let reports = done?;
+        if reports.iter().any(|report| !report.complete) {
+            let message = format!("a session with {address} ended before everything was exchanged");
+            return Err(Error::new(ErrorKind::Incomplete, message));
+        }
+        self.inner.peers.succeeded(peer.key(), self.now_ms())?;
+        Ok(reports)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.inner.db.env().clock.now_ms()
+    }
+
+    /// The devices that this one knows.
+    pub fn peers(&self) -> Result<Vec<PeerInfo>, Error> {
+        self.inner.peers.list()
+    }
+
+    /// Remembers an address. Who is there is learnt when it answers first.
+    pub async fn add_peer(&self, address: &Address) -> Result<(), Error> {
+        let (peers, address) = (self.inner.peers.clone(), address.clone());
+        blocking(move || peers.add(&address)).await?
+    }
+
+    pub(crate) fn progress(&self, tree: &TreeId, entries: u64) -> Result<Vec<PeerProgress>, Error> {
+        let known = self.inner.engine.known_peers(tree)?;
+        let progress = known.into_iter().map(|(peer, known)| {
+            let acknowledged = known.mine.map_or(0, |cursor| cursor.seq.0);
+            PeerProgress { peer, acknowledged, ahead: entries.saturating_sub(acknowledged) }
+        });
+        Ok(progress.collect())
+    }
+
+    /// What is known of this instance, its databases and its peers.
+    pub fn status(&self) -> Result<Status, Error> {
+        Status::of(self)
+    }
+
+    /// The engine below, for what the paved path does not have.
+    #[must_use]
+    pub fn sync(&self) -> SyncEngine {
+        self.inner.engine.clone()
+    }
+
+    /// What happens with peers, from here on. A slow reader is told how much it missed.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.inner.engine.events()
+    }
+
+    /// Stops listening, ends sessions, writes what is cached and lets go of the store. Handles that are left fail from
+    /// then on with [`ErrorKind::Closed`].
+    pub async fn close(self) -> Result<(), Error> {
+        self.inner.engine.stop_server().await;
+        let db = self.inner.db.clone();
+        Ok(blocking(move || db.close()).await??)
+    }
+}
