@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use eid_core::dag::Epoch;
@@ -33,11 +33,14 @@ pub struct EntryStore {
     backend: Arc<dyn Backend>,
     judge: Arc<dyn Judge>,
     apply: Arc<dyn Apply>,
-    epoch: Epoch,
+    /// Changes only when a repair moves entries.
+    epoch: AtomicU64,
     trees: RwLock<HashMap<TreeId, Arc<TreeMemory>>>,
     queue: Mutex<Queue>,
     watchers: Arc<Mutex<BTreeMap<u64, Watcher>>>,
     next_watch: AtomicU64,
+    /// Whether the last batch of entries was relaxed: what [`EntryStore::flush`] has to make durable.
+    relaxed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -111,7 +114,7 @@ impl fmt::Debug for EntryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EntryStore")
             .field("backend", &self.backend)
-            .field("epoch", &self.epoch)
+            .field("epoch", &self.epoch())
             .finish_non_exhaustive()
     }
 }
@@ -138,18 +141,19 @@ impl EntryStore {
             backend,
             judge,
             apply,
-            epoch: meta.epoch,
+            epoch: AtomicU64::new(meta.epoch.0),
             trees: RwLock::new(trees),
             queue: Mutex::default(),
             watchers: Arc::default(),
             next_watch: AtomicU64::new(0),
+            relaxed: AtomicBool::new(false),
         }))
     }
 
     /// The life of the store that positions belong to.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        Epoch(self.epoch.load(Ordering::SeqCst))
     }
 
     /// The trees that are held, by id.
@@ -168,7 +172,7 @@ impl EntryStore {
                 None => return Ok(None),
             },
         };
-        TreeSnapshot::read(*tree, self.epoch, memory, snapshot)
+        TreeSnapshot::read(*tree, self.epoch(), memory, snapshot)
     }
 
     /// Decodes, hashes and verifies in bulk. Holds no lock and reads nothing from the backend, so that the next
@@ -213,6 +217,20 @@ impl EntryStore {
             Outcome::Local(committed) => committed,
             Outcome::Foreign(_) | Outcome::Exclusive => unreachable!("a job has an outcome of its own kind"),
         }
+    }
+
+    /// Makes durable what relaxed commits have written; does nothing when there is nothing. Whoever tells others what
+    /// is held here reads a snapshot first, and calls this before it speaks: a position or a tip that a crash could
+    /// take back would be believed.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        if !self.relaxed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.exclusively(|| {
+            self.backend.commit(Batch { durability: Durability::Durable, ..Batch::default() })?;
+            self.relaxed.store(false, Ordering::SeqCst);
+            Ok(())
+        })
     }
 
     /// The rows that are never synchronised.
@@ -281,6 +299,21 @@ impl EntryStore {
 
     pub(crate) fn memory(&self, tree: &TreeId) -> Option<Arc<TreeMemory>> {
         self.trees.read().unwrap_or_else(PoisonError::into_inner).get(tree).cloned()
+    }
+
+    /// The epoch after this one: as hard to meet again as a random one.
+    pub(crate) fn next_epoch(&self) -> Epoch {
+        epoch_of(&blake3::derive_key("eid 2026 epoch after a repair", &self.epoch().0.to_le_bytes()))
+    }
+
+    /// Takes in that a repair gave a tree another number, or found nothing left of it.
+    pub(crate) fn renumber(&self, tree: TreeId, number: Option<TreeNo>, epoch: Epoch) {
+        let mut trees = self.trees.write().unwrap_or_else(PoisonError::into_inner);
+        match number {
+            Some(number) => trees.insert(tree, Arc::new(TreeMemory::new(number))),
+            None => trees.remove(&tree),
+        };
+        self.epoch.store(epoch.0, Ordering::SeqCst);
     }
 
     fn remember(&self, tree: TreeId, memory: Arc<TreeMemory>) -> Arc<TreeMemory> {
@@ -353,7 +386,9 @@ impl EntryStore {
 
     fn store(&self, judged: Judged) -> Result<Vec<Outcome>, StoreError> {
         let Some(batch) = judged.batch else { return Ok(judged.outcomes) };
+        let relaxed = batch.durability == Durability::Relaxed;
         self.backend.commit(batch)?;
+        self.relaxed.store(relaxed, Ordering::SeqCst);
         for learned in judged.learned {
             let memory = self.remember(learned.tree, learned.memory);
             memory.absorb(learned.pending);
@@ -384,7 +419,7 @@ impl EntryStore {
     }
 
     /// Removes what is left of forgotten trees.
-    fn sweep(&self) -> Result<(), StoreError> {
+    pub(crate) fn sweep(&self) -> Result<(), StoreError> {
         let snapshot = self.backend.snapshot()?;
         let left = snapshot.scan_many(&[Scan::prefix(&[Space::Sweep as u8])])?;
         drop(snapshot);
@@ -441,16 +476,20 @@ impl Drop for Turn<'_> {
     }
 }
 
-fn read_meta(snapshot: &dyn Snapshot) -> Result<Option<Meta>, StoreError> {
+pub(crate) fn read_meta(snapshot: &dyn Snapshot) -> Result<Option<Meta>, StoreError> {
     snapshot.get_many(&[meta_key()])?.pop().flatten().as_ref().map(Meta::decode).transpose()
+}
+
+fn epoch_of(hash: &[u8; 32]) -> Epoch {
+    let mut epoch = [0; 8];
+    epoch.copy_from_slice(&hash[..8]);
+    Epoch(u64::from_le_bytes(epoch))
 }
 
 /// Two processes may make a store at once: the guard lets one win, and the other takes what it made.
 fn create(backend: &dyn Backend, seed: [u8; 32]) -> Result<Meta, StoreError> {
-    let hash = blake3::derive_key("eid 2026 epoch of a store", &seed);
-    let mut epoch = [0; 8];
-    epoch.copy_from_slice(&hash[..8]);
-    let meta = Meta { format: FORMAT, epoch: Epoch(u64::from_le_bytes(epoch)), next_tree: 1 };
+    let epoch = epoch_of(&blake3::derive_key("eid 2026 epoch of a store", &seed));
+    let meta = Meta { format: FORMAT, epoch, next_tree: 1 };
     let batch = Batch {
         puts: vec![(meta_key(), meta.encode())],
         guards: vec![(meta_key(), None)],

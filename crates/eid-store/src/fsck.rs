@@ -1,10 +1,27 @@
-//! Recomputes everything that is derived from the log.
+//! Recomputes everything that is derived from the log and compares it with what is stored.
+//!
+//! The log of each tree goes through the door again, into a scratch store in memory: hashes, signatures, places and
+//! rights are checked as if it arrived from a stranger, and ids, edges, tips, frontiers, counts and views come out
+//! anew. Tips and counts are worked out a second way, from the entries alone. The scratch store needs memory for
+//! what is derived, not for the log.
+//!
+//! A repair writes the same into the store, under another number, and changes the number of the tree when everything
+//! is there: a crash before that leaves the tree as it was. Entries of the log that are damaged are left out with
+//! what descends from them, so that a peer can give them again; positions change then, and with them the epoch.
+
+mod compare;
+mod rebuild;
 
 use eid_core::TreeId;
 use eid_core::dag::Seq;
 
-use crate::entry_store::EntryStore;
+use crate::backend::{Batch, Snapshot};
+use crate::entry_store::{EntryStore, read_meta, read_trees};
 use crate::error::StoreError;
+use crate::limits::FSCK_PROBLEMS_MAX;
+use crate::rows::{Meta, TreeNo, TreeState, encode_tree_no, meta_key, state_key, sweep_key, trees_key};
+use compare::Sides;
+use rebuild::{Scratch, rebuild};
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,7 +51,7 @@ impl FsckReport {
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The stable name of the kind of problem.
+    /// The stable name of the kind of problem: the code of a refusal, or the rows that are wrong.
     pub name: &'static str,
     /// The tree.
     pub tree: TreeId,
@@ -46,11 +63,113 @@ pub struct Problem {
     pub repaired: bool,
 }
 
+/// Problems of one tree.
+#[derive(Debug, Default)]
+struct Found {
+    problems: Vec<Problem>,
+    count: u64,
+}
+
+impl Found {
+    fn problem(&mut self, name: &'static str, tree: TreeId, seq: Option<Seq>, detail: &str) {
+        self.count += 1;
+        if self.problems.len() < FSCK_PROBLEMS_MAX {
+            self.problems.push(Problem { name, tree, seq, detail: detail.to_owned(), repaired: false });
+        }
+    }
+}
+
+/// Tells how far the check is.
+struct Progress<'a> {
+    done: u64,
+    total: u64,
+    tell: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Progress<'_> {
+    fn advance(&mut self, entries: u64) {
+        self.done += entries;
+        (self.tell)(self.done, self.total.max(self.done));
+    }
+}
+
 pub(crate) fn run(
     store: &EntryStore,
-    _repair: bool,
-    _progress: &mut dyn FnMut(u64, u64),
+    repair: bool,
+    tell: &mut dyn FnMut(u64, u64),
 ) -> Result<FsckReport, StoreError> {
-    let trees = store.trees()?.len() as u64;
-    Ok(FsckReport { trees, ..FsckReport::default() })
+    let snapshot = store.backend().snapshot()?;
+    let trees = read_trees(&*snapshot)?;
+    let mut total = 0;
+    for (_, number) in &trees {
+        let state = snapshot.get_many(&[state_key(*number)])?.pop().flatten();
+        total += state.and_then(|state| TreeState::decode(&state).ok()).map_or(0, |state| state.next_seq.0);
+    }
+    let mut progress = Progress { done: 0, total, tell };
+    let mut report = FsckReport::default();
+    for (tree, number) in trees {
+        let mut found = Found::default();
+        let scratch = Scratch::new(snapshot.clone(), number);
+        let log = rebuild(store, tree, (&*snapshot, number), (&scratch, number), &mut found, &mut progress)?;
+        if log.damaged == 0 {
+            let again = crate::Backend::snapshot(&scratch)?;
+            Sides { tree, number, stored: &*snapshot, again: &*again }.compare(&log, &mut found)?;
+        }
+        report.trees += 1;
+        report.entries += log.entries;
+        report.bytes += log.bytes;
+        report.found += found.count;
+        if repair && found.count > 0 {
+            rewrite(store, tree, (&*snapshot, number), log.damaged > 0)?;
+            report.repaired += found.count;
+            found.problems.iter_mut().for_each(|problem| problem.repaired = true);
+        }
+        let room = FSCK_PROBLEMS_MAX - report.problems.len();
+        report.problems.extend(found.problems.into_iter().take(room));
+    }
+    Ok(report)
+}
+
+/// Builds a tree anew under another number, and gives it that number.
+fn rewrite(
+    store: &EntryStore,
+    tree: TreeId,
+    source: (&dyn Snapshot, TreeNo),
+    moves: bool,
+) -> Result<(), StoreError> {
+    let meta = || -> Result<Meta, StoreError> {
+        read_meta(&*store.backend().snapshot()?)?
+            .ok_or(StoreError::Corrupt { what: "the row of the whole store" })
+    };
+    let mut taken = meta()?;
+    let number = TreeNo(taken.next_tree);
+    taken.next_tree += 1;
+    // Until it is the tree's, the number belongs to what is swept.
+    store.backend().commit(Batch {
+        puts: vec![(meta_key(), taken.encode()), (sweep_key(number), bytes::Bytes::new())],
+        ..Batch::default()
+    })?;
+    let mut ignored = |_, _| {};
+    let mut progress = Progress { done: 0, total: 0, tell: &mut ignored };
+    rebuild(store, tree, source, (store.backend(), number), &mut Found::default(), &mut progress)?;
+    let mut flip = Batch {
+        puts: vec![(sweep_key(source.1), bytes::Bytes::new())],
+        deletes: vec![sweep_key(number)],
+        ..Batch::default()
+    };
+    let held = store.backend().snapshot()?.get_many(&[state_key(number)])?.pop().flatten().is_some();
+    if held {
+        flip.puts.push((trees_key(&tree), encode_tree_no(number)));
+    } else {
+        // Not even the root is left.
+        flip.deletes.push(trees_key(&tree));
+    }
+    let mut after = meta()?;
+    if moves {
+        after.epoch = store.next_epoch();
+        flip.puts.push((meta_key(), after.encode()));
+    }
+    store.backend().commit(flip)?;
+    store.renumber(tree, held.then_some(number), after.epoch);
+    store.sweep()
 }

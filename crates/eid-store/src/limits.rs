@@ -18,6 +18,8 @@ pub const VERIFY_SPLIT_MIN: usize = 128;
 pub const SWEEP_ROWS_MAX: usize = 4096;
 /// Most entries that `fsck` reads at once.
 pub const FSCK_ENTRIES_MAX: usize = 1024;
+/// Most bytes that `fsck` reads at once.
+pub const FSCK_BYTES_MAX: usize = 1024 * 1024;
 /// Most problems that a report of `fsck` lists; the rest are counted.
 pub const FSCK_PROBLEMS_MAX: usize = 1000;
 /// Most bytes of the name of a namespace of local rows.

@@ -199,11 +199,6 @@ impl TreeMemory {
         }
         held.joins.extend(pending.joins);
     }
-
-    /// Forgets everything but the number: the rows were written anew.
-    pub(crate) fn reset(&self) {
-        *self.write() = Held::default();
-    }
 }
 
 /// Reads what is not in memory yet of several trees with one call to the backend.

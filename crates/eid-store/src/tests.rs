@@ -1,5 +1,8 @@
 //! The door over real backends, with a judge and a view small enough to see through.
 
+mod cost;
+mod crash;
 mod door;
+mod fsck;
 mod group;
 mod kit;

@@ -196,8 +196,8 @@ fn tear(offset: usize, bytes: &mut [u8], old: &[u8], dice: &mut Dice) {
         } else {
             end
         };
-        for i in from..end {
-            bytes[i] = old.get(offset + i).copied().unwrap_or_default();
+        for (i, byte) in bytes.iter_mut().enumerate().take(end).skip(from) {
+            *byte = old.get(offset + i).copied().unwrap_or_default();
         }
         at = end;
     }

@@ -229,8 +229,11 @@ pub(super) fn encode_body(batch: &Batch) -> Vec<u8> {
     out
 }
 
-/// What [`encode_body`] wrote: puts and deletes.
-pub(super) fn decode_body(body: &Bytes) -> Result<(Vec<(Key, Value)>, Vec<Key>), BackendError> {
+/// Puts and deletes.
+pub(super) type Changes = (Vec<(Key, Value)>, Vec<Key>);
+
+/// What [`encode_body`] wrote.
+pub(super) fn decode_body(body: &Bytes) -> Result<Changes, BackendError> {
     let parse = || {
         let mut rest = &body[..];
         let length = |rest: &mut &[u8]| -> Option<usize> {

@@ -48,7 +48,7 @@ impl Judge for Simple {
             for op in &node.ops {
                 match op {
                     SettingsOp::Set { slot, permission } if *slot == author => {
-                        best = best.max(Some(*permission))
+                        best = best.max(Some(*permission));
                     }
                     SettingsOp::Revoke { slot, .. } if *slot == author => revoked = true,
                     _ => {}

@@ -1,0 +1,245 @@
+//! Compares what is stored of a tree with what its log gives.
+
+use std::collections::BTreeMap;
+
+use eid_core::dag::Seq;
+use eid_core::{EntryId, StoreName, TreeId};
+
+use super::Found;
+use super::rebuild::{LogFacts, has_log_from};
+use crate::backend::{Key, Scan, Snapshot, Value, prefix_end};
+use crate::error::StoreError;
+use crate::limits::FSCK_ENTRIES_MAX;
+use crate::rows::{
+    Edge, Facts, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_frontier, seq_of_key,
+    state_key, store_of_key, tree_range, view_key,
+};
+
+type Frontiers = BTreeMap<u32, Option<Vec<EntryId>>>;
+type Stores = BTreeMap<(StoreName, String), StoreRow>;
+
+/// One tree, stored and worked out again under the same number.
+pub(super) struct Sides<'a> {
+    pub tree: TreeId,
+    pub number: TreeNo,
+    pub stored: &'a dyn Snapshot,
+    pub again: &'a dyn Snapshot,
+}
+
+impl Sides<'_> {
+    pub(super) fn compare(&self, log: &LogFacts, found: &mut Found) -> Result<(), StoreError> {
+        let frontiers = (self.frontiers(self.stored)?, self.frontiers(self.again)?);
+        let same_frontier = |a: u32, b: u32| {
+            let (a, b) = (frontiers.0.get(&a).and_then(Option::as_ref), frontiers.1.get(&b));
+            a.is_some() && a == b.and_then(Option::as_ref)
+        };
+        self.compare_state(log, &same_frontier, found)?;
+        let same_facts = |a: Facts, b: Facts| {
+            (a.seq, a.height, a.time) == (b.seq, b.height, b.time) && same_frontier(a.frontier, b.frontier)
+        };
+        self.merge(Space::Id, found, "id_row", |_, stored, again| {
+            Ok(same_facts(Facts::decode(stored)?, Facts::decode(again)?))
+        })?;
+        self.merge(Space::Edges, found, "edges_row", |_, stored, again| {
+            let (a, b) = (Edge::decode(stored)?, Edge::decode(again)?);
+            let same = (a.height, a.time, a.author, &a.parents) == (b.height, b.time, b.author, &b.parents);
+            Ok(same && same_frontier(a.frontier, b.frontier))
+        })?;
+        self.merge(Space::Settings, found, "settings_row", |_, stored, again| Ok(stored == again))?;
+        self.merge(Space::Missing, found, "missing_row", |_, stored, again| Ok(stored == again))?;
+        self.compare_stores(found)
+    }
+
+    fn compare_state(
+        &self,
+        log: &LogFacts,
+        same_frontier: &dyn Fn(u32, u32) -> bool,
+        found: &mut Found,
+    ) -> Result<(), StoreError> {
+        let read = |side: &dyn Snapshot| -> Result<Option<TreeState>, StoreError> {
+            let value = side.get_many(&[state_key(self.number)])?.pop().flatten();
+            Ok(value.and_then(|value| TreeState::decode(&value).ok()))
+        };
+        let Some(stored) = read(self.stored)? else {
+            found.problem("state_row", self.tree, None, "the counts and tips of the tree do not read");
+            return Ok(());
+        };
+        let again = read(self.again)?.unwrap_or_default();
+        // Tips and counts come from the log a second way, which shares nothing with the door.
+        let tips_again: Vec<(EntryId, Seq)> = again.tips.iter().map(|(id, facts)| (*id, facts.seq)).collect();
+        let tips: Vec<(EntryId, Seq)> = stored.tips.iter().map(|(id, facts)| (*id, facts.seq)).collect();
+        let facts_differ = stored.tips.iter().any(|(id, facts)| {
+            again.tips.get(id).is_some_and(|other| {
+                (facts.height, facts.time) != (other.height, other.time)
+                    || !same_frontier(facts.frontier, other.frontier)
+            })
+        });
+        if tips != tips_again || !stored.tips.keys().eq(&log.tips) || facts_differ {
+            found.problem("tips", self.tree, None, "the tips are not the entries without children");
+        }
+        let counts = |state: &TreeState| (state.next_seq, state.bytes, state.missing, state.time);
+        let from_log = (stored.next_seq.0, stored.bytes) == (log.entries, log.bytes);
+        if counts(&stored) != counts(&again) || !from_log {
+            found.problem("counts", self.tree, None, "the counts of the tree are wrong");
+        }
+        if has_log_from(self.stored, self.number, stored.next_seq)? {
+            let detail = "the log goes on behind the last entry";
+            found.problem("log_row", self.tree, Some(stored.next_seq), detail);
+        }
+        Ok(())
+    }
+
+    fn frontiers(&self, side: &dyn Snapshot) -> Result<Frontiers, StoreError> {
+        let (from, to) = tree_range(Space::Frontier, self.number);
+        let rows = side.scan_many(&[Scan::range(from, to)])?.pop().unwrap_or_default();
+        Ok(rows
+            .iter()
+            .filter_map(|(key, value)| {
+                let number = key.get(5..9)?.try_into().ok()?;
+                Some((u32::from_be_bytes(number), decode_frontier(value).ok()))
+            })
+            .collect())
+    }
+
+    fn stores(&self, side: &dyn Snapshot, found: &mut Found) -> Result<Stores, StoreError> {
+        let (from, to) = tree_range(Space::Stores, self.number);
+        let mut stores = Stores::new();
+        for (key, value) in side.scan_many(&[Scan::range(from, to)])?.pop().unwrap_or_default() {
+            match (store_of_key(&key), StoreRow::decode(&value)) {
+                (Ok(name), Ok(row)) => {
+                    stores.insert(name, row);
+                }
+                _ => found.problem("store_row", self.tree, None, "the row of a store does not read"),
+            }
+        }
+        Ok(stores)
+    }
+
+    fn compare_stores(&self, found: &mut Found) -> Result<(), StoreError> {
+        let stored = self.stores(self.stored, found)?;
+        let again = self.stores(self.again, found)?;
+        for (name, kind) in stored.keys().filter(|name| !again.contains_key(name)) {
+            found.problem("store_row", self.tree, None, &format!("nothing writes the store {name} ({kind})"));
+        }
+        for ((name, kind), row) in &again {
+            let Some(held) = stored.get(&(name.clone(), kind.clone())) else {
+                let detail = format!("the store {name} ({kind}) is not listed");
+                found.problem("store_row", self.tree, None, &detail);
+                continue;
+            };
+            if (held.entries, held.undecodable) != (row.entries, row.undecodable) {
+                let detail = format!("the counts of the store {name} ({kind}) are wrong");
+                found.problem("store_row", self.tree, None, &detail);
+            }
+            let range = |number: u32| {
+                let from = view_key(self.number, number, &[]);
+                let to = prefix_end(&from);
+                (from, to)
+            };
+            let sides = (range(held.number), range(row.number));
+            let detail = format!("a row of the store {name} ({kind}) is not what its entries give");
+            merge_ranges(
+                (self.stored, sides.0),
+                (self.again, sides.1),
+                VIEW_PREFIX_BYTES,
+                |_, stored, again| {
+                    if stored != again {
+                        found.problem("view_row", self.tree, None, &detail);
+                    }
+                    Ok(())
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Walks one space of both sides. `same` says whether two rows of one key are.
+    fn merge(
+        &self,
+        space: Space,
+        found: &mut Found,
+        name: &'static str,
+        same: impl Fn(&Key, &Value, &Value) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let range = tree_range(space, self.number);
+        merge_ranges((self.stored, range.clone()), (self.again, range), 0, |key, stored, again| {
+            let seq = match space {
+                Space::Edges | Space::Missing => seq_of_key(key).ok(),
+                Space::Id => again.or(stored).and_then(|row| Facts::decode(row).ok()).map(|facts| facts.seq),
+                _ => None,
+            };
+            match (stored, again) {
+                (Some(stored), Some(again)) => {
+                    // A row that does not read is not the same.
+                    if !same(key, stored, again).unwrap_or(false) {
+                        found.problem(name, self.tree, seq, "the row is not what the log gives");
+                    }
+                }
+                (None, _) => found.problem(name, self.tree, seq, "the row is not there"),
+                (_, None) => found.problem(name, self.tree, seq, "the row has no place in the log"),
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Reads a range in steps.
+struct Cursor<'a> {
+    snapshot: &'a dyn Snapshot,
+    from: Key,
+    to: Key,
+    rows: std::vec::IntoIter<(Key, Value)>,
+    done: bool,
+}
+
+impl<'a> Cursor<'a> {
+    fn new((snapshot, (from, to)): (&'a dyn Snapshot, (Key, Key))) -> Self {
+        Self { snapshot, from, to, rows: Vec::new().into_iter(), done: false }
+    }
+
+    fn next(&mut self) -> Result<Option<(Key, Value)>, StoreError> {
+        if self.rows.len() == 0 && !self.done {
+            let scan = Scan { max_rows: FSCK_ENTRIES_MAX, ..Scan::range(self.from.clone(), self.to.clone()) };
+            let rows = self.snapshot.scan_many(&[scan])?.pop().unwrap_or_default();
+            self.done = rows.len() < FSCK_ENTRIES_MAX;
+            if let Some((last, _)) = rows.last() {
+                self.from.clone_from(last);
+                self.from.push(0);
+            }
+            self.rows = rows.into_iter();
+        }
+        Ok(self.rows.next())
+    }
+}
+
+type Row<'a> = (&'a dyn Snapshot, (Key, Key));
+
+/// Walks two ranges side by side; keys are compared behind `skip` bytes.
+fn merge_ranges(
+    a: Row<'_>,
+    b: Row<'_>,
+    skip: usize,
+    mut visit: impl FnMut(&Key, Option<&Value>, Option<&Value>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let (mut a, mut b) = (Cursor::new(a), Cursor::new(b));
+    let (mut left, mut right) = (a.next()?, b.next()?);
+    loop {
+        let order = match (&left, &right) {
+            (None, None) => return Ok(()),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some((x, _)), Some((y, _))) => x[skip..].cmp(&y[skip..]),
+        };
+        let from_left = if order.is_le() { left.take() } else { None };
+        let from_right = if order.is_ge() { right.take() } else { None };
+        if let Some((key, _)) = from_left.as_ref().or(from_right.as_ref()) {
+            visit(key, from_left.as_ref().map(|row| &row.1), from_right.as_ref().map(|row| &row.1))?;
+        }
+        if from_left.is_some() {
+            left = a.next()?;
+        }
+        if from_right.is_some() {
+            right = b.next()?;
+        }
+    }
+}

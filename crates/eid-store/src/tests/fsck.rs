@@ -1,0 +1,205 @@
+//! What a check finds, and what a repair leaves.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eid_core::dag::{Replica, Seq};
+use eid_core::{Entry, Permission, StoreName};
+
+use super::kit::*;
+use crate::rows::{
+    Edge, Facts, Space, StoreRow, TreeNo, TreeState, frontier_key, id_key, missing_key, seq_key,
+    settings_key, state_key, store_key, view_key,
+};
+use crate::{Batch, EntryStore, FsckReport, Key, Memory};
+
+/// The first tree of a store.
+const TREE: TreeNo = TreeNo(1);
+
+/// r <- s (grants 4), r <- a, s a <- b, b <- c: and the store that holds them.
+fn filled() -> (Arc<EntryStore>, Vec<Entry>) {
+    let store = open_on(Arc::new(Memory::new()));
+    let root = root();
+    let settings = settings_child(&[&root], &[grant(4, Permission::Write)]);
+    let a = child(&[&root], 1);
+    let b = draft(&[&settings, &a], vec![section("a", &[2, 9]), section("b", &[3])]).seal(&key(4)).unwrap();
+    let c = child(&[&b], 4);
+    let entries = vec![root, settings, a, b, c];
+    assert_eq!(codes(&admit(&store, &entries.iter().collect::<Vec<_>>())), ["ok"; 5]);
+    (store, entries)
+}
+
+fn check(store: &EntryStore) -> FsckReport {
+    store.fsck(false, &mut |_, _| {}).unwrap()
+}
+
+fn names(report: &FsckReport) -> Vec<(&'static str, Option<u64>)> {
+    report.problems.iter().map(|problem| (problem.name, problem.seq.map(|seq| seq.0))).collect()
+}
+
+fn get(store: &EntryStore, key: &Key) -> Bytes {
+    store.backend().snapshot().unwrap().get_many(std::slice::from_ref(key)).unwrap().remove(0).unwrap()
+}
+
+fn put(store: &EntryStore, key: Key, value: Bytes) {
+    store.backend().commit(Batch { puts: vec![(key, value)], ..Batch::default() }).unwrap();
+}
+
+fn delete(store: &EntryStore, key: Key) {
+    store.backend().commit(Batch { deletes: vec![key], ..Batch::default() }).unwrap();
+}
+
+#[test]
+fn a_sound_store_is_clean_and_progress_ends_at_the_total() {
+    let (store, entries) = filled();
+    let mut last = (0, 0);
+    let report = store.fsck(false, &mut |done, total| last = (done, total)).unwrap();
+    assert_eq!(names(&report), []);
+    assert_eq!((report.trees, report.entries), (1, 5));
+    assert_eq!(last, (5, 5));
+    assert_eq!(report.bytes, entries.iter().map(|entry| entry.bytes_len() as u64).sum::<u64>());
+    // So is one that was filled commit by commit, with a payload that came late.
+    let (store, root) = store_with_root();
+    let bare = child(&[&root], 8);
+    admit_offers(
+        &store,
+        root.tree(),
+        vec![crate::Offer { block: bare.block().clone(), payloads: vec![None] }],
+    );
+    assert_eq!(names(&check(&store)), []);
+    store.commit(write(root.tree(), &[5])).unwrap();
+    admit(&store, &[&bare]);
+    assert_eq!(names(&check(&store)), []);
+}
+
+type Damage = fn(&EntryStore, &[Entry]);
+
+/// How a row is damaged, and what a check calls it.
+const DAMAGES: [(&str, Option<u64>, Damage); 17] = [
+    ("id_row", Some(2), |store, entries| delete(store, id_key(TREE, &entries[2].id()))),
+    ("id_row", Some(2), |store, entries| {
+        let key = id_key(TREE, &entries[2].id());
+        let facts = Facts::decode(&get(store, &key)).unwrap();
+        put(store, key, Facts { height: height(9), ..facts }.encode());
+    }),
+    ("id_row", Some(77), |store, _| {
+        let facts = Facts { seq: Seq(77), height: height(1), time: eid_core::Time(1), frontier: 0 };
+        put(store, id_key(TREE, &eid_core::EntryId([3; 32])), facts.encode());
+    }),
+    ("edges_row", Some(3), |store, _| {
+        let key = seq_key(Space::Edges, TREE, Seq(3));
+        let edge = Edge::decode(&get(store, &key)).unwrap();
+        put(store, key, Edge { parents: vec![Seq(0)], ..edge }.encode());
+    }),
+    ("edges_row", Some(4), |store, _| {
+        let key = seq_key(Space::Edges, TREE, Seq(4));
+        let edge = Edge::decode(&get(store, &key)).unwrap();
+        put(store, key, Edge { frontier: 0, ..edge }.encode());
+    }),
+    ("edges_row", Some(1), |store, _| delete(store, seq_key(Space::Edges, TREE, Seq(1)))),
+    ("tips", None, |store, _| {
+        let mut state = TreeState::decode(&get(store, &state_key(TREE))).unwrap();
+        state.tips.pop_first();
+        put(store, state_key(TREE), state.encode());
+    }),
+    ("counts", None, |store, _| {
+        let mut state = TreeState::decode(&get(store, &state_key(TREE))).unwrap();
+        state.bytes += 1;
+        put(store, state_key(TREE), state.encode());
+    }),
+    ("state_row", None, |store, _| delete(store, state_key(TREE))),
+    ("settings_row", None, |store, entries| delete(store, settings_key(TREE, &entries[1].id()))),
+    ("id_row", None, |store, _| delete(store, frontier_key(TREE, 1))),
+    ("missing_row", Some(4), |store, _| put(store, missing_key(TREE, Seq(4), 0), Bytes::new())),
+    ("store_row", None, |store, _| {
+        let key = store_key(TREE, &StoreName::new("a").unwrap(), KIND);
+        let row = StoreRow::decode(&get(store, &key)).unwrap();
+        put(store, key, StoreRow { undecodable: 0, ..row }.encode());
+    }),
+    ("store_row", None, |store, _| delete(store, store_key(TREE, &StoreName::new("b").unwrap(), KIND))),
+    ("view_row", None, |store, _| delete(store, view_key(TREE, 0, b"count"))),
+    ("view_row", None, |store, _| put(store, view_key(TREE, 1, b"count"), Bytes::from_static(b"x"))),
+    ("view_row", None, |store, _| put(store, view_key(TREE, 0, b"op/x"), Bytes::from_static(b"x"))),
+];
+
+#[test]
+fn every_kind_of_damage_to_what_is_derived_is_named_and_mended() {
+    let (reference, entries) = filled();
+    let expected = see(&reference, entries[0].tree()).unwrap();
+    for (case, (name, seq, damage)) in DAMAGES.into_iter().enumerate() {
+        let (store, entries) = filled();
+        let tree = entries[0].tree();
+        let epoch = store.epoch();
+        damage(&store, &entries);
+        let report = check(&store);
+        assert!(
+            names(&report).iter().any(|found| found.0 == name && (seq.is_none() || found.1 == seq)),
+            "case {case}: {:?}",
+            report.problems
+        );
+        assert!(!report.is_clean());
+        let repaired = store.fsck(true, &mut |_, _| {}).unwrap();
+        assert!(repaired.is_clean() && repaired.repaired == report.found, "case {case}");
+        assert_eq!(names(&check(&store)), [], "case {case}");
+        assert_eq!(see(&store, tree).unwrap(), expected, "case {case}");
+        // No entry has moved.
+        assert_eq!(store.epoch(), epoch);
+        // And it goes on from there.
+        store.commit(write(tree, &[50])).unwrap();
+        assert_eq!(names(&check(&store)), [], "case {case}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_log_is_named_and_the_entry_left_out_until_it_comes_again() {
+    for seq in 1..5u64 {
+        for byte in [5usize, 40, 150, 260] {
+            let (store, entries) = filled();
+            let tree = entries[0].tree();
+            let epoch = store.epoch();
+            let before = see(&store, tree).unwrap();
+            let key = seq_key(Space::Log, TREE, Seq(seq));
+            let mut row = get(&store, &key).to_vec();
+            let at = byte % row.len();
+            row[at] ^= 4;
+            put(&store, key, row.into());
+            let report = check(&store);
+            assert!(
+                report.problems.iter().any(|problem| problem.seq == Some(Seq(seq))),
+                "seq {seq}, byte {byte}: {:?}",
+                report.problems
+            );
+            let repaired = store.fsck(true, &mut |_, _| {}).unwrap();
+            assert!(repaired.is_clean());
+            assert_eq!(names(&check(&store)), []);
+            // Positions may have changed, so cursors of before must not be taken for ones of now.
+            assert_ne!(store.epoch(), epoch);
+            assert!(!see(&store, tree).unwrap().ids.contains(&entries[seq as usize].id()));
+            let all: Vec<&Entry> = entries.iter().collect();
+            assert!(!codes(&admit(&store, &all)).contains(&"missing_parents"));
+            assert_eq!(see(&store, tree).unwrap(), before);
+        }
+    }
+}
+
+#[test]
+fn a_hole_in_the_log_is_named() {
+    let (store, _) = filled();
+    delete(&store, seq_key(Space::Log, TREE, Seq(3)));
+    let report = check(&store);
+    assert_eq!(names(&report), [("log_row", Some(3)), ("missing_parents", Some(4))]);
+    let (store, _) = filled();
+    delete(&store, seq_key(Space::Log, TREE, Seq(4)));
+    assert!(names(&check(&store)).iter().any(|found| found.0 == "counts"));
+}
+
+#[test]
+fn a_tree_without_its_root_is_gone_after_a_repair_and_can_come_again() {
+    let (store, entries) = filled();
+    delete(&store, seq_key(Space::Log, TREE, Seq(0)));
+    assert!(store.fsck(true, &mut |_, _| {}).unwrap().is_clean());
+    assert!(store.tree(&entries[0].tree()).unwrap().is_none());
+    assert_eq!(codes(&admit(&store, &entries.iter().collect::<Vec<_>>())), ["ok"; 5]);
+    let tips = store.tree(&entries[0].tree()).unwrap().unwrap().tips().unwrap();
+    assert_eq!(tips, [(entries[4].id(), Seq(4))]);
+}
