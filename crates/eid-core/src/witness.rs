@@ -1,14 +1,16 @@
 //! Proofs by construction that checks were made. Only [`Admissible`] can be stored, and only verification makes it.
 
+use crate::draft::Draft;
 use crate::entry::Entry;
 use crate::id::{EntryId, TreeId};
 use crate::judge::{Judge, Question, ReadError, SettingsPast};
+use crate::key::SecretKey;
 use crate::sabotage::{self, Sabotage};
 use crate::signature::{Domain, verify, verify_many};
 use crate::time::{Height, Time};
 use crate::verdict::{Invalid, Missing, Refusal};
 
-/// An entry whose signature was verified.
+/// An entry whose signature was verified, or made here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed(Entry);
 
@@ -40,6 +42,14 @@ impl Signed {
     pub fn check(entry: Entry) -> Result<Self, Invalid> {
         check_signature(&entry)?;
         Ok(Self(entry))
+    }
+
+    /// Signs a draft. What was signed just now with the author's own key needs no verification.
+    ///
+    /// # Errors
+    /// As [`Draft::seal`].
+    pub fn seal(draft: Draft, author: &SecretKey) -> Result<Self, Refusal> {
+        draft.seal(author).map(Self)
     }
 
     /// Verifies many signatures, with the same answers as one by one.
