@@ -231,6 +231,8 @@ fn burst(session: &mut Session, context: &Context) -> Result<Burst, SyncError> {
         Some(tree) => context.store.tree(tree)?,
         None => None,
     };
+    // What is said of this side must hold after a crash: the other side remembers positions and what is held.
+    context.store.flush()?;
     let nothing = Nothing(context.store.epoch());
     let replica: &dyn Replica = match &snapshot {
         Some(snapshot) => snapshot,

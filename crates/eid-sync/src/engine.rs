@@ -347,10 +347,16 @@ impl SyncEngine {
     /// Synchronises every database that takes part here and that the peer has and may read.
     pub async fn sync_all(&self, peer: &Peer) -> Result<Vec<SessionReport>, SyncError> {
         let (inner, key) = (Arc::clone(&self.inner), peer.key());
-        let shared = blocking(&*self.inner.runtime, move || inner.shared_with(&key))
+        let (shared, others) = blocking(&*self.inner.runtime, move || inner.shared_with(&key))
             .await
             .ok_or(SyncError::Stopped)??;
         let mut reports = Vec::new();
+        // What the peer has and says this device may read: it may know more of the rights than is known here, where
+        // perhaps nothing of the database has come yet.
+        let offered = if others.is_empty() { Vec::new() } else { self.discover_peer_trees(peer).await? };
+        for tree in others.iter().filter(|tree| offered.iter().any(|offer| offer.tree == **tree)) {
+            reports.push(self.session_report(peer, *tree).await?);
+        }
         for some in shared.chunks(limits::OPEN_MANY_MAX) {
             let request =
                 Request::OpenMany(List::new(some.iter().map(|(tree, tips)| (tree.0, *tips)).collect()));
@@ -367,17 +373,21 @@ impl SyncEngine {
                     continue;
                 }
                 if differs {
-                    match self.session_with(peer, *tree).await {
-                        (Some(report), _) => reports.push(report),
-                        (None, Ok(report)) => reports.push(report),
-                        (None, Err(error)) => return Err(error),
-                    }
+                    reports.push(self.session_report(peer, *tree).await?);
                 } else {
                     reports.push(in_sync(*tree, peer, share));
                 }
             }
         }
         Ok(reports)
+    }
+
+    /// Runs a session; how far it got, whatever ended it.
+    async fn session_report(&self, peer: &Peer, tree: TreeId) -> Result<SessionReport, SyncError> {
+        match self.session_with(peer, tree).await {
+            (Some(report), _) => Ok(report),
+            (None, result) => result,
+        }
     }
 
     /// The databases that a peer lets this device read.
@@ -475,18 +485,21 @@ impl Inner {
         }
     }
 
-    /// Databases that take part here and that the peer may read, with the hash of their tips.
-    fn shared_with(&self, peer: &PublicKey) -> Result<Vec<(TreeId, [u8; 32])>, StoreError> {
-        let mut shared = Vec::new();
+    /// Databases that take part here and that the peer may read, with the hash of their tips, and those of which
+    /// that is not known here.
+    #[expect(clippy::type_complexity, reason = "two lists that belong together and go no further")]
+    fn shared_with(&self, peer: &PublicKey) -> Result<(Vec<(TreeId, [u8; 32])>, Vec<TreeId>), StoreError> {
+        let (mut shared, mut others) = (Vec::new(), Vec::new());
         for tree in self.access.trees() {
-            if self.access.permission(&tree, &[*peer]) < Some(Permission::Read) {
+            let may_read = self.access.permission(&tree, &[*peer]) >= Some(Permission::Read);
+            let Some(snapshot) = self.store.tree(&tree)?.filter(|_| may_read) else {
+                others.push(tree);
                 continue;
-            }
-            let Some(snapshot) = self.store.tree(&tree)? else { continue };
+            };
             let tips = snapshot.tips().map_err(StoreError::from)?;
             shared.push((tree, tips_hash(tips.iter().map(|(id, _)| id))));
         }
-        Ok(shared)
+        Ok((shared, others))
     }
 
     /// Drives a session and measures it.
