@@ -10,8 +10,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use eid_core::sabotage::{self, Sabotage};
-use eid_store::{Backend, BackendError, Batch, Durability, Key, Memory, Snapshot, Value};
+use eid_store::{Backend, BackendError, Batch, CrashDisk, Durability, Key, Memory, Snapshot, Value};
 
 use crate::executor::lock;
 use crate::rng::Rng;
@@ -45,7 +44,10 @@ impl Journal {
             ..Batch::default()
         };
         state.live = Arc::new(Memory::new());
-        state.live.commit(rows).expect("memory refuses a batch only when a guard fails, and this one has none");
+        state
+            .live
+            .commit(rows)
+            .expect("memory refuses a batch only when a guard fails, and this one has none");
         lost
     }
 }
@@ -66,7 +68,7 @@ impl Backend for Journal {
 
     fn commit(&self, batch: Batch) -> Result<(), BackendError> {
         let mut state = lock(&self.state);
-        let flushes = batch.durability == Durability::Durable && !sabotage::is(Sabotage::SkipFlush);
+        let flushes = batch.durability == Durability::Durable;
         state.live.commit(batch.clone())?;
         state.unflushed.push(batch);
         if flushes {
@@ -81,6 +83,8 @@ impl Backend for Journal {
 /// What happens to the commits of one process.
 pub struct Mount {
     inner: Arc<dyn Backend>,
+    /// The sectors below, where there are any: faults happen there then, in the middle of things.
+    sectors: Option<CrashDisk>,
     state: Mutex<MountState>,
 }
 
@@ -109,7 +113,12 @@ pub struct Tally {
 impl Mount {
     /// Mounts a disk for one process. `at_crash` is called when the process crashes in a commit.
     #[must_use]
-    pub fn new(inner: Arc<dyn Backend>, rng: Rng, at_crash: Box<dyn FnOnce() + Send>) -> Self {
+    pub fn new(
+        inner: Arc<dyn Backend>,
+        sectors: Option<CrashDisk>,
+        rng: Rng,
+        at_crash: Box<dyn FnOnce() + Send>,
+    ) -> Self {
         let state = MountState {
             rng,
             dead: false,
@@ -119,24 +128,33 @@ impl Mount {
             at_crash: Some(at_crash),
             tally: Tally::default(),
         };
-        Self { inner, state: Mutex::new(state) }
+        Self { inner, sectors, state: Mutex::new(state) }
     }
 
     /// Lets the process crash in one of its next commits, at the latest in the one of this number.
     pub fn crash_within(&self, commits: u64) {
         let mut state = lock(&self.state);
-        let left = state.rng.below(commits);
-        state.fuse = Some(left);
+        match &self.sectors {
+            // A commit is a handful of writes and a sync or two.
+            Some(disk) => disk.stop_after(state.rng.below(commits * 6)),
+            None => state.fuse = Some(state.rng.below(commits)),
+        }
     }
 
     /// Lets so many commits of a thousand fail.
     pub fn fail_some(&self, per_mille: u64) {
-        lock(&self.state).fail_per_mille = per_mille;
+        match &self.sectors {
+            Some(disk) => disk.fail_writes(per_mille / 100),
+            None => lock(&self.state).fail_per_mille = per_mille,
+        }
     }
 
     /// Fills the disk, or makes room on it.
     pub fn set_full(&self, full: bool) {
-        lock(&self.state).full = full;
+        match &self.sectors {
+            Some(disk) => disk.set_capacity(full.then(|| disk.bytes())),
+            None => lock(&self.state).full = full,
+        }
     }
 
     /// Takes back every fault that is planned.
@@ -145,6 +163,11 @@ impl Mount {
         state.fuse = None;
         state.fail_per_mille = 0;
         state.full = false;
+        if let Some(disk) = self.sectors.as_ref().filter(|disk| !disk.is_stopped()) {
+            disk.set_capacity(None);
+            disk.fail_writes(0);
+            disk.stop_after(u64::MAX / 2);
+        }
     }
 
     /// Ends it: the process that it belongs to is no more.
@@ -204,9 +227,25 @@ impl Backend for Mount {
             Some(left) => *left -= 1,
             None => {}
         }
-        state.tally.commits += 1;
         drop(state);
-        self.inner.commit(batch)
+        let result = self.inner.commit(batch);
+        let mut state = lock(&self.state);
+        match &result {
+            Ok(()) => state.tally.commits += 1,
+            Err(BackendError::Full) => state.tally.full += 1,
+            Err(BackendError::Conflict) => {}
+            Err(_) => state.tally.failed += 1,
+        }
+        if result.is_err() && self.sectors.as_ref().is_some_and(CrashDisk::is_stopped) {
+            state.dead = true;
+            let at_crash = state.at_crash.take();
+            drop(state);
+            if let Some(at_crash) = at_crash {
+                at_crash();
+            }
+            return Err(gone());
+        }
+        result
     }
 
     fn close(&self) -> Result<(), BackendError> {
@@ -252,7 +291,7 @@ mod tests {
         let disk = Arc::new(Journal::default());
         let crashed = Arc::new(Mutex::new(false));
         let seen = Arc::clone(&crashed);
-        let mount = Mount::new(disk, Rng::new(1, "mount"), Box::new(move || *lock(&seen) = true));
+        let mount = Mount::new(disk, None, Rng::new(1, "mount"), Box::new(move || *lock(&seen) = true));
         mount.crash_within(3);
         let acknowledged = (0..5).filter(|n| mount.commit(put(&[*n], Durability::Durable)).is_ok()).count();
         assert!(acknowledged < 3 && *lock(&crashed));

@@ -15,16 +15,16 @@
 //! assert_eq!(outcome.trace_hash, world::run(1, Verbosity::Quiet).trace_hash);
 //! ```
 
-pub mod run;
-pub mod world;
 pub mod check;
-pub mod model;
-pub mod plan;
-pub mod node;
-pub mod villain;
-pub mod net;
-pub mod disk;
 pub mod clock;
+pub mod disk;
 pub mod executor;
+pub mod model;
+pub mod net;
+pub mod node;
+pub mod plan;
 pub mod rng;
+pub mod run;
 pub mod trace;
+pub mod villain;
+pub mod world;

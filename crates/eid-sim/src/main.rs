@@ -122,7 +122,9 @@ fn sabotaged(name: &str, args: &Args, options: &Options) -> ExitCode {
         match report.failures.iter().min_by_key(|failure| failure.seed) {
             Some(failure) => {
                 progress(&format!("{name}: found by seed {}: {}", failure.seed, failure.reason));
-                results.push(json!({"sabotage": name, "found": true, "seed": failure.seed, "reason": failure.reason}));
+                results.push(
+                    json!({"sabotage": name, "found": true, "seed": failure.seed, "reason": failure.reason}),
+                );
             }
             None => {
                 missed += 1;

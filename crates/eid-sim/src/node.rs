@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use eid_core::{Entry, EntryId, Permission, PublicKey, SecretKey, Slot, TreeId};
 use eid_db::{DbError, Entropy, Env, Instance, RedeemError, Transaction, Value};
-use eid_store::{Backend, BackendError, EntryStore, Offer, StoreError, Verdict};
+use eid_store::{
+    Backend, BackendError, CrashDisk, Embedded, EmbeddedConfig, EntryStore, Offer, StoreError, Verdict,
+};
 use eid_sync::{
     Access, DatabaseTicket, EngineConfig, RefusalCode, Rung, Runtime, SessionReport, SyncEngine, SyncError,
     TreeSummary,
@@ -50,27 +52,57 @@ pub struct Site {
 pub enum Disk {
     /// Rows in memory.
     Journal(Arc<Journal>),
+    /// Files on sectors.
+    Sectors(CrashDisk),
 }
+
+/// Bytes of the batch log of the embedded backend: small, so that worlds see it wrap.
+const LOG_BYTES: u64 = 24 * 1024;
+/// Bytes of pages that the embedded backend keeps in memory.
+const CACHE_BYTES: usize = 1024 * 1024;
 
 impl Disk {
     /// An empty disk.
     #[must_use]
-    pub fn new(kind: DiskKind, _seed: u64, _node: Node) -> Self {
+    pub fn new(kind: DiskKind) -> Self {
         match kind {
-            DiskKind::Journal | DiskKind::Embedded => Self::Journal(Arc::default()),
+            DiskKind::Journal => Self::Journal(Arc::default()),
+            DiskKind::Embedded => Self::Sectors(CrashDisk::new()),
         }
     }
 
     fn open(&self) -> Result<Arc<dyn Backend>, BackendError> {
+        Ok(match self {
+            Self::Journal(journal) => Arc::clone(journal) as Arc<dyn Backend>,
+            Self::Sectors(disk) => {
+                let config = EmbeddedConfig { cache_bytes: CACHE_BYTES, log_bytes: LOG_BYTES };
+                Arc::new(Embedded::open_on(Arc::new(disk.clone()), config)?)
+            }
+        })
+    }
+
+    fn sectors(&self) -> Option<CrashDisk> {
         match self {
-            Self::Journal(journal) => Ok(Arc::clone(journal) as Arc<dyn Backend>),
+            Self::Journal(_) => None,
+            Self::Sectors(disk) => Some(disk.clone()),
         }
     }
 
-    /// Loses what a crash loses. Gives whether anything was lost.
+    /// Ends whatever the process still writes, such as when it is dropped.
+    pub fn stop(&self) {
+        if let Self::Sectors(disk) = self {
+            disk.stop_after(0);
+        }
+    }
+
+    /// Loses what a crash loses. Gives whether anything is known to be lost.
     pub fn crash(&self, rng: &mut Rng) -> bool {
         match self {
             Self::Journal(journal) => journal.crash(rng) > 0,
+            Self::Sectors(disk) => {
+                disk.restart(rng.next_u64());
+                false
+            }
         }
     }
 }
@@ -129,7 +161,10 @@ pub struct Process {
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Process").field("name", &self.name).field("group", &self.group).finish_non_exhaustive()
+        f.debug_struct("Process")
+            .field("name", &self.name)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
     }
 }
 
@@ -256,7 +291,8 @@ impl Process {
         at_crash: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, AnyError> {
         let fork = |rng: &mut Rng, label| Rng::new(rng.next_u64(), label);
-        let mount = Arc::new(Mount::new(site.disk.open()?, fork(rng, "mount"), at_crash));
+        let mount =
+            Arc::new(Mount::new(site.disk.open()?, site.disk.sectors(), fork(rng, "mount"), at_crash));
         if let Some(commits) = fuse {
             mount.crash_within(commits);
         }
@@ -346,7 +382,8 @@ impl Process {
     ) -> Result<(), AnyError> {
         let _session = InSession::begin(&self.sessions);
         let address: Address = format!("memory:{address}").parse()?;
-        let ticket = DatabaseTicket { db: *tree, key, addresses: vec![address], invite: Some(invite.clone()) };
+        let ticket =
+            DatabaseTicket { db: *tree, key, addresses: vec![address], invite: Some(invite.clone()) };
         // As a person does: copied as text.
         let ticket: DatabaseTicket = ticket.to_string().parse()?;
         self.engine.join(&ticket, &self.name).await?;
@@ -461,7 +498,10 @@ impl Process {
     }
 
     fn failed(&self, what: &str, error: &dyn std::error::Error) -> Divergence {
-        Divergence::Failed { node: self.name.clone(), what: format!("{what}: {}", crate::world::chain(error)) }
+        Divergence::Failed {
+            node: self.name.clone(),
+            what: format!("{what}: {}", crate::world::chain(error)),
+        }
     }
 
     /// What names the state of a database.

@@ -129,8 +129,7 @@ impl Report {
 pub fn run(options: &Options, progress: &mut (dyn FnMut(u64, u64) + Send)) -> Report {
     let mut report = work(options, Until::TheEnd, progress);
     if report.seeds >= SEEDS_FOR_ALL {
-        report.never =
-            EXPECTED.iter().copied().filter(|what| !report.counts.contains_key(what)).collect();
+        report.never = EXPECTED.iter().copied().filter(|what| !report.counts.contains_key(what)).collect();
     }
     report
 }

@@ -134,8 +134,25 @@ struct World {
 struct Progress {
     operations: u64,
     calm: bool,
-    finished: bool,
     next_group: u64,
+    /// Actions of workers that are under way.
+    acting: u64,
+}
+
+/// Counts an action that is under way, until it ends or its process is killed.
+struct Acting(Arc<World>);
+
+impl Acting {
+    fn begin(world: &Arc<World>) -> Self {
+        lock(&world.progress).acting += 1;
+        Self(Arc::clone(world))
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        lock(&self.0.progress).acting -= 1;
+    }
 }
 
 impl World {
@@ -149,8 +166,9 @@ impl World {
         let host = |(index, role): (usize, Role)| {
             let node = Node(u32::try_from(index).unwrap_or(u32::MAX));
             let clock = Arc::new(Clock::right(&sim));
-            let disk = Disk::new(if role == Role::Honest { plan.disk } else { DiskKind::Journal }, seed, node);
-            let site = Site { sim: sim.clone(), net: net.clone(), node, clock, disk, name: format!("n{index}") };
+            let disk = Disk::new(if role == Role::Honest { plan.disk } else { DiskKind::Journal });
+            let site =
+                Site { sim: sim.clone(), net: net.clone(), node, clock, disk, name: format!("n{index}") };
             let state = HostState {
                 rng: Rng::new(seed, &format!("host {index}")),
                 process: None,
@@ -212,8 +230,11 @@ impl World {
     }
 
     /// Runs one task of the world to its end.
-    fn drive(&self, deadline_us: u64, work: impl Future<Output = Result<(), Divergence>> + Send + 'static) -> bool {
-        lock(&self.progress).finished = false;
+    fn drive(
+        &self,
+        deadline_us: u64,
+        work: impl Future<Output = Result<(), Divergence>> + Send + 'static,
+    ) -> bool {
         let done = Arc::new(Mutex::new(None));
         let ended = Arc::clone(&done);
         self.sim.spawn(
@@ -223,8 +244,7 @@ impl World {
                 *lock(&ended) = Some(result);
             }),
         );
-        let stopped =
-            self.sim.run(deadline_us, || lock(&done).is_some() || lock(&self.failure).is_some());
+        let stopped = self.sim.run(deadline_us, || lock(&done).is_some() || lock(&self.failure).is_some());
         match lock(&done).take() {
             Some(Ok(())) => return true,
             Some(Err(divergence)) => self.fail(divergence),
@@ -233,7 +253,9 @@ impl World {
                 what: match stopped {
                     Stopped::Idle => "nothing goes on, and something still waits".to_owned(),
                     Stopped::Spinning => "something goes on without end".to_owned(),
-                    Stopped::Deadline | Stopped::Satisfied => "time is over, and something still waits".to_owned(),
+                    Stopped::Deadline | Stopped::Satisfied => {
+                        "time is over, and something still waits".to_owned()
+                    }
                 },
             }),
         }
@@ -375,6 +397,7 @@ impl World {
                     self.sim.sometimes("crash in recovery");
                     self.net.crash(host.site.node);
                     self.sim.kill(group);
+                    host.site.disk.stop();
                     host.site.disk.crash(&mut rng);
                     if attempt > 5 {
                         let what = format!("does not start: {}", chain(&*error));
@@ -403,6 +426,7 @@ impl World {
             self.sim.sometimes("crash during a session");
         }
         process.mount.kill();
+        host.site.disk.stop();
         self.net.crash(host.site.node);
         self.sim.kill(process.group);
         let world = Arc::clone(self);
@@ -449,6 +473,7 @@ impl World {
                 if world.is_calm() || !world.is_current(index, life) {
                     return;
                 }
+                let _acting = Acting::begin(&world);
                 match world.hosts[index].role {
                     Role::Stranger => world.pry(index, &process).await,
                     Role::Honest | Role::Villain => world.act(index, &process).await,
@@ -726,6 +751,10 @@ impl World {
             }
         }
         let rounds_max = 4 + u32::try_from(self.hosts.len()).unwrap_or(8);
+        // What was begun with faults may still hang: it has to come to its end by itself.
+        while lock(&self.progress).acting > 0 {
+            self.sim.sleep_us(1_000_000).await;
+        }
         for round in 0..=rounds_max {
             self.wait_for_all().await;
             if round == rounds_max {
@@ -735,7 +764,7 @@ impl World {
             if self.what_differs()?.is_none() {
                 break;
             }
-            self.round().await?;
+            self.round(round).await?;
         }
         self.check_all()?;
         self.quiet_round().await?;
@@ -746,13 +775,15 @@ impl World {
     }
 
     async fn wait_for_all(&self) {
-        while (0..self.hosts.len()).any(|index| self.process(index).is_none()) && lock(&self.failure).is_none() {
+        while (0..self.hosts.len()).any(|index| self.process(index).is_none())
+            && lock(&self.failure).is_none()
+        {
             self.sim.sleep_us(100_000).await;
         }
     }
 
     /// Every honest node joins what it has not joined, and talks to the next.
-    async fn round(self: &Arc<Self>) -> Result<(), Divergence> {
+    async fn round(self: &Arc<Self>, round: u32) -> Result<(), Divergence> {
         let honest = self.honest();
         for (at, &index) in honest.iter().enumerate() {
             let Some(process) = self.process(index) else { continue };
@@ -763,6 +794,14 @@ impl World {
                 }
             }
             let peer = honest[(at + 1) % honest.len()];
+            // Villains go on as before.
+            for villain in (0..self.hosts.len()).filter(|i| round < 2 && self.hosts[*i].role == Role::Villain)
+            {
+                if within(&self.sim, SESSION_US, process.sync(&self.address(villain), None)).await.is_none() {
+                    let what = "a session with a villain has no end".to_owned();
+                    return Err(Divergence::Failed { node: process.name.clone(), what });
+                }
+            }
             match within(&self.sim, SESSION_US, process.sync(&self.address(peer), None)).await {
                 Some(Ok(seen)) => self.note_sessions(index, peer, &seen),
                 Some(Err(error)) => self.sim.say(format_args!("n{index} with n{peer}: {}", chain(&*error))),
@@ -951,7 +990,10 @@ impl World {
                 };
                 process.offer_all(&tree.id, &entries, &mut rng)?;
                 let after = self.held(index, &tree.id)?.unwrap_or_default();
-                if before.log != after.log || before.tips != after.tips || hash != process.state_hash(&tree.id)? {
+                if before.log != after.log
+                    || before.tips != after.tips
+                    || hash != process.state_hash(&tree.id)?
+                {
                     return Err(Divergence::Failed {
                         node: process.name.clone(),
                         what: "entries that it held already changed it".to_owned(),
