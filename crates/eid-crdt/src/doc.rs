@@ -1,6 +1,7 @@
 //! A document in memory: nodes by path. The reference for whoever keeps the same nodes in rows.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt::Debug;
 
 use crate::counter::Counter;
@@ -45,22 +46,33 @@ impl<S> Default for Doc<S> {
     }
 }
 
-/// Every path that setting `value` at `path` writes, parents first: the path itself and what is in maps below it.
-#[must_use]
-pub fn leaves<'v>(path: &[String], value: &'v Value) -> Vec<(Vec<String>, &'v Value)> {
-    let mut found = Vec::new();
-    let mut open = vec![(path.to_vec(), value)];
-    while let Some((path, value)) = open.pop() {
-        if let Value::Map(items) = value {
-            for (key, item) in items.iter().rev() {
-                let mut path = path.clone();
-                path.push(key.clone());
-                open.push((path, item));
-            }
-        }
-        found.push((path, value));
+/// Visits every path that setting `value` at `path` writes, parents first: the path itself and what is in maps below
+/// it. Keeps one path in memory, however large the value.
+pub fn leaves<'v, E>(
+    path: &[String],
+    value: &'v Value,
+    mut each: impl FnMut(&[String], &'v Value) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut at = path.to_vec();
+    each(&at, value)?;
+    let mut open = Vec::new();
+    if let Value::Map(items) = value {
+        open.push(items.iter());
     }
-    found
+    while let Some(items) = open.last_mut() {
+        let Some((key, item)) = items.next() else {
+            open.pop();
+            at.pop();
+            continue;
+        };
+        at.push(key.clone());
+        each(&at, item)?;
+        match item {
+            Value::Map(inner) => open.push(inner.iter()),
+            _ => drop(at.pop()),
+        }
+    }
+    Ok(())
 }
 
 impl<S: Ord + Clone> Doc<S> {
@@ -124,12 +136,10 @@ impl<S: Ord + Clone + Debug> Crdt for Doc<S> {
         match op {
             DocOp::Set { path, value } => {
                 self.touch_above(path, stamp);
-                for (at, value) in leaves(path, value) {
-                    if at.len() > path.len() {
-                        self.node(&at[..at.len() - 1]).0.touch_below(stamp);
-                    }
-                    self.node(&at).0.set(stamp, value);
-                }
+                let Ok(()) = leaves(path, value, |at, value| {
+                    self.node(at).0.set(stamp, value);
+                    Ok::<(), Infallible>(())
+                });
             }
             DocOp::Delete { path } => self.node(path).0.delete(stamp),
             DocOp::Increment { path, by } => {

@@ -15,7 +15,7 @@ pub struct Node<S> {
     pub set: Register<S, Value>,
     /// The greatest delete.
     pub deleted: Option<S>,
-    /// The greatest set or increment of a path strictly below.
+    /// The greatest set or increment of a path strictly below, other than by setting a map here.
     pub below: Option<S>,
     /// The greatest increment.
     pub counted: Option<S>,

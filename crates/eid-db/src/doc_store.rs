@@ -102,8 +102,7 @@ impl TxDoc<'_> {
     }
 
     fn stage(&self, op: DocOp) -> Result<(), DbError> {
-        doc::check(&op)?;
-        self.tx.stage(&self.name, doc::KIND, doc::encode(&op))
+        self.tx.stage(&self.name, doc::KIND, doc::encode_checked(&op)?)
     }
 
     /// The value at a path, as the transaction has left it.

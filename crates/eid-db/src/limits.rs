@@ -5,6 +5,9 @@
 pub const PATH_KEYS_MAX: usize = 32;
 /// Most bytes of the keys of a path together: they are part of the key of a stored row.
 pub const PATH_BYTES_MAX: usize = 1024;
+/// How many times more bytes than its own the paths that one set writes may take together: a map under a long path
+/// must not become rows without bound.
+pub const SET_SPREAD_MAX: usize = 32;
 /// Most bytes of the key of a table row, for the same reason.
 pub const ROW_KEY_BYTES_MAX: usize = 512;
 /// Most fields of a table row: a row is read and written as a whole.

@@ -11,6 +11,8 @@
 //! a path is one range, right after it. What the parts of a node mean is in [`eid_crdt::Node`]. The sum of a node is
 //! that of the increments from `first` to `last`: those that counted when the last of them came.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use eid_core::cbor::{CborError, Reader, Writer};
 use eid_core::dag::Seq;
@@ -21,7 +23,7 @@ use eid_store::{Direction, Key, ViewRows, Wanted};
 use crate::codec::{read_value, write_value};
 use crate::error::DbError;
 use crate::kind::DamagedRow;
-use crate::limits::{PAGE_ROWS, PATH_BYTES_MAX, PATH_KEYS_MAX};
+use crate::limits::{PAGE_ROWS, PATH_BYTES_MAX, PATH_KEYS_MAX, SET_SPREAD_MAX};
 use crate::path::Path;
 use crate::rows::Rows;
 use crate::stamp::{Stamp, StampTable, resolve};
@@ -81,20 +83,43 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<DocOp, CborError> {
         _ => return Err(CborError::Type),
     };
     r.finish()?;
-    if fits(&op) { Ok(op) } else { Err(CborError::Limit) }
-}
-
-/// Whether every path that the operation writes is one.
-fn fits(op: &DocOp) -> bool {
-    match op {
-        DocOp::Set { path, value } => leaves(path, value).iter().all(|(at, _)| Path::is_writable(at)),
-        DocOp::Delete { path } | DocOp::Increment { path, .. } => Path::is_writable(path),
+    match fits(&op, bytes.len()) {
+        Ok(()) => Ok(op),
+        Err(Unfit::Path | Unfit::Spread) => Err(CborError::Limit),
     }
 }
 
-/// Checks what is about to be written, so that nothing is written that no replica would apply.
-pub(crate) fn check(op: &DocOp) -> Result<(), DbError> {
-    if fits(op) { Ok(()) } else { Err(DbError::Path) }
+/// Why an operation is not one that replicas apply.
+enum Unfit {
+    Path,
+    Spread,
+}
+
+/// Whether every path that the operation writes is one, and whether they are not much more than the operation.
+fn fits(op: &DocOp, bytes_len: usize) -> Result<(), Unfit> {
+    let mut spread = 0;
+    let mut check = |at: &[String], _: &Value| {
+        spread += at.iter().map(String::len).sum::<usize>();
+        match (Path::is_writable(at), spread <= bytes_len.saturating_mul(SET_SPREAD_MAX)) {
+            (false, _) => Err(Unfit::Path),
+            (true, false) => Err(Unfit::Spread),
+            (true, true) => Ok(()),
+        }
+    };
+    match op {
+        DocOp::Set { path, value } => leaves(path, value, check),
+        DocOp::Delete { path } | DocOp::Increment { path, .. } => check(path, &Value::Null),
+    }
+}
+
+/// Encodes what is about to be written, unless no replica would apply it.
+pub(crate) fn encode_checked(op: &DocOp) -> Result<Bytes, DbError> {
+    let bytes = encode(op);
+    match fits(op, bytes.len()) {
+        Ok(()) => Ok(bytes),
+        Err(Unfit::Path) => Err(DbError::Path),
+        Err(Unfit::Spread) => Err(DbError::TooLarge),
+    }
 }
 
 fn push_path(row: &mut Key, path: &[String]) {
@@ -247,15 +272,19 @@ impl NodeRow {
 /// Names the rows that the operation reads: the nodes from the root to every path that it writes.
 pub(crate) fn reads(op: &DocOp, wanted: &mut Wanted) {
     let path = path(op);
-    let above = if matches!(op, DocOp::Delete { .. }) { path.len() } else { 1 };
-    for depth in above..=path.len() {
-        wanted.key(&node_key(&path[..depth]));
+    if !matches!(op, DocOp::Delete { .. }) {
+        for depth in 1..path.len() {
+            wanted.key(&node_key(&path[..depth]));
+        }
     }
     // Rows of increments are read only when one comes late, by themselves.
     if let DocOp::Set { value, .. } = op {
-        for (at, _) in leaves(path, value).iter().skip(1) {
+        let Ok(()) = leaves(path, value, |at, _| {
             wanted.key(&node_key(at));
-        }
+            Ok::<(), Infallible>(())
+        });
+    } else {
+        wanted.key(&node_key(path));
     }
 }
 
@@ -291,16 +320,7 @@ pub(crate) fn apply(op: &DocOp, stamp: Stamp, view: &mut dyn ViewRows) -> Result
             for depth in 1..path.len() {
                 change(view, &path[..depth], stamp, Node::touch_below)?;
             }
-            for (at, value) in leaves(path, value) {
-                let holds_more = matches!(value, Value::Map(items) if !items.is_empty());
-                change(view, &at, stamp, |node, stamp| {
-                    node.set(stamp, value);
-                    if holds_more {
-                        node.touch_below(stamp);
-                    }
-                })?;
-            }
-            Ok(())
+            leaves(path, value, |at, value| change(view, at, stamp, |node, stamp| node.set(stamp, value)))
         }
         DocOp::Delete { path } => change(view, path, stamp, Node::delete),
         DocOp::Increment { path, by } => {

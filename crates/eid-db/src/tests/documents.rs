@@ -135,6 +135,20 @@ fn two_peers_who_have_never_met_create_the_same_store_and_both_values_are_there(
     assert_eq!(a.state_hash().unwrap(), b.state_hash().unwrap());
 }
 
+#[test]
+fn a_map_that_would_become_rows_without_bound_is_refused() {
+    let db = database();
+    let map: Json = (0..20_000).map(|n| (format!("{n}"), json!(0))).collect::<serde_json::Map<_, _>>().into();
+    db.doc("d").set("short", Value::from(map.clone())).unwrap();
+    let entries = db.entries().unwrap();
+    let long = "x".repeat(1000);
+    assert!(matches!(db.doc("d").set(long.as_str(), Value::from(map)), Err(DbError::TooLarge)));
+    let deep: Vec<String> = (0..33).map(|n| n.to_string()).collect();
+    assert!(matches!(db.doc("d").set(deep, 1), Err(DbError::Path)));
+    assert_eq!(db.entries().unwrap(), entries);
+    assert_eq!(db.stores().unwrap()[0].rows, 20_000);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
