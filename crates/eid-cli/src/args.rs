@@ -323,7 +323,8 @@ pub enum Table {
         /// The row's key
         key: String,
         /// The row, a JSON object
-        json: String,
+        #[arg(value_name = "JSON")]
+        row: String,
     },
     /// Deletes one row
     #[command(after_help = "Example:\n  eid table delete geo airports XXX")]
@@ -544,6 +545,27 @@ mod tests {
     #[test]
     fn the_command_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_takes_the_name_of_a_global_option() {
+        fn check(command: &clap::Command, globals: &[String]) {
+            for sub in command.get_subcommands() {
+                for arg in sub.get_arguments() {
+                    assert!(
+                        !globals.contains(&arg.get_id().to_string()),
+                        "{} {}",
+                        sub.get_name(),
+                        arg.get_id()
+                    );
+                }
+                check(sub, globals);
+            }
+        }
+        let globals: Vec<String> =
+            Cli::command().get_arguments().map(|arg| arg.get_id().to_string()).collect();
+        assert!(globals.iter().any(|id| id == "json"));
+        check(&Cli::command(), &globals);
     }
 
     #[test]

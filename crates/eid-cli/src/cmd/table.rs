@@ -40,7 +40,7 @@ pub async fn run(context: &Context, args: &Table) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Table::Put { db, table, key, json: text } => {
+        Table::Put { db, table, key, row: text } => {
             let row = match serde_json::from_str(text) {
                 Ok(Value::Object(row)) => row,
                 Ok(_) => {

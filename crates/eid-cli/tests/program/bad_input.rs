@@ -76,9 +76,28 @@ fn what_is_not_a_store_is_left_alone() {
     assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "a letter");
 
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("letter.txt"), "a letter").unwrap();
+    std::fs::write(dir.path().join("store.log"), "a letter").unwrap();
     Eid::at(dir.path()).fails(&["db", "list"], 1, "not_a_store");
+    assert_eq!(std::fs::read_to_string(dir.path().join("store.log")).unwrap(), "a letter");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_left_alone_and_an_upgrade_is_advised() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let log = eid.dir().join("store.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let format = 7_u32.to_le_bytes();
+    let sum = blake3::derive_key("eid 2026 header of a batch log", &format);
+    bytes[16..20].copy_from_slice(&format);
+    bytes[20..36].copy_from_slice(&sum[..16]);
+    std::fs::write(&log, &bytes).unwrap();
+    let done = eid.fails(&["db", "list"], 1, "newer_format");
+    assert!(done.error()["message"].as_str().unwrap().contains("format 7"), "{}", done.err);
+    assert!(done.error()["hint"].as_str().unwrap().contains("upgrade"));
+    eid.fails(&["serve"], 1, "newer_format");
+    assert_eq!(std::fs::read(&log).unwrap(), bytes);
 }
 
 #[test]

@@ -89,6 +89,38 @@ fn a_second_node_on_the_same_directory_fails_and_says_so() {
 }
 
 #[test]
+fn a_directory_with_a_long_path_is_reached_all_the_same() {
+    let owned = tempfile::tempdir().unwrap();
+    let dir = owned.path().join("a".repeat(120));
+    let eid = Eid::at(&dir);
+    eid.ok(&["db", "create", "notes"]);
+    let (node, _) = eid.serve();
+    eid.ok(&["set", "notes", "x", "1"]);
+    eid.ok(&["share", "notes"]);
+    node.signal("-TERM");
+    assert_eq!(node.wait().code, Some(0));
+}
+
+#[test]
+fn only_its_owner_can_reach_a_running_node() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let a = shared(|_| {});
+    let mode = |name: &str| a.eid.dir().join(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("control.sock"), 0o600);
+    assert_eq!(mode("."), 0o700);
+}
+
+#[test]
+fn a_ticket_can_name_the_address_of_a_proxy() {
+    let a = shared(|_| {});
+    let other = a.address.replace("127.0.0.1", "localhost");
+    let ticket = a.eid.ok(&["share", "notes", "--write", "--address", &other]).json()["ticket"].clone();
+    let b = Eid::new();
+    b.ok(&["join", ticket.as_str().unwrap()]);
+    assert_eq!(b.ok(&["peers", "list"]).lines()[0]["addresses"], json!([other]));
+}
+
+#[test]
 fn a_node_that_was_killed_leaves_nothing_in_the_way() {
     let a = shared(|_| {});
     a.eid.ok(&["set", "notes", "x", "1"]);
