@@ -147,6 +147,10 @@ proptest! {
         prop_assert_eq!(arrived.tips().unwrap(), replicas[0].tips().unwrap());
         prop_assert_eq!(arrived.state_hash().unwrap(), replicas[0].state_hash().unwrap());
 
+        // Everything derived, recomputed from the log, is what is stored.
+        let report = fresh.store().fsck(false, &mut |_, _| {}).unwrap();
+        prop_assert_eq!(report.problems, []);
+
         let (document, rows) = naive_replay(&all);
         let held = arrived.doc("doc");
         let has_doc = arrived.kind_of("doc").unwrap().is_some();
