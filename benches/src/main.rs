@@ -1,2 +1,36 @@
-//! Benchmarks.
-fn main() {}
+//! Measurements, each beside the limit that the engine and the signatures set in the same run.
+//!
+//! `eid-benches store [--json] [--entries N]`. Shared machines are noisy: trust ratios, not absolutes.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
+
+mod history;
+mod recorder;
+mod report;
+mod store;
+mod work;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+eid-benches store [--json] [--entries N]
+
+  --json       one object on the last line
+  --entries N  length of the history and of the bulk (default 100000)";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["store", ref flags @ ..] => store::run(flags),
+        ["history", dir, entries] => history::write(dir, entries),
+        ["linger", dir, entries] => history::linger(dir, entries),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
