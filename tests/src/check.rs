@@ -87,7 +87,7 @@ pub(crate) fn bootstrap(plan: &Plan, proxy_dir: Option<&Path>) -> Result<Outcome
     let source = Source::new(plan, dir.path())?;
     let (server, url) = source.eid.serve("127.0.0.1:0")?;
     let nginx = proxy_dir.map(|dir| Nginx::start(dir, &url)).transpose()?;
-    let ticket = source.ticket(&url, nginx.as_ref().map(|nginx| nginx.url.as_str()))?;
+    let ticket = source.ticket(nginx.as_ref().map(|nginx| nginx.url.as_str()))?;
     let target = Eid::new(&plan.eid, dir.path().join("target"));
     let started = Instant::now();
     let joined = target.run(&["join", &ticket, "--wait", "280"])?;
@@ -117,7 +117,7 @@ pub(crate) fn resume(plan: &Plan) -> Result<Outcome> {
         let dir = TempDir::new()?;
         let source = Source::new(plan, dir.path())?;
         let (server, url) = source.eid.serve("127.0.0.1:0")?;
-        let ticket = source.ticket(&url, None)?;
+        let ticket = source.ticket(None)?;
         let target = Eid::new(&plan.eid, dir.path().join("target"));
         let joining = target.start(&["join", &ticket, "--wait", "280"])?;
         let server = interrupt(victim, joining, server, &source, &dir.path().join("target"))?;
@@ -165,12 +165,12 @@ impl Source {
         Ok(Self { eid, entries })
     }
 
-    /// A ticket, with the address replaced by that of a proxy.
-    fn ticket(&self, url: &str, proxy: Option<&str>) -> Result<String> {
-        let shared = self.eid.result(&["share", "rows", "--write"])?;
-        let ticket = shared["ticket"].as_str().ok_or("share gave no ticket")?.to_owned();
-        let port = |url: &str| url.rsplit(':').next().unwrap_or_default().to_owned();
-        Ok(proxy.map_or(ticket.clone(), |proxy| ticket.replace(&port(url), &port(proxy))))
+    /// A ticket, with the address of a proxy instead of the node's own.
+    fn ticket(&self, proxy: Option<&str>) -> Result<String> {
+        let mut args = vec!["share", "rows", "--write"];
+        args.extend(proxy.iter().flat_map(|proxy| ["--address", *proxy]));
+        let shared = self.eid.result(&args)?;
+        Ok(shared["ticket"].as_str().ok_or("share gave no ticket")?.to_owned())
     }
 }
 
