@@ -208,11 +208,18 @@ async fn all_databases_of_both_are_synchronised_over_one_connection() {
     let unknown_to_a = b.create(3);
     nodes.allow(unknown_to_a, &a, Permission::Write);
     let not_for_a = b.create(4);
+    // One that takes part here before anything of it has come, and one that the server does not let this side read.
+    let awaited = a.create(5);
+    nodes.allow(awaited, &b, Permission::Read);
+    b.track(awaited);
+    let forbidden = a.create(6);
+    b.track(forbidden);
     a.write(second, 2);
     let reports = b.engine.sync_with_peer(&a.address(), None).await.unwrap();
     let pulled = |tree| reports.iter().find(|report| report.tree == Some(tree)).map(|report| report.pulled);
-    assert_eq!(reports.len(), 2, "{reports:?}");
-    assert_eq!((pulled(tree), pulled(second)), (Some(0), Some(2)));
+    assert_eq!(reports.len(), 3, "{reports:?}");
+    assert_eq!((pulled(tree), pulled(second), pulled(awaited)), (Some(0), Some(2), Some(1)));
+    assert_eq!(b.count(forbidden), 0);
     assert_eq!(a.count(not_for_a), 0);
     let in_sync = reports.iter().find(|report| report.tree == Some(tree)).unwrap();
     assert_eq!((in_sync.rung, in_sync.complete), (Some(Rung::InSync), true));

@@ -1,0 +1,133 @@
+//! Peers that say nothing, in virtual time.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "a part of the harness is enough")]
+mod nodes;
+
+use std::sync::Arc;
+
+use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
+use eid_core::{EntryId, Permission, ReadError, SecretKey};
+use eid_proto::{Handshake, HandshakeOutput, Identity, Known, Output, Rights, Session};
+use eid_sync::limits::{HANDSHAKE_MS, IDLE_MS};
+use eid_sync::{Delivered, SyncError, SyncEvent};
+use eid_transport::{Connection, Link, LinkError, Received, Transport};
+use nodes::Nodes;
+
+/// Does the client's part of a handshake by hand.
+async fn greet(connection: &dyn Connection, n: u8) -> Box<dyn Link> {
+    let mut link = connection.open().await.unwrap();
+    let identity = Identity {
+        device: Arc::new(SecretKey::from_seed([n; 32])),
+        name: "by hand".to_owned(),
+        binding: connection.binding(),
+        proven: None,
+        nonce: [n; 32],
+    };
+    let mut handshake = Handshake::client(identity, None, vec![]);
+    loop {
+        match handshake.poll() {
+            HandshakeOutput::Send(frame) => link.send(frame).await.unwrap(),
+            HandshakeOutput::EndTurn => link.end_turn().await.unwrap(),
+            HandshakeOutput::NeedFrame => {
+                let Received::Frame(frame) = link.recv().await.unwrap() else { panic!("a frame was due") };
+                assert_eq!(link.recv().await.unwrap(), Received::EndOfTurn);
+                handshake.handle_frame(&frame).unwrap();
+            }
+            HandshakeOutput::Established(_) => return link,
+            HandshakeOutput::Failed => panic!("the handshake failed"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_greet_is_given_up_after_the_deadline() {
+    let nodes = Nodes::new();
+    let b = nodes.node(2).await;
+    let silent = nodes.net.endpoint("silent");
+    silent.listen().await.unwrap();
+    let began = tokio::time::Instant::now();
+    let error = b.engine.connect_to_peer(&silent.addresses()[0], None, &[]).await.unwrap_err();
+    assert!(matches!(error, SyncError::TimedOut { ms: HANDSHAKE_MS, .. }), "{error}");
+    assert!(began.elapsed().as_millis() >= u128::from(HANDSHAKE_MS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_greet_is_left() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let connection = nodes.net.endpoint("silent").dial(&a.address()).await.unwrap();
+    let mut link = connection.open().await.unwrap();
+    link.end_turn().await.unwrap();
+    let ended = link.recv().await;
+    assert!(matches!(ended, Ok(Received::Closed) | Err(LinkError::Closed | LinkError::Cut(_))), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_falls_silent_in_a_session_holds_nothing_up_for_ever() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let tree = a.create(1);
+    a.write(tree, 3);
+    let silent = nodes.node(3).await;
+    nodes.allow(tree, &silent, Permission::Write);
+    let mut events = a.engine.events();
+    let connection = silent.transport.dial(&a.address()).await.unwrap();
+    let _control = greet(&*connection, 3).await;
+    let mut link = connection.open().await.unwrap();
+    // An opening, a whole answer, and then nothing.
+    let mut session = Session::initiator(tree, Known::default());
+    let replica = Empty(silent.store.epoch());
+    loop {
+        match session.poll(&replica, Rights::default()).unwrap() {
+            Output::Send(frame) => link.send(frame).await.unwrap(),
+            Output::EndTurn => {
+                link.end_turn().await.unwrap();
+                break;
+            }
+            _ => {}
+        }
+    }
+    while link.recv().await.unwrap() != Received::EndOfTurn {}
+    loop {
+        match events.recv().await.unwrap() {
+            Delivered::Event(SyncEvent::Failed { report, error, .. }) => {
+                assert!(error.contains(&format!("{IDLE_MS} ms")), "{error}");
+                assert_eq!((report.pushed, report.complete), (4, false));
+                break;
+            }
+            Delivered::Event(_) => {}
+            Delivered::Lagged(_) => panic!("nobody was slow"),
+        }
+    }
+}
+
+/// A replica without entries.
+struct Empty(Epoch);
+
+impl Dag for Empty {
+    fn parents(&self, _: Seq, _: usize) -> Result<Vec<Vec<Seq>>, ReadError> {
+        Ok(vec![])
+    }
+}
+
+impl Replica for Empty {
+    fn epoch(&self) -> Epoch {
+        self.0
+    }
+    fn end(&self) -> Seq {
+        Seq(0)
+    }
+    fn tips(&self) -> Result<Vec<(EntryId, Seq)>, ReadError> {
+        Ok(vec![])
+    }
+    fn find(&self, ids: &[EntryId]) -> Result<Vec<Option<Seq>>, ReadError> {
+        Ok(vec![None; ids.len()])
+    }
+    fn find_prefixes(&self, prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError> {
+        Ok(vec![None; prefixes.len()])
+    }
+    fn log(&self, _: std::ops::Range<Seq>, _: usize) -> Result<Vec<Logged>, ReadError> {
+        Ok(vec![])
+    }
+}
