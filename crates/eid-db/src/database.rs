@@ -118,6 +118,11 @@ impl TreeState {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was found out about stores holds no longer.
+    pub(crate) fn forget_checked(&self) {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// A `write` within a `write` would wait for itself.
     fn check_not_inside(&self) -> Result<(), DbError> {
         if *self.inside() == Some(thread::current().id()) { Err(DbError::NestedWrite) } else { Ok(()) }

@@ -1,7 +1,7 @@
 //! One device over one backend.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use eid_core::RULES_VERSION;
 use eid_core::{Nonce, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp, Slot, TreeId};
@@ -32,17 +32,31 @@ struct Inner {
     _watch: Watch,
 }
 
-/// What the handles of one database share.
+/// What the handles of one database share, for as long as there are any: whoever asks for databases that are not here
+/// leaves nothing behind.
 #[derive(Debug, Default)]
-struct Trees(Mutex<HashMap<TreeId, Arc<TreeState>>>);
+struct Trees(Mutex<HashMap<TreeId, Weak<TreeState>>>);
 
 impl Trees {
-    fn lock(&self) -> MutexGuard<'_, HashMap<TreeId, Arc<TreeState>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TreeId, Weak<TreeState>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn state(&self, tree: TreeId) -> Arc<TreeState> {
+        let mut trees = self.lock();
+        if let Some(state) = trees.get(&tree).and_then(Weak::upgrade) {
+            return state;
+        }
+        if trees.len() == trees.capacity() {
+            trees.retain(|_, state| state.strong_count() > 0);
+        }
+        let state = Arc::new(TreeState::default());
+        trees.insert(tree, Arc::downgrade(&state));
+        state
+    }
+
     fn notify(&self, admitted: &Admitted) {
-        let state = self.lock().get(&admitted.tree).map(Arc::clone);
+        let state = self.lock().get(&admitted.tree).and_then(Weak::upgrade);
         if let Some(state) = state {
             state.notify(admitted);
         }
@@ -194,13 +208,12 @@ impl Instance {
         }
         self.forget_invites(tree)?;
         self.names().delete(&tree.0)?;
-        self.0.trees.lock().remove(tree);
+        self.handle(*tree).state().forget_checked();
         Ok(())
     }
 
     pub(crate) fn handle(&self, tree: TreeId) -> Database {
-        let state = Arc::clone(self.0.trees.lock().entry(tree).or_default());
-        Database::new(self.clone(), tree, state)
+        Database::new(self.clone(), tree, self.0.trees.state(tree))
     }
 
     pub(crate) fn name_of(&self, tree: &TreeId) -> Result<Option<String>, DbError> {

@@ -1,3 +1,4 @@
+use std::future::Future as _;
 use std::sync::Arc;
 
 use eid_core::{KeyMode, Permission, Slot};
@@ -59,6 +60,26 @@ fn a_tracked_database_is_listed_before_anything_of_it_is_here() {
     assert_eq!(there.name().unwrap(), "from a");
     assert_eq!(there.title().unwrap().as_deref(), Some("x"));
     assert_eq!(b.databases().unwrap()[0].entries, 1);
+}
+
+#[test]
+fn all_handles_of_a_database_wait_for_the_same_turn() {
+    let node = node(1);
+    let id = node.create_database("x").unwrap().database.id();
+    let (one, other) = (node.database_by_id(id), node.database_by_id(id));
+    // Handles of databases that are not here come and go meanwhile.
+    for n in 0..200 {
+        drop(node.database_by_id(eid_core::TreeId([n; 32])));
+    }
+    let ((), pending) = one.prepare_write(|tx| tx.doc("d").set("a", 1)).unwrap();
+    let mut waiting = Box::pin(other.write_async(|tx| tx.doc("d").get_as::<u8>("a")));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    pending.commit().unwrap();
+    let std::task::Poll::Ready(seen) = waiting.as_mut().poll(&mut context) else {
+        panic!("its turn has come")
+    };
+    assert_eq!(seen.unwrap().0, Some(1));
 }
 
 #[test]
