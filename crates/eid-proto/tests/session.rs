@@ -152,6 +152,26 @@ fn a_thousand_tips_on_each_side_converge() {
 }
 
 #[test]
+fn more_tips_than_an_opening_or_a_plan_can_name_converge() {
+    let (mut a, mut b) = shared(1);
+    let base = a.log[1].id();
+    for i in 0..1_500 {
+        a.write(1, &[base], &format!("a{i}"));
+    }
+    for i in 0..=limits::PLAN_TIPS_MAX {
+        b.write(2, &[base], &format!("b{i}"));
+    }
+    let pair = sync(a, b, Known::default());
+    let (initiator, responder) = pair.summaries();
+    assert_eq!((initiator.pulled, responder.pulled), (limits::PLAN_TIPS_MAX as u64 + 1, 1_500));
+    let known = pair.known().0;
+    let (mut a, b) = pair.into_mems();
+    a.chain(1, 1);
+    let pair = sync(a, b, known);
+    assert_eq!((pair.initiator.arrived, pair.responder.arrived), (0, 1));
+}
+
+#[test]
 fn fifty_thousand_entries_on_each_side_converge_by_ids() {
     let (mut a, mut b) = shared(100);
     a.chain(1, 50_000);

@@ -111,16 +111,21 @@ pub(crate) struct Caller {
     pub(crate) further: Arc<[PublicKey]>,
 }
 
-/// Answers requests until the peer goes away. Calls `redeemed` for every invite that was used.
+/// Answers requests until the peer goes away, or is silent while `busy` says that nothing else goes on. Calls
+/// `redeemed` for every invite that was used.
 pub(crate) async fn answer_requests(
     link: &mut dyn Link,
     context: &Context,
     caller: &Caller,
     redeemed: &(dyn Fn(TreeId) + Send + Sync),
+    busy: &(dyn Fn() -> bool + Send + Sync),
 ) -> Result<(), SyncError> {
     let runtime = &*context.runtime;
     loop {
         let Some(received) = within(runtime, CONTROL_IDLE_MS, link.recv()).await else {
+            if busy() {
+                continue;
+            }
             return Err(SyncError::TimedOut { what: "a request", ms: CONTROL_IDLE_MS });
         };
         let frame = match received? {

@@ -601,19 +601,25 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
     let context = inner.context(peer, keys, true);
     let caller = Caller { device: peer, further: established.further.into() };
 
-    let control = (Arc::clone(inner), Arc::clone(connection), context.clone());
+    let running = Arc::new(AtomicUsize::new(0));
+    let control = (Arc::clone(inner), Arc::clone(connection), context.clone(), Arc::clone(&running));
     runtime.spawn(Box::pin(async move {
-        let (inner, connection, context) = control;
+        let (inner, connection, context, running) = control;
+        let busy = || running.load(Ordering::SeqCst) > 0;
         let redeemed = |tree| inner.publisher.publish(&SyncEvent::Redeemed { tree, joiner: caller.device });
-        if let Err(error) = answer_requests(&mut *link, &context, &caller, &redeemed).await {
+        if let Err(error) = answer_requests(&mut *link, &context, &caller, &redeemed, &busy).await {
             tracing::debug!(error = chain(&error), "a control link ended");
         }
         connection.close().await;
     }));
 
     while let Some(link) = connection.accept().await {
-        let (inner, context) = (Arc::clone(inner), context.clone());
-        runtime.spawn(Box::pin(async move { respond(&inner, link, &context, sent + received).await }));
+        let (inner, context, running) = (Arc::clone(inner), context.clone(), Arc::clone(&running));
+        runtime.spawn(Box::pin(async move {
+            // The transport bounds the links of a connection; this only counts them.
+            let _running = Place::take(&running, usize::MAX);
+            respond(&inner, link, &context, sent + received).await;
+        }));
     }
     inner.publisher.publish(&SyncEvent::Disconnected { peer });
     Ok(())

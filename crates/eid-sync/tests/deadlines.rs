@@ -9,7 +9,7 @@ use std::sync::Arc;
 use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
 use eid_core::{EntryId, Permission, ReadError, SecretKey};
 use eid_proto::{Handshake, HandshakeOutput, Identity, Known, Output, Rights, Session};
-use eid_sync::limits::{HANDSHAKE_MS, IDLE_MS};
+use eid_sync::limits::{CONTROL_IDLE_MS, HANDSHAKE_MS, IDLE_MS};
 use eid_sync::{Delivered, SyncError, SyncEvent};
 use eid_transport::{Connection, Link, LinkError, Received, Transport};
 use nodes::Nodes;
@@ -130,4 +130,21 @@ impl Replica for Empty {
     fn log(&self, _: std::ops::Range<Seq>, _: usize) -> Result<Vec<Logged>, ReadError> {
         Ok(vec![])
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_nothing_happens_is_given_up() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let mut events = a.engine.events();
+    let connection = nodes.net.endpoint("idle").dial(&a.address()).await.unwrap();
+    let _control = greet(&*connection, 3).await;
+    let began = tokio::time::Instant::now();
+    loop {
+        let event = events.recv().await.unwrap();
+        if matches!(event, Delivered::Event(SyncEvent::Disconnected { .. })) {
+            break;
+        }
+    }
+    assert!(began.elapsed().as_millis() >= u128::from(CONTROL_IDLE_MS));
 }
