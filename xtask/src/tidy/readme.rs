@@ -75,23 +75,32 @@ fn readme(name: &str, source: &str) -> String {
     page
 }
 
-/// ``[`Entry`]`` and ``[`Entry`](crate::Entry)`` become `` `Entry` ``: only rustdoc knows where items are.
+/// Links to items become their text: only rustdoc knows where items are. They have the form ``[`Entry`]``,
+/// `[text](Entry)` or `[text](crate::Entry)`; links to files and pages stay.
 fn without_links_to_items(line: &str) -> String {
+    let is_item = |target: &str| target.chars().all(|c| c.is_alphanumeric() || "_:!".contains(c));
     let mut out = String::new();
     let mut rest = line;
-    while let Some(start) = rest.find("[`") {
-        let Some(end) = rest[start..].find("`]").map(|at| start + at) else { break };
+    while let Some(start) = rest.find('[') {
+        let Some(end) = rest[start..].find(']').map(|at| start + at) else { break };
+        let text = &rest[start + 1..end];
+        let after = &rest[end + 1..];
+        let target = after.strip_prefix('(').and_then(|open| open.split_once(')'));
         out.push_str(&rest[..start]);
-        if rest[end + 2..].starts_with("(http") {
-            out.push_str(&rest[start..end + 2]);
-            rest = &rest[end + 2..];
-            continue;
-        }
-        out.push_str(&rest[start + 1..=end]);
-        rest = &rest[end + 2..];
-        if rest.starts_with('(') {
-            rest = rest.find(')').map_or(rest, |close| &rest[close + 1..]);
-        }
+        rest = match target {
+            Some((target, behind)) if is_item(target) => {
+                out.push_str(text);
+                behind
+            }
+            None if text.starts_with('`') && text.ends_with('`') => {
+                out.push_str(text);
+                after
+            }
+            _ => {
+                out.push_str(&rest[start..=end]);
+                after
+            }
+        };
     }
     out.push_str(rest);
     out
@@ -113,6 +122,15 @@ mod tests {
     fn links_to_the_web_stay() {
         let line = "[a](https://b.c) and [`d`](https://e.f)";
         assert_eq!(without_links_to_items(line), line);
+        assert_eq!(without_links_to_items("[a](b.md), x[0], [b"), "[a](b.md), x[0], [b");
+    }
+
+    #[test]
+    fn links_to_items_become_their_text() {
+        assert_eq!(
+            without_links_to_items("hold [documents](DocStore), [`f!`], [g](crate::g)"),
+            "hold documents, `f!`, g"
+        );
     }
 
     #[test]
