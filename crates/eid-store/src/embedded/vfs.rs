@@ -63,7 +63,12 @@ impl Vfs for Directory {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn VfsFile>> {
         let path = self.path.join(name);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        // Keys of devices are in there.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path)?;
         sync_directory(&self.path)?;
         Ok(Arc::new(RealFile(file)))
     }
