@@ -81,6 +81,7 @@ impl Rows<File> {
         let name = path.display().to_string();
         let file = File::open(path).map_err(|cause| {
             let failure = Failure::io(format!("cannot read {name}"), &cause);
+            let failure = failure.hint("check the path and whether you may read it");
             if cause.kind() == std::io::ErrorKind::NotFound {
                 Failure { exit: crate::failure::Exit::NotFound, code: "not_found", ..failure }
             } else {

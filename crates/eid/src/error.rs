@@ -19,8 +19,12 @@ pub enum ErrorKind {
     Ambiguous,
     /// A name that cannot be given: empty, too long, reserved, or taken.
     InvalidName,
-    /// A value that cannot be stored: wrong type, too large, not an object.
+    /// A value that cannot be stored or read as what was asked for.
     InvalidValue,
+    /// The store of this name is of another kind, such as a document where a table was meant.
+    WrongKind,
+    /// What is written at once is more than an entry can hold.
+    TooLarge,
     /// A ticket that cannot be read.
     InvalidTicket,
     /// An address that cannot be read, or that no transport here serves.
@@ -70,6 +74,8 @@ impl ErrorKind {
             Self::Ambiguous => "ambiguous",
             Self::InvalidName => "invalid_name",
             Self::InvalidValue => "invalid_value",
+            Self::WrongKind => "wrong_kind",
+            Self::TooLarge => "too_large",
             Self::InvalidTicket => "invalid_ticket",
             Self::InvalidAddress => "invalid_address",
             Self::Forbidden => "forbidden",
@@ -225,10 +231,10 @@ impl From<DbError> for Error {
             E::NotPermitted => ErrorKind::Forbidden,
             E::NotHere | E::NoSuchRow { .. } => ErrorKind::NotFound,
             E::Name | E::StoreName { .. } | E::Path | E::ParsePath(_) | E::RowKey => ErrorKind::InvalidName,
-            E::WrongKind { .. } | E::SeveralKinds { .. } | E::NotARow { .. } | E::Type { .. } => {
-                ErrorKind::InvalidValue
-            }
-            E::Decode { .. } | E::Encode(_) | E::TooLarge | E::TooManyStores => ErrorKind::InvalidValue,
+            E::WrongKind { .. } | E::SeveralKinds { .. } => ErrorKind::WrongKind,
+            E::NotARow { .. } | E::Type { .. } => ErrorKind::InvalidValue,
+            E::Decode { .. } | E::Encode(_) => ErrorKind::InvalidValue,
+            E::TooLarge | E::TooManyStores => ErrorKind::TooLarge,
             E::ForeignCursor | E::NestedWrite => ErrorKind::InvalidValue,
             E::TooManyInvites => ErrorKind::Busy,
             E::Corrupt { .. } => ErrorKind::Corrupt,

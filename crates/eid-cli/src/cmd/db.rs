@@ -140,7 +140,7 @@ fn show(context: &Context, named: &str) -> Result<(), Failure> {
     }
     let out = &context.out;
     out.text(format!("{} {}", out.bold(&printable(&name)), out.dim(&id)))?;
-    if let Some(title) = db.title()? {
+    if let Some(title) = db.title()?.filter(|title| *title != name) {
         out.text(format!("title    {}", printable(&title)))?;
     }
     out.text(format!("entries  {} ({})", count(entries), bytes(size)))?;

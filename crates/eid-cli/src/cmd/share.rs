@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eid::Access;
+use eid::{Access, ErrorKind};
 use serde_json::json;
 
 use crate::args::Share;
@@ -29,7 +29,16 @@ pub async fn run(context: &Context, args: &Share) -> Result<(), Failure> {
     for address in &args.address {
         access = access.reachable_at(address.clone());
     }
-    let ticket = db.share(access).await?.to_string();
+    let ticket = db.share(access).await.map_err(|error| match error.kind() {
+        ErrorKind::NotListening => Failure::new(
+            Exit::Failed,
+            error.kind().code(),
+            "no node serves this directory, so nobody could join with a ticket",
+        )
+        .hint("start `eid serve --http ADDR` on it first, or name an address with --address"),
+        _ => error.into(),
+    })?;
+    let ticket = ticket.to_string();
     context.out.say(&json!({"ticket": ticket}), || {
         format!("{ticket}\n\nOn the other device, while this node runs:\n  eid join '{ticket}'")
     })?;

@@ -32,8 +32,10 @@ pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
             }
         }
     }
-    let databases: Vec<Value> = reports.iter().map(report).collect();
-    context.out.say(&json!({"databases": databases}), || table(context, &reports))?;
+    if failed.is_none() || !reports.is_empty() {
+        let databases: Vec<Value> = reports.iter().map(report).collect();
+        context.out.say(&json!({"databases": databases}), || table(context, &reports))?;
+    }
     failed.map_or(Ok(()), Err)
 }
 

@@ -161,13 +161,9 @@ pub async fn write(db: &Database, table: &str, batch: Vec<FileRow>) -> Result<()
         })
         .await;
     written.map_err(|error| {
-        let invalid = error.kind() == eid::ErrorKind::InvalidValue;
+        let too_large = error.kind() == eid::ErrorKind::TooLarge;
         let failure = Failure::from(error);
-        if invalid {
-            failure.or_hint("use a smaller --batch: one entry holds at most 1 MiB")
-        } else {
-            failure
-        }
+        if too_large { failure.hint("use a smaller --batch: an entry holds at most 1 MiB") } else { failure }
     })
 }
 

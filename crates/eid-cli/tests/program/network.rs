@@ -108,6 +108,8 @@ fn only_its_owner_can_reach_a_running_node() {
     let mode = |name: &str| a.eid.dir().join(name).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("control.sock"), 0o600);
     assert_eq!(mode("."), 0o700);
+    assert_eq!(mode("store.log"), 0o600);
+    assert_eq!(mode("store.redb"), 0o600);
 }
 
 #[test]
@@ -146,6 +148,20 @@ fn an_invite_for_one_device_lets_one_in() {
     assert_eq!(b.ok(&["sync"]).json()["databases"][0]["pushed"], 0);
     let keys = a.eid.ok(&["keys", "list", "notes"]).lines();
     assert!(keys.iter().any(|key| key["permission"] == "read"), "{keys:?}");
+}
+
+#[test]
+fn a_ticket_for_another_server_is_refused() {
+    let a = shared(|_| {});
+    a.node.kill();
+    let c = Eid::new();
+    let address = a.address.strip_prefix("http://").unwrap();
+    let mut other = c.start(&["serve", "--http", address, "--json"]);
+    other.next_line().expect("it serves at the same address");
+    let b = Eid::new();
+    let done = b.fails(&["join", &a.ticket], 3, "refused");
+    assert!(done.error()["message"].as_str().unwrap().contains("expected ed25519:"), "{}", done.err);
+    assert!(b.ok(&["db", "list"]).lines().is_empty());
 }
 
 #[test]
