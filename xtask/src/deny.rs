@@ -24,7 +24,7 @@ fn tool() -> Result<PathBuf, Failure> {
     if !answers(&tool, &["--version"]) {
         println!("deny: installing cargo-deny {VERSION} into {}", dir.display());
         let mut install =
-            cargo_command(&["install", "--locked", "--quiet", "cargo-deny", "--version", VERSION]);
+            cargo_command(&["install", "--debug", "--locked", "--quiet", "cargo-deny", "--version", VERSION]);
         install.arg("--root").arg(&dir).arg("--target-dir").arg(dir.join("build"));
         run_command(install)?;
     }
