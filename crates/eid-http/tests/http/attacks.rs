@@ -146,8 +146,10 @@ fn a_changed_byte_is_never_taken_for_an_answer() {
             assert_eq!(linked.accepter.recv().await.expect("open"), Received::EndOfTurn);
             let frame = Bytes::from(vec![7; 400]);
             pair.proxy.flip_answer(at);
-            linked.accepter.send(frame.clone()).await.expect("open");
-            linked.accepter.end_turn().await.expect("open");
+            // A client that could not read the head of the answer may have let go of it already.
+            if linked.accepter.send(frame.clone()).await.is_ok() {
+                drop(linked.accepter.end_turn().await);
+            }
             match linked.opener.recv().await {
                 Ok(received) => assert_eq!(received, Received::Frame(frame)),
                 Err(LinkError::Corrupt | LinkError::Cut(_)) => refused += 1,
@@ -156,6 +158,33 @@ fn a_changed_byte_is_never_taken_for_an_answer() {
             pair.proxy.flip_nothing();
         }
         assert!(refused > 20, "the proxy has changed something: {refused}");
+    });
+}
+
+#[test]
+fn a_request_body_cut_at_any_record_is_refused_and_spends_no_number() {
+    run(async {
+        let pair = pair().await;
+        let mut linked = link(&pair.client, &pair.server, &pair.address).await;
+        // The body arrives in the server's hands a second time, shortened, before its number has been used.
+        pair.proxy.hold();
+        linked.opener.send(Bytes::from(vec![9; 100_000])).await.expect("open");
+        linked.opener.end_turn().await.expect("open");
+        let held = pair.proxy.held_request().await;
+        let body = held.windows(4).position(|w| w == b"\r\n\r\n").expect("a head") + 4;
+        let line = held.windows(2).position(|w| w == b"\r\n").expect("a request line");
+        let first_record = 2 + usize::from(u16::from_be_bytes([held[body], held[body + 1]]));
+        for length in [0, 1, first_record - 1, first_record, first_record + 1, held.len() - body - 1] {
+            let head = format!(
+                "{}\r\nHost: x\r\n{SEALED}Content-Length: {length}\r\nConnection: close\r\n\r\n",
+                text(&held[..line])
+            );
+            let (status, _) = ask(socket(&pair.server), &head, &held[body..body + length]).await;
+            assert_eq!(status, 400, "{length} bytes");
+        }
+        pair.proxy.release();
+        let received = linked.accepter.recv().await.expect("the whole body is good");
+        assert!(received == Received::Frame(Bytes::from(vec![9; 100_000])));
     });
 }
 

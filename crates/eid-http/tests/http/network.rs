@@ -22,6 +22,8 @@ pub(crate) struct Proxy {
     /// Counts down the bytes of answers until one is changed.
     flip: Arc<Mutex<Option<usize>>>,
     cuts: Arc<watch::Sender<u32>>,
+    /// Bytes from clients that are kept back; `None` while everything passes.
+    held: Arc<watch::Sender<Option<Vec<u8>>>>,
 }
 
 impl Proxy {
@@ -32,6 +34,7 @@ impl Proxy {
             seen: Arc::default(),
             flip: Arc::default(),
             cuts: Arc::new(watch::Sender::new(0)),
+            held: Arc::new(watch::Sender::new(None)),
         };
         let accepting = proxy.clone();
         tokio::spawn(async move {
@@ -64,20 +67,60 @@ impl Proxy {
 
     async fn pass(&self, number: usize, way: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         let mut buffer = vec![0; 64 * 1024];
-        while let Ok(length) = from.read(&mut buffer).await {
-            if length == 0 {
-                break;
-            }
+        let mut release = self.held.subscribe();
+        let mut pending = Vec::new();
+        loop {
+            let length = tokio::select! {
+                read = from.read(&mut buffer) => match read {
+                    Ok(length) if length > 0 => length,
+                    _ => break,
+                },
+                () = async { drop(release.wait_for(Option::is_none).await) }, if !pending.is_empty() => {
+                    if to.write_all(&std::mem::take(&mut pending)).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
             let bytes = &mut buffer[..length];
             if way == 1 {
                 self.maybe_flip(bytes);
             }
             self.seen.lock().expect("whole")[number][way].extend_from_slice(bytes);
-            if to.write_all(bytes).await.is_err() {
+            let holding = way == 0
+                && self.held.send_if_modified(|held| {
+                    held.as_mut().map(|held| held.extend_from_slice(bytes)).is_some()
+                });
+            if holding {
+                pending.extend_from_slice(bytes);
+            } else if to.write_all(bytes).await.is_err() {
                 return;
             }
         }
         drop(to.shutdown().await);
+    }
+
+    /// Keeps back what clients send from now on.
+    pub(crate) fn hold(&self) {
+        self.held.send_replace(Some(Vec::new()));
+    }
+
+    /// The one request that is kept back, once all of it has come.
+    pub(crate) async fn held_request(&self) -> Vec<u8> {
+        let whole = |held: &Vec<u8>| {
+            let head = held.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+            let lines = String::from_utf8_lossy(&held[..head]).to_lowercase();
+            let length = lines.split("content-length: ").nth(1)?.lines().next()?.parse::<usize>().ok()?;
+            (held.len() == head + length).then_some(())
+        };
+        let mut held = self.held.subscribe();
+        let held = held.wait_for(|held| held.as_ref().and_then(whole).is_some()).await.expect("it is here");
+        held.clone().expect("just seen")
+    }
+
+    /// Lets pass what was kept back.
+    pub(crate) fn release(&self) {
+        self.held.send_replace(None);
     }
 
     fn maybe_flip(&self, bytes: &mut [u8]) {
