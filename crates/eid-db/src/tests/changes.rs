@@ -1,5 +1,7 @@
+use std::future::Future as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
@@ -51,17 +53,39 @@ fn changes_name_store_keys_author_and_entry_and_go_on_from_a_cursor() {
     assert!(matches!(foreign.changes(Since::Cursor(changes.cursor())), Err(DbError::ForeignCursor)));
 }
 
+/// Counts how often it is woken.
+#[derive(Debug, Default)]
+struct Woken(AtomicU64);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_waiting_reader_is_woken_by_a_write() {
     let db = database();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
     let mut changes = db.changes(Since::Now).unwrap();
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(move || changes.wait(Duration::from_secs(60)).unwrap().unwrap());
-        db.doc("d").set("a", 1).unwrap();
-        assert_eq!(reader.join().unwrap().stores[0].name, "d");
-    });
+    let mut waiting = Box::pin(changes.next());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+    db.doc("d").set("a", 1).unwrap();
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    let Poll::Ready(change) = waiting.as_mut().poll(&mut context) else { panic!("the change is there") };
+    assert_eq!(change.unwrap().stores[0].name, "d");
+}
+
+#[test]
+fn waiting_ends_with_a_change_or_at_its_deadline() {
+    let db = database();
     let mut changes = db.changes(Since::Now).unwrap();
     assert_eq!(changes.wait(Duration::ZERO).unwrap(), None);
+    db.doc("d").set("a", 1).unwrap();
+    assert!(changes.wait(Duration::from_secs(60)).unwrap().is_some());
 }
 
 #[test]
