@@ -157,6 +157,12 @@ impl Mount {
         }
     }
 
+    /// Whether the sectors below have stopped: the process has crashed, whether or not it has noticed.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.sectors.as_ref().is_some_and(CrashDisk::is_stopped)
+    }
+
     /// Takes back every fault that is planned.
     pub fn settle(&self) {
         let mut state = lock(&self.state);
@@ -236,7 +242,7 @@ impl Backend for Mount {
             Err(BackendError::Conflict) => {}
             Err(_) => state.tally.failed += 1,
         }
-        if result.is_err() && self.sectors.as_ref().is_some_and(CrashDisk::is_stopped) {
+        if result.is_err() && self.is_stopped() {
             state.dead = true;
             let at_crash = state.at_crash.take();
             drop(state);

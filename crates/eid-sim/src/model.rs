@@ -107,6 +107,12 @@ impl Model {
         self.facts.keys().copied().collect()
     }
 
+    /// An entry.
+    #[must_use]
+    pub fn entry(&self, id: &EntryId) -> Option<&Entry> {
+        self.entries.get(id)
+    }
+
     /// The entries themselves.
     pub fn entries(&self) -> impl Iterator<Item = (&EntryId, &Entry)> {
         self.entries.iter()

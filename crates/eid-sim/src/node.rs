@@ -12,7 +12,7 @@ use eid_store::{
     Backend, BackendError, CrashDisk, Embedded, EmbeddedConfig, EntryStore, Offer, StoreError, Verdict,
 };
 use eid_sync::{
-    Access, DatabaseTicket, EngineConfig, RefusalCode, Rung, Runtime, SessionReport, SyncEngine, SyncError,
+    Access, Cursor, DatabaseTicket, EngineConfig, RefusalCode, Rung, Runtime, SessionReport, SyncEngine, SyncError,
     TreeSummary,
 };
 use eid_transport::{Address, BoxFuture};
@@ -143,6 +143,15 @@ impl fmt::Display for SessionSeen {
             tree.short()
         )
     }
+}
+
+/// Positions below which everything is taken to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Believed {
+    /// In this node's log, by the peer.
+    pub held_there: u64,
+    /// In the peer's log, by this node.
+    pub held_here: u64,
 }
 
 /// One life of one node.
@@ -291,9 +300,14 @@ impl Process {
         at_crash: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, AnyError> {
         let fork = |rng: &mut Rng, label| Rng::new(rng.next_u64(), label);
+        let sectors = site.disk.sectors();
+        if let (Some(disk), Some(writes)) = (&sectors, fuse) {
+            // Files are recovered with writes: the crash may come in the middle of that.
+            disk.stop_after(writes * 3);
+        }
         let mount =
-            Arc::new(Mount::new(site.disk.open()?, site.disk.sectors(), fork(rng, "mount"), at_crash));
-        if let Some(commits) = fuse {
+            Arc::new(Mount::new(site.disk.open()?, sectors.clone(), fork(rng, "mount"), at_crash));
+        if let (Some(commits), None) = (fuse, &sectors) {
             mount.crash_within(commits);
         }
         let env = Env {
@@ -347,7 +361,13 @@ impl Process {
     /// Whether an error left it in doubt of what is on its disk.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
+        self.broken.load(Ordering::Relaxed) || self.mount.is_stopped()
+    }
+
+    /// Lets go of everything in order. Gives whether that went well.
+    #[must_use]
+    pub fn close(&self) -> bool {
+        self.instance.close().is_ok()
     }
 
     /// Makes a database.
@@ -407,7 +427,8 @@ impl Process {
     fn seen(&self, report: &SessionReport) -> SessionSeen {
         let tree = report.tree.unwrap_or(TreeId([0; 32]));
         let end = self.instance.database_by_id(tree).entries().unwrap_or(0);
-        let remembered = self.believes(&tree, &report.peer);
+        let known = self.engine.known(&report.peer, &tree).unwrap_or_default();
+        let remembered = known.mine.map(|cursor| cursor.seq.0);
         SessionSeen {
             tree,
             pulled: report.pulled,
@@ -428,11 +449,17 @@ impl Process {
         }
     }
 
-    /// How much of this node's log of a database it takes another to hold durably.
+    /// What this node takes itself and another to hold of each other's log.
     #[must_use]
-    pub fn believes(&self, tree: &TreeId, peer: &PublicKey) -> Option<u64> {
-        let mine = self.engine.known(peer, tree).ok()?.mine?;
-        (mine.epoch == self.store().epoch()).then_some(mine.seq.0)
+    pub fn believes(&self, tree: &TreeId, device: &PublicKey, peer: &Self) -> Believed {
+        let known = self.engine.known(device, tree).unwrap_or_default();
+        let upto = |cursor: Option<Cursor>, epoch| {
+            cursor.filter(|cursor| cursor.epoch == epoch).map_or(0, |cursor| cursor.seq.0)
+        };
+        Believed {
+            held_there: upto(known.mine, self.store().epoch()),
+            held_here: upto(known.theirs, peer.store().epoch()),
+        }
     }
 
     /// An error after which nobody knows what is on the disk.

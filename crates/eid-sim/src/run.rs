@@ -22,6 +22,7 @@ pub const EXPECTED: &[&str] = &[
     "belief checked",
     "clock frozen",
     "clock jumped",
+    "closed in order",
     "commit acknowledged",
     "connection cut",
     "connection cut at any time",

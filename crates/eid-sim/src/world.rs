@@ -100,9 +100,11 @@ struct HostState {
     rng: Rng,
     process: Option<Arc<Process>>,
     life: u64,
-    /// Its address now.
+    /// Its address, and how many it has had.
     address: String,
     addresses: u32,
+    /// It comes back at another address.
+    moves: bool,
     acknowledged: BTreeMap<TreeId, Vec<EntryId>>,
     /// The trees that it has joined: a restart must find them.
     joined: BTreeSet<TreeId>,
@@ -127,6 +129,8 @@ struct World {
     trees: Mutex<Vec<Tree>>,
     truth: Mutex<Truth>,
     failure: Mutex<Option<Divergence>>,
+    /// Pairs whose last session did not come to its end.
+    broken_off: Mutex<BTreeSet<(usize, usize)>>,
     progress: Mutex<Progress>,
 }
 
@@ -175,6 +179,7 @@ impl World {
                 life: 0,
                 address: String::new(),
                 addresses: 0,
+                moves: true,
                 acknowledged: BTreeMap::new(),
                 joined: BTreeSet::new(),
                 device: None,
@@ -193,6 +198,7 @@ impl World {
             trees: Mutex::default(),
             truth: Mutex::default(),
             failure: Mutex::default(),
+            broken_off: Mutex::default(),
             progress: Mutex::new(Progress { next_group: 1, ..Progress::default() }),
         }
     }
@@ -361,7 +367,7 @@ impl World {
             let (life, address, mut rng) = {
                 let mut state = lock(&host.state);
                 state.life += 1;
-                if state.address.is_empty() || state.rng.chance(150) {
+                if std::mem::take(&mut state.moves) || state.rng.chance(100) {
                     state.addresses += 1;
                     state.address = format!("n{index}-{}", state.addresses);
                 }
@@ -375,7 +381,8 @@ impl World {
                     world.crashed(index, life);
                 }
             });
-            let booted = Process::boot(&host.site, group, &address, &mut rng, fuse.take(), at_crash).await;
+            let fuse = fuse.take().filter(|_| !self.is_calm());
+            let booted = Process::boot(&host.site, group, &address, &mut rng, fuse, at_crash).await;
             match booted {
                 Ok(process) => {
                     self.sim.say(format_args!("n{index} runs, life {life}, at {address}"));
@@ -440,8 +447,8 @@ impl World {
                     world.sim.sometimes("unflushed writes lost");
                 }
                 let pause = if state.rng.chance(600) { 50_000 } else { 20_000_000 };
-                let fuse = state.rng.chance(150).then(|| 1 + state.rng.below(4));
-                (state.rng.below(pause), fuse.filter(|_| !world.is_calm()))
+                let fuse = state.rng.chance(300).then(|| 1 + state.rng.below(4));
+                (state.rng.below(pause), fuse)
             };
             world.sim.sleep_us(pause).await;
             world.sim.sometimes("restart");
@@ -559,6 +566,7 @@ impl World {
             Some(Err(error)) => {
                 self.sim.say(format_args!("n{index} with n{peer}: {}", chain(&*error)));
                 self.sim.sometimes("session failed");
+                lock(&self.broken_off).insert((index, peer));
             }
             None => self.sim.sometimes("session without an end"),
         }
@@ -569,6 +577,10 @@ impl World {
             self.sim.say(format_args!("n{index} with n{peer}: {session}"));
             self.sim.sometimes(session.rung);
             self.sim.sometimes(if session.complete { "session complete" } else { "session incomplete" });
+            let resumed = lock(&self.broken_off).remove(&(index, peer));
+            if resumed && session.complete && session.pulled + session.pushed > 0 {
+                self.sim.sometimes("session resumed");
+            }
         }
     }
 
@@ -669,9 +681,16 @@ impl World {
                 self.sim.sometimes("address changed");
                 let life = {
                     let mut state = lock(&self.hosts[index].state);
-                    state.address.clear();
+                    state.moves = true;
                     state.life
                 };
+                let process = self.process(index);
+                if let Some(process) = process.filter(|_| rng.chance(500)) {
+                    // In order, as far as the disk lets it.
+                    if process.close() {
+                        self.sim.sometimes("closed in order");
+                    }
+                }
                 self.crashed(index, life);
             }
         }
@@ -715,11 +734,13 @@ impl World {
             }
             for (process, _, held) in &replicas {
                 for (peer, device, theirs) in &replicas {
-                    let Some(upto) = process.believes(&tree.id, device) else { continue };
-                    if upto > 0 {
+                    let believed = process.believes(&tree.id, device, peer);
+                    if believed.held_there > 0 {
                         self.sim.sometimes("belief checked");
                     }
-                    check::belief(&process.name, &held.log, upto, &peer.name, &theirs.ids())?;
+                    let (here, there) = (held.ids(), theirs.ids());
+                    check::belief(&process.name, &held.log, believed.held_there, &peer.name, &there)?;
+                    check::belief(&process.name, &theirs.log, believed.held_here, &process.name, &here)?;
                 }
             }
         }
@@ -979,7 +1000,8 @@ impl World {
     fn deliver_again(&self) -> Result<(), Divergence> {
         let mut rng = Rng::new(self.seed, "again");
         for tree in self.known_trees() {
-            for index in self.honest() {
+            let honest = self.honest();
+            if let Some(&index) = rng.pick(&honest) {
                 let Some(process) = self.process(index) else { continue };
                 let before = self.held(index, &tree.id)?.unwrap_or_default();
                 let hash = process.state_hash(&tree.id)?;
