@@ -54,7 +54,8 @@ pub trait Connection: Debug + Send + Sync {
     /// The key that the transport itself has proven the other side to hold, if it proves keys.
     fn proven(&self) -> Option<PublicKey>;
 
-    /// Opens a link. The other side may learn of it only with the first turn.
+    /// Opens a link. The other side may learn of it only with the first turn. Where only the dialler can begin, as over
+    /// HTTP, the other side gets [`LinkError::OutOfTurn`].
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn Link>, LinkError>>;
 
     /// Waits for the next link that the other side opens; `None` once the connection is closed.
