@@ -89,6 +89,8 @@ pub enum Divergence {
         said: String,
         /// What follows from the entries.
         found: String,
+        /// The operations.
+        history: Vec<String>,
     },
     /// Something is derived wrongly, by the store's own check.
     #[error("{node}: fsck finds {problem}")]

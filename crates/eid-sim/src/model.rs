@@ -107,6 +107,15 @@ impl Model {
         self.facts.keys().copied().collect()
     }
 
+    /// What only these entries mean: others may have been seen and lost since, such as relaxed commits in a crash.
+    #[must_use]
+    pub fn only(&self, ids: &BTreeSet<EntryId>) -> Self {
+        let mut model = self.clone();
+        model.facts.retain(|id, _| ids.contains(id));
+        model.entries.retain(|id, _| ids.contains(id));
+        model
+    }
+
     /// An entry.
     #[must_use]
     pub fn entry(&self, id: &EntryId) -> Option<&Entry> {
@@ -184,6 +193,31 @@ impl Model {
             }
         }
         stores.into_iter().map(|(key, plain)| (key, plain.show())).collect()
+    }
+}
+
+impl Model {
+    /// Every operation on a store in the order of stamps, for people: time, height, entry, operation.
+    #[must_use]
+    pub fn history(&self, store: &str) -> Vec<(EntryId, String)> {
+        let mut order: Vec<(Time, Height, EntryId)> =
+            self.facts.iter().map(|(id, facts)| (facts.time, facts.height, *id)).collect();
+        order.sort_unstable();
+        let mut lines = Vec::new();
+        for (time, height, id) in order {
+            let Some(entry) = self.entries.get(&id) else { continue };
+            for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
+                if section.store.as_str() != store {
+                    continue;
+                }
+                let decoded = payload.as_ref().and_then(|bytes| eid_core::Payload::decode(bytes).ok());
+                for op in decoded.into_iter().flat_map(|payload| payload.ops) {
+                    let shown = json(&mut Reader::new(&op)).unwrap_or(Json::Null);
+                    lines.push((id, format!("{time:?} {} {} {shown}", height.0, id.short())));
+                }
+            }
+        }
+        lines
     }
 }
 

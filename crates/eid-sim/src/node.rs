@@ -6,14 +6,15 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use eid_core::dag::Replica as _;
 use eid_core::{Entry, EntryId, Permission, PublicKey, SecretKey, Slot, TreeId};
 use eid_db::{DbError, Entropy, Env, Instance, RedeemError, Transaction, Value};
 use eid_store::{
     Backend, BackendError, CrashDisk, Embedded, EmbeddedConfig, EntryStore, Offer, StoreError, Verdict,
 };
 use eid_sync::{
-    Access, Cursor, DatabaseTicket, EngineConfig, RefusalCode, Rung, Runtime, SessionReport, SyncEngine, SyncError,
-    TreeSummary,
+    Access, Cursor, DatabaseTicket, EngineConfig, RefusalCode, Rung, Runtime, SessionReport, SyncEngine,
+    SyncError, TreeSummary,
 };
 use eid_transport::{Address, BoxFuture};
 use serde_json::{Value as Json, json};
@@ -305,8 +306,7 @@ impl Process {
             // Files are recovered with writes: the crash may come in the middle of that.
             disk.stop_after(writes * 3);
         }
-        let mount =
-            Arc::new(Mount::new(site.disk.open()?, sectors.clone(), fork(rng, "mount"), at_crash));
+        let mount = Arc::new(Mount::new(site.disk.open()?, sectors.clone(), fork(rng, "mount"), at_crash));
         if let (Some(commits), None) = (fuse, &sectors) {
             mount.crash_within(commits);
         }
@@ -555,6 +555,7 @@ impl Process {
             if said != found {
                 return Err(Divergence::State {
                     node: self.name.clone(),
+                    history: self.history(tree, model, &store),
                     store: format!("{kind} {store}"),
                     said: said.to_string(),
                     found: found.to_string(),
@@ -571,6 +572,16 @@ impl Process {
             });
         }
         Ok(())
+    }
+
+    /// The operations on a store in the order of their stamps, with where this node's log has them.
+    fn history(&self, tree: &TreeId, model: &Model, store: &str) -> Vec<String> {
+        let snapshot = self.store().tree(tree).ok().flatten();
+        let seq = |id: &EntryId| {
+            let found = snapshot.as_ref().and_then(|snapshot| snapshot.find(&[*id]).ok());
+            found.and_then(|found| found.first().copied().flatten()).map_or(u64::MAX, |seq| seq.0)
+        };
+        model.history(store).into_iter().map(|(id, line)| format!("{} {line}", seq(&id))).collect()
     }
 
     /// Offers entries that are all held already, in any order. None may be taken for anything else.

@@ -53,6 +53,9 @@ pub fn run(seed: u64, verbosity: Verbosity) -> Outcome {
     world.live();
     let divergence = lock(&world.failure).take();
     let sim = world.sim.clone();
+    if let Some(Divergence::State { history, .. }) = &divergence {
+        history.iter().for_each(|line| sim.say(format_args!("    {line}")));
+    }
     if let Some(divergence) = &divergence {
         sim.say(format_args!("DIVERGENCE {}", chain(divergence)));
     }
@@ -866,9 +869,11 @@ impl World {
             let Some(process) = self.process(index) else { continue };
             check::fsck(&process.name, process.store())?;
             for tree in self.known_trees() {
-                let truth = lock(&self.truth);
-                let Some(model) = truth.model(&tree.id) else { continue };
-                process.check_state(&tree.id, model)?;
+                let held = self.held(index, &tree.id)?.unwrap_or_default().ids();
+                let Some(model) = lock(&self.truth).model(&tree.id).map(|model| model.only(&held)) else {
+                    continue;
+                };
+                process.check_state(&tree.id, &model)?;
                 if index == 0 {
                     let (merges, forks) = model.shape();
                     self.sim.trace(|trace| {
@@ -1008,7 +1013,7 @@ impl World {
                 let entries: Vec<_> = {
                     let truth = lock(&self.truth);
                     let Some(model) = truth.model(&tree.id) else { continue };
-                    model.entries().map(|(_, entry)| entry.clone()).collect()
+                    before.log.iter().filter_map(|id| model.entry(id)).cloned().collect()
                 };
                 process.offer_all(&tree.id, &entries, &mut rng)?;
                 let after = self.held(index, &tree.id)?.unwrap_or_default();
