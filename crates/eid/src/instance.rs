@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eid_core::{PublicKey, SecretKey, TreeId};
 use eid_db::{Env, Instance as Db};
 use eid_store::{Backend, FsckReport, Memory};
-use eid_sync::{DatabaseTicket, EngineConfig, Events, SessionReport, SyncEngine, TokioRuntime};
+use eid_sync::{
+    DatabaseTicket, Delivered, EngineConfig, Events, SessionReport, SyncEngine, SyncEvent, TokioRuntime,
+};
 use eid_transport::Address;
 
 use crate::blocking::blocking;
@@ -267,17 +270,38 @@ impl Instance {
         name: Option<&str>,
     ) -> Result<Joined, Error> {
         let own_name = self.display_name()?.unwrap_or_default();
-        let session = self.inner.engine.join(ticket, &own_name).await?;
-        if let Some(name) = name {
-            let (db, id, name) = (self.inner.db.clone(), ticket.db, name.to_owned());
-            blocking(move || db.rename(&id, &name)).await??;
-        }
-        if let Some(address) = &session.via {
-            let now_ms = self.now_ms();
-            self.inner.peers.met(session.peer, address, None, now_ms)?;
-            self.inner.peers.succeeded(session.peer, now_ms)?;
-        }
+        let mut events = self.inner.engine.events();
+        let mut joining = pin!(self.inner.engine.join(ticket, &own_name));
+        let session = loop {
+            tokio::select! {
+                biased;
+                // Remembered before anything arrives, so that a join that is cut off can be completed by a sync.
+                Some(event) = events.recv() => self.remember_server(ticket, event).await?,
+                done = &mut joining => break done?,
+            }
+        };
+        let (db, peers) = (self.inner.db.clone(), self.inner.peers.clone());
+        let (id, name, now_ms, peer) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.peer);
+        let remembering = blocking(move || {
+            if let Some(name) = name {
+                db.rename(&id, &name)?;
+            }
+            peers.succeeded(peer, now_ms)
+        });
+        remembering.await??;
         Ok(Joined { database: self.by_id(ticket.db), session })
+    }
+
+    async fn remember_server(&self, ticket: &DatabaseTicket, event: Delivered) -> Result<(), Error> {
+        let Delivered::Event(SyncEvent::Connected { peer, name, via: Some(via) }) = event else {
+            return Ok(());
+        };
+        if peer != ticket.key {
+            return Ok(());
+        }
+        let (peers, now_ms) = (self.inner.peers.clone(), self.now_ms());
+        blocking(move || peers.met(peer, &via, Some(name.as_str()).filter(|name| !name.is_empty()), now_ms))
+            .await?
     }
 
     /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see.
@@ -299,7 +323,9 @@ impl Instance {
             }
         };
         if let Err(error) = &done {
-            self.inner.peers.failed(address, &error.to_string(), self.now_ms())?;
+            let (peers, address) = (self.inner.peers.clone(), address.clone());
+            let (text, now_ms) = (error.to_string(), self.now_ms());
+            blocking(move || peers.failed(&address, &text, now_ms)).await??;
         }
         done
     }
@@ -312,14 +338,20 @@ impl Instance {
             None => engine.sync_all(&peer).await,
         };
         peer.close().await;
-        let name = Some(peer.name()).filter(|name| !name.is_empty());
-        self.inner.peers.met(peer.key(), address, name, self.now_ms())?;
+        let incomplete = done.as_ref().is_ok_and(|reports| reports.iter().any(|report| !report.complete));
+        let succeeded = done.is_ok() && !incomplete;
+        let (peers, address, now_ms) = (self.inner.peers.clone(), address.clone(), self.now_ms());
+        let remembering = blocking(move || {
+            let name = Some(peer.name()).filter(|name| !name.is_empty());
+            peers.met(peer.key(), &address, name, now_ms)?;
+            if succeeded { peers.succeeded(peer.key(), now_ms) } else { Ok(()) }
+        });
+        remembering.await??;
         let reports = done?;
-        if reports.iter().any(|report| !report.complete) {
-            let message = format!("a session with {address} ended before everything was exchanged");
+        if incomplete {
+            let message = "a session ended before everything was exchanged";
             return Err(Error::new(ErrorKind::Incomplete, message));
         }
-        self.inner.peers.succeeded(peer.key(), self.now_ms())?;
         Ok(reports)
     }
 

@@ -142,7 +142,8 @@ fn an_invite_for_one_device_lets_one_in() {
     let (b, c) = (Eid::new(), Eid::new());
     b.ok(&["join", ticket]);
     c.fails(&["join", ticket], 3, "refused");
-    assert!(c.ok(&["db", "list"]).lines().is_empty(), "a refused join leaves nothing");
+    assert!(c.ok(&["db", "list"]).lines().is_empty(), "a refused join brings no database");
+    assert_eq!(c.ok(&["peers", "list"]).lines().len(), 1, "the server is remembered before anything arrives");
     b.ok(&["join", ticket]);
     b.fails(&["set", "notes", "x", "1"], 3, "forbidden");
     assert_eq!(b.ok(&["sync"]).json()["databases"][0]["pushed"], 0);
