@@ -83,7 +83,7 @@ fn show(report: &Report, args: &Args) {
                 .map(|failure| json!({"seed": failure.seed, "reason": failure.reason})).collect::<Vec<_>>(),
             "virtual_hours": report.virtual_hours,
             "seconds": report.elapsed.as_secs_f64(),
-            "cpu_ms_per_seed": report.ms_per_seed(),
+            "thread_ms_per_seed": report.ms_per_seed(),
             "sometimes": report.counts,
             "never": report.never,
         }).to_string());
@@ -93,7 +93,7 @@ fn show(report: &Report, args: &Args) {
         result(&format!("{count:>9}  {what}"));
     }
     result(&format!(
-        "{} seeds, {} divergences, {:.1} virtual hours in {:.1} s ({:.1} ms of CPU per seed)",
+        "{} seeds, {} divergences, {:.1} virtual hours in {:.1} s ({:.1} ms of a thread per seed)",
         report.seeds,
         report.failures.len(),
         report.virtual_hours,

@@ -415,11 +415,10 @@ impl Process {
     pub async fn sync(&self, address: &str, tree: Option<TreeId>) -> Result<Vec<SessionSeen>, AnyError> {
         let _session = InSession::begin(&self.sessions);
         let address: Address = format!("memory:{address}").parse()?;
-        let reports = self.engine.sync_with_peer(&address, tree).await.map_err(|error| {
-            if let SyncError::Store(StoreError::Backend(error)) = &error {
+        let reports = self.engine.sync_with_peer(&address, tree).await.inspect_err(|error| {
+            if let SyncError::Store(StoreError::Backend(error)) = error {
                 self.doubt(error);
             }
-            error
         })?;
         Ok(reports.iter().map(|report| self.seen(report)).collect())
     }
@@ -651,8 +650,8 @@ fn row(rng: &mut Rng) -> Json {
 
 /// Stages one random operation.
 fn stage(tx: &Transaction, rng: &mut Rng) -> Result<(), DbError> {
-    let doc = tx.doc(*rng.pick(&DOCS).unwrap_or(&"notes"));
-    let table = tx.table::<Json>(*rng.pick(&TABLES).unwrap_or(&"todos"));
+    let doc = tx.doc(rng.pick(&DOCS).unwrap_or(&"notes"));
+    let table = tx.table::<Json>(rng.pick(&TABLES).unwrap_or(&"todos"));
     let key = format!("row{}", rng.below(6));
     match rng.below(10) {
         0..=2 => doc.set(path(rng), value(rng)),

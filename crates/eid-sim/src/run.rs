@@ -118,7 +118,7 @@ impl Report {
         self.failures.is_empty() && self.never.is_empty()
     }
 
-    /// Milliseconds of one core per seed.
+    /// Milliseconds of one thread per seed.
     #[must_use]
     pub fn ms_per_seed(&self) -> f64 {
         self.busy.as_secs_f64() * 1000.0 / (self.seeds.max(1) as f64)
@@ -207,7 +207,7 @@ fn one(seed: u64, alone: bool, until: Until) -> (Option<Outcome>, Option<Failure
         let found = failure(world::chain(divergence), outcome.last.clone());
         return (Some(outcome), found);
     }
-    if until == Until::TheEnd && (alone || seed % TWICE_EVERY == 0) {
+    if until == Until::TheEnd && (alone || seed.is_multiple_of(TWICE_EVERY)) {
         let again = caught(seed);
         if again.is_none_or(|again| again.trace_hash != outcome.trace_hash) {
             return (Some(outcome), failure("the same seed gave another trace".to_owned(), Vec::new()));

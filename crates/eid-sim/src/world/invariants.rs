@@ -1,0 +1,52 @@
+//! What must hold at all times.
+
+use super::*;
+
+impl World {
+    pub(super) fn held(&self, index: usize, tree: &TreeId) -> Result<Option<Held>, Divergence> {
+        let Some(process) = self.process(index) else { return Ok(None) };
+        lock(&self.truth).replica(&process.name, process.store(), tree)
+    }
+
+    /// What one replica must be at any time.
+    pub(super) fn check_now(&self, index: usize) -> Result<(), Divergence> {
+        let host = &self.hosts[index];
+        let trees = self.known_trees();
+        for tree in trees {
+            let held = self.held(index, &tree.id)?.unwrap_or_default().ids();
+            let state = lock(&host.state);
+            let promised = state.acknowledged.get(&tree.id).map_or(&[][..], Vec::as_slice);
+            check::acknowledged(&host.site.name, &held, promised)?;
+        }
+        Ok(())
+    }
+
+    /// No honest node takes another to hold more than it does.
+    pub(super) fn check_beliefs(&self) -> Result<(), Divergence> {
+        let trees = self.known_trees();
+        for tree in &trees {
+            let mut replicas = Vec::new();
+            for index in (0..self.hosts.len()).filter(|i| self.hosts[*i].role == Role::Honest) {
+                let (process, device) = {
+                    let state = lock(&self.hosts[index].state);
+                    (state.process.clone(), state.device)
+                };
+                let (Some(process), Some(device)) = (process, device) else { continue };
+                let held = self.held(index, &tree.id)?.unwrap_or_default();
+                replicas.push((process, device, held));
+            }
+            for (process, _, held) in &replicas {
+                for (peer, device, theirs) in &replicas {
+                    let believed = process.believes(&tree.id, device, peer);
+                    if believed.held_there > 0 {
+                        self.sim.sometimes("belief checked");
+                    }
+                    let (here, there) = (held.ids(), theirs.ids());
+                    check::belief(&process.name, &held.log, believed.held_there, &peer.name, &there)?;
+                    check::belief(&process.name, &theirs.log, believed.held_here, &process.name, &here)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
