@@ -127,11 +127,13 @@ impl Error {
     }
 
     /// Says where it happened; the kind and the causes stay.
+    #[cfg(feature = "embedded")]
     pub(crate) fn with_place(mut self, place: &str) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
 
+    #[cfg(any(feature = "embedded", feature = "control"))]
     pub(crate) fn io(message: impl Into<String>, cause: std::io::Error) -> Self {
         let kind = match cause.kind() {
             std::io::ErrorKind::StorageFull => ErrorKind::Full,

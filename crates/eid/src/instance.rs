@@ -1,6 +1,7 @@
 //! One device: its key, its databases, its peers.
 
 use std::fmt;
+#[cfg(feature = "embedded")]
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ pub struct Builder {
 enum Place {
     #[default]
     Nowhere,
+    #[cfg(feature = "embedded")]
     Directory(PathBuf),
     Backend(Arc<dyn Backend>),
 }
@@ -119,8 +121,6 @@ impl Place {
                     opened.map_err(|cause| Error::from(cause).with_place(&format!("cannot open {name}")))?,
                 ))
             }
-            #[cfg(not(feature = "embedded"))]
-            Self::Directory(_) => Err(Error::new(ErrorKind::NotAStore, "the embedded store is not built in")),
         }
     }
 }
