@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use eid_transport::{Address, Transport};
+#[cfg(feature = "http")]
+use eid_transport::Address;
+use eid_transport::Transport;
 
 /// A transport that is about to be listened on.
 #[derive(Clone)]
