@@ -475,6 +475,79 @@ fn hostile_tip_names_do_not_keep_entries_from_an_honest_pair() {
 }
 
 #[test]
+fn short_names_that_all_exist_are_not_taken_for_tips_without_their_hash() {
+    let (mut a, mut b) = shared(50);
+    a.chain(1, 5);
+    b.chain(2, 20);
+    let foreign = b.log[60].id().prefix();
+    let rungs = std::rc::Rc::new(std::cell::RefCell::new(vec![]));
+    let seen = rungs.clone();
+    let (end, pair) =
+        tampered(Pair::new(a, b, Known::default()), move |to_responder, message| match message {
+            Message::Open(open) => {
+                open.tips.names = TipNames::Short(List::new(vec![foreign]));
+                true
+            }
+            Message::Plan(plan) if !to_responder => {
+                seen.borrow_mut().push(Rung::from(plan.rung));
+                false
+            }
+            _ => false,
+        });
+    assert!(matches!(end, End::Done), "{end:?}");
+    assert_eq!(pair.initiator.mem.ids(), pair.responder.mem.ids());
+    assert!(!rungs.borrow().contains(&Rung::TipsKnown), "{rungs:?}");
+}
+
+/// A responder with a branch that a false cursor hides, and more than a window after it.
+fn hidden_branch() -> Pair {
+    let (a, mut b) = shared(50);
+    let base = b.log[50].id();
+    b.write(3, &[base], "hidden");
+    let mut on = base;
+    let filling = "x".repeat(200);
+    for i in 0..11_000 {
+        on = b.write(2, &[on], &format!("{filling}{i}"));
+    }
+    let mut a = a;
+    a.chain(1, 1);
+    // It claims to hold the hidden entry, which nothing that follows descends from.
+    Pair::new(a, b, Known { theirs: Some(Cursor { epoch: Epoch(2), seq: Seq(52) }), mine: None })
+}
+
+#[test]
+fn a_tip_that_a_false_cursor_hides_is_noticed_at_the_end() {
+    let mut pair = hidden_branch();
+    let end = pair.run();
+    assert!(matches!(end, End::Done), "{end:?}");
+    assert_eq!(pair.initiator.mem.ids(), pair.responder.mem.ids());
+    pair::check_known(&pair);
+}
+
+#[test]
+fn what_rests_on_a_cursor_is_not_acknowledged_before_the_end() {
+    for cut in [19, 20, 21, 22, 24] {
+        let mut pair = hidden_branch();
+        pair.cut_after = Some(cut);
+        assert!(matches!(pair.run(), End::Cut));
+        let acknowledged = pair.known().1.mine.map_or(0, |cursor| cursor.seq.0);
+        assert!(acknowledged <= 51, "{acknowledged}: the hidden entry lies at 51");
+    }
+}
+
+#[test]
+fn a_sender_that_outruns_the_credit_is_left() {
+    let (end, _) = tampered(hidden_branch(), |to_responder, message| match message {
+        Message::Open(open) if to_responder => {
+            open.credit = u64::MAX;
+            true
+        }
+        _ => false,
+    });
+    assert!(matches!(end, End::InitiatorFailed(SessionError::Misplaced(_))), "{end:?}");
+}
+
+#[test]
 fn a_plan_is_a_promise_in_both_directions() {
     let behind = || {
         let (a, mut b) = shared(10);
