@@ -43,7 +43,8 @@ impl World {
                     }
                     let (here, there) = (held.ids(), theirs.ids());
                     check::belief(&process.name, &held.log, believed.held_there, &peer.name, &there)?;
-                    check::belief(&process.name, &theirs.log, believed.held_here, &process.name, &here)?;
+                    let itself = format!("itself, as for the log of {},", peer.name);
+                    check::belief(&process.name, &theirs.log, believed.held_here, &itself, &here)?;
                 }
             }
         }
