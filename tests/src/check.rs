@@ -54,7 +54,7 @@ pub(crate) fn import(plan: &Plan) -> Result<Outcome> {
                 None => break,
             }
         }
-        wait_us(random.below(3_000));
+        wait(Duration::from_micros(random.below(3_000)));
         for line in importing.kill()? {
             durable = line["rows_durable"].as_u64().unwrap_or(durable);
         }
@@ -117,10 +117,11 @@ pub(crate) fn resume(plan: &Plan) -> Result<Outcome> {
         let dir = TempDir::new()?;
         let source = Source::new(plan, dir.path())?;
         let (server, url) = source.eid.serve("127.0.0.1:0")?;
-        let ticket = source.ticket(None)?;
+        let whole = time_of_join(&source, Eid::new(&plan.eid, dir.path().join("undisturbed")))?;
         let target = Eid::new(&plan.eid, dir.path().join("target"));
-        let joining = target.start(&["join", &ticket, "--wait", "280"])?;
-        let server = interrupt(victim, joining, server, &source, &dir.path().join("target"))?;
+        let joining = target.start(&["join", &source.ticket(None)?, "--wait", "280"])?;
+        wait(whole / 2);
+        let server = interrupt(victim, joining, server)?;
         let held = target.result(&["db", "show", "rows"])?["entries"].as_u64().unwrap_or(0);
         let server = match server {
             Some(server) => server,
@@ -174,19 +175,16 @@ impl Source {
     }
 }
 
-/// Lets the join get about a third of everything, then kills one side. Gives the server back if it lives.
-fn interrupt(
-    victim: &str,
-    mut joining: Running,
-    server: Running,
-    source: &Source,
-    target: &Path,
-) -> Result<Option<Running>> {
-    let goal = dir_bytes(target) + source.entries * 200;
+/// How long a join takes that nothing interrupts.
+fn time_of_join(source: &Source, target: Eid) -> Result<Duration> {
+    let ticket = source.ticket(None)?;
     let started = Instant::now();
-    while dir_bytes(target) < goal && started.elapsed() < Duration::from_secs(120) {
-        wait_us(2_000);
-    }
+    target.result(&["join", &ticket, "--wait", "280"])?;
+    Ok(started.elapsed())
+}
+
+/// Kills one side of a join. Gives the server back if it lives.
+fn interrupt(victim: &str, mut joining: Running, server: Running) -> Result<Option<Running>> {
     if victim == "client" {
         joining.kill()?;
         return Ok(Some(server));
@@ -199,15 +197,6 @@ fn interrupt(
         return Err("the join was over before the server was killed".into());
     }
     Ok(None)
-}
-
-fn dir_bytes(dir: &Path) -> u64 {
-    let Ok(files) = fs::read_dir(dir) else { return 0 };
-    files
-        .flatten()
-        .filter_map(|file| file.metadata().ok())
-        .map(|meta| if meta.is_file() { meta.len() } else { 0 })
-        .sum()
 }
 
 fn write_rows(dir: &Path, rows: u64) -> Result<String> {
@@ -253,7 +242,7 @@ impl Nginx {
             if started.elapsed() > Duration::from_secs(10) {
                 return Err("nginx does not listen".into());
             }
-            wait_us(10_000);
+            wait(Duration::from_millis(10));
         }
         Ok(Self { child, url: format!("http://127.0.0.1:{port}") })
     }
@@ -268,8 +257,11 @@ impl Drop for Nginx {
     }
 }
 
-fn wait_us(us: u64) {
-    std::thread::park_timeout(Duration::from_micros(us));
+fn wait(duration: Duration) {
+    let started = Instant::now();
+    while let Some(left) = duration.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
 }
 
 /// SplitMix64: the same moments for the same seed.
