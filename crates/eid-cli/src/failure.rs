@@ -136,7 +136,7 @@ impl From<eid::Error> for Failure {
         use ErrorKind as K;
         let kind = error.kind();
         let exit = match kind {
-            K::Ambiguous | K::InvalidName => Exit::Usage,
+            K::Ambiguous | K::InvalidName | K::InvalidTicket => Exit::Usage,
             K::Refused | K::Forbidden => Exit::Refused,
             K::NotFound => Exit::NotFound,
             K::Unreachable | K::TimedOut => Exit::Unreachable,

@@ -35,9 +35,9 @@ fn a_truncated_ticket_is_refused_before_anything_happens() {
     let ticket = eid.ok(&["share", "notes", "--write"]).json()["ticket"].as_str().unwrap().to_owned();
     let other = Eid::new();
     for cut in [10, ticket.len() / 2, ticket.len() - 5] {
-        other.fails(&["join", &ticket[..cut]], 1, "invalid_ticket");
+        other.fails(&["join", &ticket[..cut]], 2, "invalid_ticket");
     }
-    other.fails(&["join", "https://example.org/"], 1, "invalid_ticket");
+    other.fails(&["join", "https://example.org/"], 2, "invalid_ticket");
     assert!(other.ok(&["db", "list"]).lines().is_empty());
     other.ok(&["join", &ticket]);
 }
