@@ -13,10 +13,11 @@ mod work;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-eid-benches store [--json] [--entries N]
+eid-benches store [--json] [--entries N] [--only NAME]
 
   --json       one object on the last line
-  --entries N  length of the history and of the bulk (default 100000)";
+  --entries N  length of the history and of the bulk (default 100000)
+  --only NAME  one of one_writer, writers_16, bulk, history";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

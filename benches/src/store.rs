@@ -13,29 +13,43 @@ use crate::work::{
 };
 
 /// Commits of one run of one writer, and of many.
-const COMMITS: u64 = 2000;
-/// Runs of each measure: whole path and engine take turns, and the middle ratio counts.
-const ROUNDS: u64 = 3;
+const COMMITS: u64 = 320;
+/// Runs of commits: short and many, since whole path and engine take turns on a disk that others use too. The
+/// middle ratio counts.
+const COMMIT_ROUNDS: u64 = 21;
+/// Runs of a bulk.
+const BULK_ROUNDS: u64 = 3;
 const WRITERS: u64 = 16;
 
 pub(crate) fn run(flags: &[&str]) -> Result<(), Failed> {
     let mut entries = 100_000u64;
-    let mut as_json = false;
+    let (mut as_json, mut only) = (false, None);
     let mut flags = flags.iter();
     while let Some(flag) = flags.next() {
         match *flag {
             "--json" => as_json = true,
+            "--only" => only = Some(*flags.next().ok_or("--only needs a name")?),
             "--entries" => entries = flags.next().ok_or("--entries needs a number")?.parse()?,
             other => return Err(format!("{other}: not known here").into()),
         }
     }
-    let single = writers(1)?;
-    let many = writers(WRITERS)?;
-    let bulk = bulk(entries)?;
-    let dir = tempfile::tempdir()?;
-    let history = long(&history::measure(dir.path(), entries)?);
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    let mut figures = serde_json::Map::new();
+    if wanted("one_writer") {
+        figures.insert("one_writer".into(), writers(1)?);
+    }
+    if wanted("writers_16") {
+        figures.insert("writers_16".into(), writers(WRITERS)?);
+    }
+    if wanted("bulk") {
+        figures.insert("bulk".into(), bulk(entries)?);
+    }
+    if wanted("history") {
+        let dir = tempfile::tempdir()?;
+        figures.insert("history".into(), long(&history::measure(dir.path(), entries)?));
+    }
     if as_json {
-        println!("{}", json!({ "one_writer": single, "writers_16": many, "bulk": bulk, "history": history }));
+        println!("{}", Value::Object(figures));
     }
     Ok(())
 }
@@ -44,33 +58,35 @@ fn writers(writers: u64) -> Result<Value, Failed> {
     let dir = tempfile::tempdir()?;
     let recorder = Arc::new(Recorder::new(embedded(dir.path())?));
     let (_instance, database) = database(recorder.clone())?;
+    let alone = tempfile::tempdir()?;
+    let alone = embedded(alone.path())?;
     // The first writes make the store and warm the caches.
     commits(&database, 0, 200, 1)?;
-    recorder.take();
+    raw(&alone, recorder.take(), 1)?;
     let (mut whole, mut engine, mut engine_grouped, mut ratios) = (vec![], vec![], vec![], vec![]);
     let mut group = vec![];
     let writers_usize = usize::try_from(writers)?;
-    for round in 0..ROUNDS {
+    for round in 0..COMMIT_ROUNDS {
         let from = 1000 + round * COMMITS;
         let ours = per_second(COMMITS, commits(&database, from, COMMITS, writers)?);
         let batches = recorder.take();
         group.push(COMMITS as f64 / batches.len() as f64);
         // The groups as they were committed, by one writer; and as many single commits by as many writers.
         let groups = batches.len();
-        let grouped = raw(batches, 1)?;
+        let grouped = raw(&alone, batches, 1)?;
         engine_grouped.push(COMMITS as f64 / grouped.as_secs_f64());
         let theirs = if writers == 1 {
             per_second(groups as u64, grouped)
         } else {
             commits(&database, from + 100_000, COMMITS, 1)?;
             let singles = recorder.take();
-            per_second(singles.len() as u64, raw(singles, writers_usize)?)
+            per_second(singles.len() as u64, raw(&alone, singles, writers_usize)?)
         };
         whole.push(ours);
         engine.push(theirs);
         ratios.push(ours / theirs);
     }
-    let signatures = per_second(COMMITS, sign_and_verify(COMMITS)?);
+    let signatures = per_second(2000, sign_and_verify(2000)?);
     let (whole, engine, ratio) = (middle(whole), middle(engine), middle(ratios));
     let (engine_grouped, group) = (middle(engine_grouped), middle(group));
     let name = if writers == 1 { "1 writer".to_owned() } else { format!("{writers} writers") };
@@ -103,7 +119,7 @@ fn bulk(entries: u64) -> Result<Value, Failed> {
     let foreign = foreign(entries)?;
     let count = foreign.offers.len() as u64;
     let (mut whole, mut engine, mut limit) = (vec![], vec![], vec![]);
-    for _ in 0..ROUNDS {
+    for _ in 0..BULK_ROUNDS {
         let dir = tempfile::tempdir()?;
         let instance = Instance::open(embedded(dir.path())?, Env::system())?;
         whole.push(per_second(count, admit(instance.store(), &foreign)?));
@@ -116,8 +132,9 @@ fn bulk(entries: u64) -> Result<Value, Failed> {
     recorder.take();
     admit(instance.store(), &foreign)?;
     let batches = recorder.take();
-    for _ in 0..ROUNDS {
-        engine.push(per_second(count, raw(batches.clone(), 1)?));
+    for _ in 0..BULK_ROUNDS {
+        let dir = tempfile::tempdir()?;
+        engine.push(per_second(count, raw(&*embedded(dir.path())?, batches.clone(), 1)?));
     }
     let (whole, engine, limit) = (middle(whole), middle(engine), middle(limit));
     line(&format!("bulk admission of {count} foreign entries"), format!("{whole:.0}/s"));

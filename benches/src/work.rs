@@ -57,9 +57,7 @@ pub(crate) fn commits(database: &Database, from: u64, count: u64, writers: u64) 
 }
 
 /// The same batches by so many writers, straight to the engine.
-pub(crate) fn raw(batches: Vec<Batch>, writers: usize) -> Result<Duration, Failed> {
-    let dir = tempfile::tempdir()?;
-    let engine = embedded(dir.path())?;
+pub(crate) fn raw(engine: &Embedded, batches: Vec<Batch>, writers: usize) -> Result<Duration, Failed> {
     let mut shares: Vec<Vec<Batch>> = (0..writers).map(|_| Vec::new()).collect();
     for (index, batch) in batches.into_iter().enumerate() {
         shares[index % writers].push(batch);
@@ -68,10 +66,7 @@ pub(crate) fn raw(batches: Vec<Batch>, writers: usize) -> Result<Duration, Faile
     thread::scope(|scope| {
         let threads: Vec<_> = shares
             .into_iter()
-            .map(|share| {
-                let engine = &engine;
-                scope.spawn(move || share.into_iter().try_for_each(|batch| engine.commit(batch)))
-            })
+            .map(|share| scope.spawn(move || share.into_iter().try_for_each(|batch| engine.commit(batch))))
             .collect();
         threads
             .into_iter()

@@ -44,7 +44,13 @@ pub(crate) struct LocalJob {
     pub commit: LocalCommit,
     pub writes: Vec<Write>,
     /// A root depends on nothing, so it is sealed already.
-    pub root: Option<Entry>,
+    pub root: Option<Signed>,
+}
+
+impl LocalJob {
+    fn tree_of_root(&self) -> Option<TreeId> {
+        self.root.as_ref().map(|root| root.entry().tree())
+    }
 }
 
 impl Job {
@@ -62,7 +68,7 @@ impl Job {
     fn tree(&self) -> Option<TreeId> {
         match self {
             Self::Foreign(prepared) => Some(prepared.tree),
-            Self::Local(local) => local.commit.tree.or_else(|| local.root.as_ref().map(Entry::tree)),
+            Self::Local(local) => local.commit.tree.or_else(|| local.tree_of_root()),
             Self::Exclusive => None,
         }
     }
@@ -263,7 +269,7 @@ impl<'a> Group<'a> {
                         parents.iter().for_each(&mut ask_id);
                     }
                     if let Some(root) = &local.root {
-                        ask_id(&root.id());
+                        ask_id(&root.entry().id());
                     }
                 }
                 Job::Exclusive => {}
@@ -344,7 +350,7 @@ impl<'a> Group<'a> {
 
     fn local(&mut self, job: &'a LocalJob) -> Result<Committed, StoreError> {
         let door = self.door;
-        let tree = job.commit.tree.or_else(|| job.root.as_ref().map(Entry::tree));
+        let tree = job.commit.tree.or_else(|| job.tree_of_root());
         let work = tree.and_then(|tree| self.works.get_mut(&tree)).ok_or(StoreError::UnknownTree)?;
         if let Some(root) = &job.root {
             return work.seal(door, root.clone(), &job.writes, &mut self.changes);
@@ -367,11 +373,11 @@ impl<'a> Group<'a> {
         while parents.len() > eid_core::limits::PARENTS_MAX {
             let merged = parents.drain(..eid_core::limits::PARENTS_MAX).collect::<Vec<_>>();
             let draft = work.draft(commit, &merged, Vec::new())?;
-            let sealed = work.seal(door, draft.seal(&commit.author)?, &[], &mut self.changes)?;
+            let sealed = work.seal(door, Signed::seal(draft, &commit.author)?, &[], &mut self.changes)?;
             parents.push_back((sealed.id, work.known[&sealed.id]));
         }
         let draft = work.draft(commit, parents.make_contiguous(), commit.sections.clone())?;
-        work.seal(door, draft.seal(&commit.author)?, &job.writes, &mut self.changes)
+        work.seal(door, Signed::seal(draft, &commit.author)?, &job.writes, &mut self.changes)
     }
 
     fn finish(mut self, outcomes: Vec<Outcome>, durability: Durability) -> Result<Judged, StoreError> {
@@ -517,13 +523,12 @@ impl<'a> Work<'a> {
     fn seal(
         &mut self,
         door: Door<'_>,
-        entry: Entry,
+        signed: Signed,
         writes: &'a [Write],
         changes: &mut Vec<PendingChange<'a>>,
     ) -> Result<Committed, StoreError> {
-        let (id, time, tree) = (entry.id(), entry.header().time, self.tree);
-        // Authority first: it is cheaper than a signature, and only a bug refuses our own signature.
-        match self.admit(door, Checked::Later(entry), writes, true, changes)? {
+        let (id, time, tree) = (signed.entry().id(), signed.entry().header().time, self.tree);
+        match self.admit(door, Checked::Verified(signed), writes, true, changes)? {
             Verdict::Admitted(seq) | Verdict::Duplicate(seq) => Ok(Committed { tree, id, seq, time }),
             Verdict::Refused(refusal) => Err(refusal.into()),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use eid_core::dag::Epoch;
-use eid_core::{Draft, Height, Judge, Time, TreeId};
+use eid_core::{Draft, Height, Judge, Signed, Time, TreeId};
 
 use crate::admit::{Door, Job, Judged, LocalJob, Outcome, judge_group};
 use crate::apply::Apply;
@@ -207,7 +207,7 @@ impl EntryStore {
                     sections: local.sections.clone(),
                     nonce: local.nonce,
                 };
-                Some(draft.seal(&local.author)?)
+                Some(Signed::seal(draft, &local.author)?)
             }
         };
         let written = local.sections.iter().filter(|section| !section.store.is_settings());
