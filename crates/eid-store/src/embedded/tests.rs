@@ -251,3 +251,38 @@ fn after_a_failed_write_the_store_reads_its_files_again_and_goes_on() {
         assert_eq!(rows(&store).unwrap(), model(&batches));
     }
 }
+
+/// Head of a record, count of puts, two lengths and a key of one byte.
+const RECORD_BYTES_BESIDE_VALUE: usize = 44 + 4 + 8 + 1;
+
+#[test]
+fn a_record_that_outlived_a_lost_one_does_not_continue_what_was_written_instead() {
+    let row_of = |value: u8, len: usize, durability| Batch {
+        puts: vec![(vec![value + 1], Bytes::from(vec![value; len]))],
+        durability,
+        ..Batch::default()
+    };
+    let row = |value, durability| row_of(value, 600, durability);
+    // The log begins at its front again: as long as two of the records there, so that the survivor lies behind it.
+    let instead = || row_of(17, 600 * 2 + RECORD_BYTES_BESIDE_VALUE, Durability::Durable);
+    let mut lost_the_first = 0;
+    for seed in 0..200 {
+        let disk = CrashDisk::new();
+        let store = open(&disk).unwrap();
+        store.commit(row(0, Durability::Durable)).unwrap();
+        // Neither is flushed; the second may reach the disk without the first.
+        store.commit(row(1, Durability::Relaxed)).unwrap();
+        store.commit(row(2, Durability::Relaxed)).unwrap();
+        disk.restart(seed);
+        let store = open(&disk).unwrap();
+        if rows(&store).unwrap().len() > 1 {
+            continue;
+        }
+        lost_the_first += 1;
+        store.commit(instead()).unwrap();
+        disk.restart(find_mood(1));
+        let found = rows(&open(&disk).unwrap()).unwrap();
+        assert_eq!(found, model(&[row(0, Durability::Durable), instead()]), "seed {seed}");
+    }
+    assert!(lost_the_first > 10);
+}
