@@ -88,6 +88,9 @@ pub enum DbError {
     /// What is written at once is larger than an entry can be.
     #[error("what is written at once is larger than {max} bytes", max = eid_core::limits::PAYLOAD_BYTES_MAX)]
     TooLarge,
+    /// A value has more lists and maps in one another than an operation can.
+    #[error("a value has more lists and maps in one another than an operation can")]
+    TooDeep,
     /// More stores are written at once than an entry can hold.
     #[error("more than {max} stores are written at once", max = eid_core::limits::SECTIONS_MAX)]
     TooManyStores,

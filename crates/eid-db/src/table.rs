@@ -258,6 +258,8 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
         if set.is_empty() && unset.is_empty() {
             return Ok(());
         }
+        // A row may have grown beyond what one operation can name.
+        table::check_fields(unset.iter())?;
         self.stage(table::encode_update(key, &set, &unset))
     }
 

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_lock::MutexGuardArc;
 use bytes::Bytes;
+use eid_core::cbor::Reader;
 use eid_core::dag::Replica as _;
-use eid_core::limits::{PAYLOAD_BYTES_MAX, SECTIONS_MAX};
+use eid_core::limits::{NESTING_MAX, PAYLOAD_BYTES_MAX, SECTIONS_MAX};
 use eid_core::{EntryId, Payload, SectionDraft, StoreName};
 use eid_store::{Committed, Durability, EntryStore, LocalCommit, Parents, TreeSnapshot};
 
@@ -101,6 +102,8 @@ impl Transaction {
     }
 
     pub(crate) fn stage(&self, name: &str, kind: &'static str, op: Bytes) -> Result<(), DbError> {
+        // Deeper than this, no replica would read the operation, nor any other that is written to the store with it.
+        Reader::new(&op).skip(NESTING_MAX).map_err(|_| DbError::TooDeep)?;
         let store = store_name(name)?;
         let is_first = !self.lock().stores.contains_key(&store);
         if is_first {

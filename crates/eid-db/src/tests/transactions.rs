@@ -301,3 +301,41 @@ proptest! {
         prop_assert_eq!(seen, model.into_iter().collect::<Vec<_>>());
     }
 }
+
+/// Lists in lists, `depth` of them.
+fn nested(depth: usize) -> Value {
+    (0..depth).fold(Value::from(1), |inner, _| Value::List(vec![inner]))
+}
+
+#[test]
+fn a_value_that_is_nested_too_deeply_is_refused_and_nothing_written_with_it_is_lost() {
+    let db = database();
+    for depth in 0..80 {
+        let written = db.write(|tx| {
+            tx.doc("d").set("y", depth as i64)?;
+            tx.doc("d").set("x", nested(depth))
+        });
+        let is_there = db.doc("d").get("x").unwrap() == Some(nested(depth));
+        assert_eq!(written.is_ok(), is_there, "{depth}: {written:?}");
+    }
+    assert!(db.write(|tx| tx.doc("d").set("x", nested(70))).is_err());
+    for depth in 0..80 {
+        let row = json!({ "f": Json::from(nested(depth)) });
+        let written = db.table::<Json>("t").put("k", &row);
+        let is_there = db.table::<Json>("t").get("k").unwrap() == Some(row);
+        assert_eq!(written.is_ok(), is_there, "{depth}: {written:?}");
+    }
+}
+
+#[test]
+fn a_row_that_has_grown_beyond_what_one_write_may_name_is_not_replaced_by_a_write_without_effect() {
+    let db = database();
+    let table = db.table::<Json>("t");
+    for part in 0..2 {
+        let fields: serde_json::Map<_, _> = (0..600).map(|n| (format!("{part}-{n}"), json!(n))).collect();
+        table.insert_as("k", &Json::Object(fields)).unwrap();
+    }
+    let row = json!({ "only": 1 });
+    let written = table.put("k", &row);
+    assert_eq!(written.is_ok(), table.get("k").unwrap() == Some(row), "{written:?}");
+}
