@@ -7,35 +7,24 @@ use crate::run::{Failure, answers, cargo_command, command, run as run_command, t
 /// Seeds that every sabotage must be found within.
 const SABOTAGE_SEEDS: &str = "2000";
 
-/// Runs the simulator with these arguments. `--sabotage` takes a build in which faults can be switched on.
+/// Runs the simulator with these arguments.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let has = |name: &str| args.iter().any(|arg| arg == name || arg.starts_with(&format!("{name}=")));
-    let sabotage = has("--sabotage");
-    if sabotage {
-        run_command(cargo_command(&[
-            "build",
-            "--release",
-            "--locked",
-            "--quiet",
-            "-p",
-            "eid-sim",
-            "--features",
-            "sabotage",
-        ]))?;
-    } else {
-        release()?;
-    }
+    run_command(cargo_command(&["build", "--release", "--locked", "--quiet", "-p", "eid-sim"]))?;
     let mut sim = command(target().join("release/eid-sim"), &[]);
-    if sabotage && !has("--seeds") && !has("--seed") {
+    if has("--sabotage") && !has("--seeds") && !has("--seed") {
         sim.args(["--seeds", SABOTAGE_SEEDS]);
     }
     sim.args(args);
     run_command(sim)
 }
 
-/// Builds every program of the workspace for release, with the one set of features that all share.
+/// Builds every program of the workspace for release, with the one set of features that all share. The simulator
+/// is built apart: faults can be switched on in it.
 pub(crate) fn release() -> Result<PathBuf, Failure> {
-    run_command(cargo_command(&["build", "--release", "--locked", "--quiet", "--workspace", "--bins"]))?;
+    let build =
+        ["build", "--release", "--locked", "--quiet", "--workspace", "--exclude", "eid-sim", "--bins"];
+    run_command(cargo_command(&build))?;
     Ok(target().join("release"))
 }
 

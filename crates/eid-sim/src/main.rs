@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use eid_core::sabotage::{Sabotage, set};
 use eid_sim::run::{Options, Report, Span, replay, run};
 use serde_json::json;
 
@@ -102,10 +103,7 @@ fn show(report: &Report, args: &Args) {
     ));
 }
 
-#[cfg(feature = "sabotage")]
 fn sabotaged(name: &str, args: &Args, options: &Options) -> ExitCode {
-    use eid_core::sabotage::{Sabotage, set};
-
     let chosen: Vec<_> =
         Sabotage::ALL.into_iter().filter(|(known, _)| name == "all" || name == *known).collect();
     if chosen.is_empty() {
@@ -137,12 +135,6 @@ fn sabotaged(name: &str, args: &Args, options: &Options) -> ExitCode {
         result(&json!({"sabotages": results, "missed": missed}).to_string());
     }
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-#[cfg(not(feature = "sabotage"))]
-fn sabotaged(_name: &str, _args: &Args, _options: &Options) -> ExitCode {
-    progress("this build has no sabotages; build with: cargo build -p eid-sim --release --features sabotage");
-    ExitCode::from(2)
 }
 
 #[expect(clippy::print_stderr, reason = "progress goes to the person at the terminal")]
