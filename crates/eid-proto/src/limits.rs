@@ -11,6 +11,15 @@ pub const BATCH_ENTRIES_MAX: usize = 512;
 pub const CREDIT_BYTES: u64 = 4 * 1024 * 1024;
 /// Least credit that is accepted: below it a hostile receiver would keep a session busy with empty turns.
 pub const CREDIT_BYTES_MIN: u64 = 64 * 1024;
+/// Least length of the block of an entry: an author and a signature. What is shorter is none, and would cost no credit.
+pub const BLOCK_BYTES_MIN: usize = 96;
+/// Least bytes of a block for each of its sections: the hash of a payload. More payloads than that are of no entry.
+pub const SECTION_BYTES_MIN: usize = 32;
+/// Greatest number of frames in a turn: ten times what a window of the smallest entries takes.
+pub const FRAMES_MAX: u32 = 1024;
+/// Greatest number of turns in a session, of both sides: half a terabyte or five hundred million ids. What is larger
+/// is finished by the next session.
+pub const TURNS_MAX: u32 = 256 * 1024;
 /// Greatest number of tips that an opening names: more cost 8 kB before anything is known to differ.
 pub const OPEN_TIPS_MAX: usize = 1024;
 /// Greatest number of tips that a plan names: they verify that nothing is missing afterwards.

@@ -6,8 +6,8 @@ mod pair;
 use bytes::Bytes;
 use eid_core::EntryId;
 use eid_core::dag::{Epoch, Replica, Seq};
-use eid_proto::message::{Message, TipNames};
-use eid_proto::{Cursor, Known, List, RefusalCode, Rights, Rung, Session, SessionError, limits};
+use eid_proto::message::{Batch, Message, Packed, Plan, Position, TipNames, Tips, Window, WireRung};
+use eid_proto::{Cursor, Known, List, Output, RefusalCode, Rights, Rung, Session, SessionError, limits};
 use pair::{End, Mem, Pair, sync};
 use proptest::prelude::*;
 
@@ -580,6 +580,84 @@ fn a_plan_is_a_promise_in_both_directions() {
         _ => false,
     });
     assert!(matches!(end, End::ResponderFailed(SessionError::Misplaced(_))), "{end:?}");
+}
+
+/// An initiator that has opened, and waits for what the test says in place of a responder.
+fn opened(mem: &Mem) -> Session {
+    let mut session = Session::initiator(mem.tree(), Known::default());
+    my_turn(&mut session, mem);
+    session
+}
+
+fn my_turn(session: &mut Session, mem: &Mem) {
+    while session.poll(mem, pair::ALL).unwrap() != Output::EndTurn {}
+}
+
+/// A plan of more than anybody has.
+fn endless_plan() -> Message {
+    let names = TipNames::Short(List::new(vec![[9; 8]]));
+    Message::Plan(Plan {
+        rung: WireRung::TipsKnown,
+        tips: Tips { count: 1, hash: [9; 32], names },
+        end: Position { epoch: 9, seq: u64::MAX },
+        entries: u64::MAX,
+        credit: limits::CREDIT_BYTES,
+        accepts: true,
+    })
+}
+
+#[test]
+fn entries_that_would_cost_memory_and_no_credit_are_not_taken() {
+    let (a, b) = shared(1);
+    let real = &b.log[1];
+    let payloads = |count: usize| List::new(vec![None; count]);
+    for (block, payloads) in [(Bytes::new(), payloads(0)), (real.block().clone(), payloads(64))] {
+        let mut session = opened(&a);
+        session.handle_frame(&endless_plan().encode()).unwrap();
+        let entries = List::new(vec![Packed { block, payloads }]);
+        let error = session.handle_frame(&Message::Batch(Batch { entries, upto: 1 }).encode()).unwrap_err();
+        assert!(matches!(error, SessionError::Misplaced(_)), "{error}");
+    }
+}
+
+#[test]
+fn a_turn_without_end_is_left() {
+    let (a, mut b) = shared(1);
+    b.chain(1, 1);
+    let (mut initiator, mut session) = (Session::initiator(a.tree(), Known::default()), Session::responder());
+    loop {
+        match initiator.poll(&a, pair::ALL).unwrap() {
+            Output::Send(frame) => session.handle_frame(&frame).unwrap(),
+            Output::EndTurn => break,
+            _ => {}
+        }
+    }
+    session.handle_end_of_turn().unwrap();
+    my_turn(&mut session, &b);
+    let ack = Message::Ack { upto: None, credit: limits::CREDIT_BYTES }.encode();
+    for _ in 0..limits::FRAMES_MAX {
+        session.handle_frame(&ack).unwrap();
+    }
+    let error = session.handle_frame(&ack).unwrap_err();
+    assert!(matches!(error, SessionError::Misplaced(_)), "{error}");
+}
+
+#[test]
+fn windows_without_end_are_left_after_a_bounded_number_of_turns() {
+    let (a, _) = shared(1);
+    let mut session = opened(&a);
+    let window = Message::Window(Window::Short(List::new(vec![[9; 8]]))).encode();
+    let mut error = None;
+    for _ in 0..limits::TURNS_MAX {
+        session.handle_frame(&window).unwrap();
+        error = session.handle_end_of_turn().err();
+        if error.is_some() {
+            break;
+        }
+        my_turn(&mut session, &a);
+    }
+    assert!(matches!(error, Some(SessionError::TooLong)), "{error:?}");
+    assert!(session.summary().turns >= limits::TURNS_MAX);
 }
 
 #[test]

@@ -22,6 +22,9 @@ pub enum SessionError {
     /// Entries are missing that even the exact answer did not bring: the other side withholds them.
     #[error("the other side withholds entries that others descend from")]
     Incomplete,
+    /// It went on for longer than any session may. What came is kept, and the next session goes on from there.
+    #[error("the session did not end within {} turns", crate::limits::TURNS_MAX)]
+    TooLong,
     /// The local store could not be read.
     #[error("the local store could not be read")]
     Read(#[from] ReadError),
@@ -40,6 +43,9 @@ impl SessionError {
     /// Whether a later session can succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Refused(RefusalCode::Busy | RefusalCode::Failed) | Self::Incomplete)
+        matches!(
+            self,
+            Self::Refused(RefusalCode::Busy | RefusalCode::Failed) | Self::Incomplete | Self::TooLong
+        )
     }
 }

@@ -9,7 +9,7 @@ use eid_core::{EntryId, Missing, Refusal};
 
 use super::error::SessionError;
 use super::{Arrived, Outcome};
-use crate::limits::REFUSED_MAX;
+use crate::limits::{BLOCK_BYTES_MIN, REFUSED_MAX, SECTION_BYTES_MIN};
 use crate::message::{Batch, Plan, TipNames, Window, WireRung};
 
 #[derive(Debug, Default)]
@@ -92,6 +92,13 @@ impl Incoming {
             .into_iter()
             .map(|packed| Arrived { block: packed.block, payloads: packed.payloads.into_vec() })
             .collect();
+        // Every entry takes memory until it is admitted: what has hardly any bytes would be outside the credit.
+        let is_none = |entry: &Arrived| {
+            entry.block.len() < BLOCK_BYTES_MIN.max(entry.payloads.len() * SECTION_BYTES_MIN)
+        };
+        if entries.iter().any(is_none) {
+            return Err(SessionError::Misplaced("an entry too short to be one"));
+        }
         let bytes: usize = entries.iter().map(Arrived::bytes_len).sum();
         self.credit = self.credit.saturating_sub(bytes as u64);
         self.outstanding.push_back((batch.upto, entries.iter().map(|entry| entry.block.clone()).collect()));

@@ -22,7 +22,7 @@ use self::incoming::Incoming;
 use self::outgoing::{Outgoing, Step, answer_window};
 use self::tips::{Naming, Resolved, name_common, name_tips, resolve};
 use crate::bounded::List;
-use crate::limits::{CREDIT_BYTES, EXACT_MAX, OPEN_TIPS_MAX};
+use crate::limits::{CREDIT_BYTES, EXACT_MAX, FRAMES_MAX, OPEN_TIPS_MAX, TURNS_MAX};
 use crate::message::{Message, Open, Position, RefusalCode, WireRung};
 
 /// How it was found what a receiver lacks, cheapest first.
@@ -157,8 +157,8 @@ pub struct Session {
     tree: Option<TreeId>,
     stage: Stage,
     my_turn: bool,
-    /// The other side has said something in its turn.
-    heard: bool,
+    /// Frames that the other side has sent in its turn.
+    heard: u32,
     outbox: VecDeque<Output>,
     known: Known,
     open: Option<Open>,
@@ -220,7 +220,7 @@ impl Session {
             tree: None,
             stage: Stage::Opening,
             my_turn: false,
-            heard: false,
+            heard: 0,
             outbox: VecDeque::new(),
             known: Known::default(),
             open: None,
@@ -276,7 +276,10 @@ impl Session {
         if self.my_turn || self.stage == Stage::Finished {
             return Err(SessionError::Misplaced("a frame out of turn"));
         }
-        self.heard = true;
+        self.heard += 1;
+        if self.heard > FRAMES_MAX {
+            return Err(SessionError::Misplaced("a turn without end"));
+        }
         if let Message::Refused(code) = message {
             self.stage = Stage::Finished;
             self.denied = Some(code);
@@ -297,10 +300,13 @@ impl Session {
 
     /// Takes the end of the other side's turn.
     pub fn handle_end_of_turn(&mut self) -> Result<(), SessionError> {
-        if self.my_turn || !self.heard {
+        if self.my_turn || self.heard == 0 {
             return Err(SessionError::Misplaced("an empty turn"));
         }
-        self.heard = false;
+        if self.turns >= TURNS_MAX {
+            return Err(SessionError::TooLong);
+        }
+        self.heard = 0;
         self.my_turn = true;
         self.turns += 1;
         Ok(())
