@@ -398,7 +398,7 @@ impl Database {
         *self.state.inside() = Some(thread::current().id());
         let _outside_again = OutsideAgain(&self.state);
         let (result, pending) = self.prepare_blind(work)?;
-        Ok((result, pending.holding(guard)))
+        Ok((result, pending.holding(guard, &self.state)))
     }
 
     /// As [`Self::prepare_write`] without waiting for anybody's turn: for work that only writes, so that commits of
@@ -473,8 +473,8 @@ impl Database {
 
     // ---- being told
 
-    /// Calls `call` after each batch of entries that this device wrote, once they are on disk. It must be quick, and
-    /// must not write to this instance: it runs within the commit.
+    /// Calls `call` after each batch of entries that this device wrote, once they are on disk (relaxed ones: once they
+    /// can be read). It must be quick, and must not write to this instance: it runs within the commit.
     pub fn on_local_write(&self, call: impl Fn(&WriteNotice) + Send + Sync + 'static) -> WriteWatch {
         self.state.hook(true, Arc::new(call))
     }

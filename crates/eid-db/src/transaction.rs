@@ -12,7 +12,7 @@ use eid_core::limits::{NESTING_MAX, PAYLOAD_BYTES_MAX, SECTIONS_MAX};
 use eid_core::{EntryId, Payload, SectionDraft, StoreName};
 use eid_store::{Committed, Durability, EntryStore, LocalCommit, Parents, TreeSnapshot};
 
-use crate::database::Database;
+use crate::database::{Database, TreeState};
 use crate::doc_store::TxDoc;
 use crate::error::DbError;
 use crate::kind::{self, Entry};
@@ -179,7 +179,7 @@ impl Transaction {
             })
             .collect();
         if sections.is_empty() {
-            return Ok(PendingCommit { store, commit: None, guard: None });
+            return Ok(PendingCommit { store, commit: None, turn: None });
         }
         if sections.iter().map(|section| section.payload.len()).sum::<usize>() > PAYLOAD_BYTES_MAX {
             return Err(DbError::TooLarge);
@@ -197,7 +197,7 @@ impl Transaction {
             nonce: None,
             durability: staged.durability,
         };
-        Ok(PendingCommit { store, commit: Some(commit), guard: None })
+        Ok(PendingCommit { store, commit: Some(commit), turn: None })
     }
 }
 
@@ -222,13 +222,20 @@ pub(crate) fn store_name(name: &str) -> Result<StoreName, DbError> {
 pub struct PendingCommit {
     store: Arc<EntryStore>,
     commit: Option<LocalCommit>,
-    guard: Option<MutexGuardArc<()>>,
+    turn: Option<Turn>,
+}
+
+/// The turn of a `write` closure. Whoever takes up the database meanwhile meets the same lock, also when every other
+/// handle is gone.
+#[derive(Debug)]
+struct Turn {
+    _guard: MutexGuardArc<()>,
+    _state: Arc<TreeState>,
 }
 
 impl PendingCommit {
-    pub(crate) fn holding(mut self, guard: MutexGuardArc<()>) -> Self {
-        self.guard = Some(guard);
-        self
+    pub(crate) fn holding(self, guard: MutexGuardArc<()>, state: &Arc<TreeState>) -> Self {
+        Self { turn: Some(Turn { _guard: guard, _state: Arc::clone(state) }), ..self }
     }
 
     /// Whether there is nothing to write.
@@ -247,9 +254,9 @@ impl PendingCommit {
 
     /// Seals, stores and waits for the disk. Blocks the calling thread.
     pub fn commit(self) -> Result<Option<Committed>, DbError> {
-        let Self { store, commit, guard } = self;
+        let Self { store, commit, turn } = self;
         let committed = commit.map(|commit| store.commit(commit)).transpose()?;
-        drop(guard);
+        drop(turn);
         Ok(committed)
     }
 }

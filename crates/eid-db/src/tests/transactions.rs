@@ -339,3 +339,15 @@ fn a_row_that_has_grown_beyond_what_one_write_may_name_is_not_replaced_by_a_writ
     let written = table.put("k", &row);
     assert_eq!(written.is_ok(), table.get("k").unwrap() == Some(row), "{written:?}");
 }
+
+#[test]
+fn a_write_keeps_its_turn_until_it_is_stored_though_every_handle_is_gone() {
+    let node = super::support::node(1);
+    let created = node.create_database("x").unwrap();
+    let id = created.database.id();
+    let ((), pending) = created.database.prepare_write(|tx| tx.doc("d").set("n", 1)).unwrap();
+    drop(created);
+    assert!(node.database_by_id(id).state().writing.try_lock().is_none());
+    pending.commit().unwrap();
+    assert!(node.database_by_id(id).state().writing.try_lock().is_some());
+}
