@@ -16,7 +16,8 @@ struct Invite {
     permission: Permission,
     expires_ms: Option<u64>,
     uses_left: Option<u32>,
-    /// Whose grant was begun: it counts once, also when it has to be made again after a crash.
+    /// Whose grant was begun and may not be made yet: it counts once, also when it has to be made again after a crash.
+    /// Once it is made the key is like any other, so that it cannot take back what an admin takes away from it later.
     joined: Vec<(PublicKey, String)>,
 }
 
@@ -73,6 +74,11 @@ impl Invite {
             return Err(RedeemError::UsedUp);
         }
         Ok(())
+    }
+
+    /// Takes note that the grant to this key is made.
+    fn finish(&mut self, joiner: &PublicKey) {
+        self.joined.retain(|(key, _)| key != joiner);
     }
 
     /// Takes note that a grant to this key begins.
@@ -185,6 +191,11 @@ impl Instance {
             if let Err(error) = database.grant(Slot::Key(*joiner), held.permission) {
                 self.invites().put(&row, held.encode()).map_err(DbError::from)?;
                 return Err(error.into());
+            }
+            if !counted.joined.is_empty() {
+                counted.finish(joiner);
+                // Lost in a crash, it is as if the crash had come before the grant.
+                self.invites().put_relaxed(&row, counted.encode()).map_err(DbError::from)?;
             }
             return Ok(held.permission);
         }

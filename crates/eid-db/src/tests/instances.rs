@@ -152,16 +152,38 @@ fn an_invite_expires_and_only_an_admin_makes_one() {
 }
 
 #[test]
+fn a_used_invite_does_not_give_back_what_an_admin_has_taken_away() {
+    let (surroundings, clock) = env(1);
+    let a = Instance::open(Arc::new(Memory::new()), surroundings).unwrap();
+    let db = a.create_database("x").unwrap().database;
+    let expires = a.env().clock.now_ms() + 1000;
+    let invite = a.create_invite(&db.id(), Permission::Write, Some(1), Some(expires)).unwrap().public();
+    let joiner = node(2).device();
+    a.redeem(&db.id(), &[invite], &joiner, "b").unwrap();
+    db.grant(Slot::Key(joiner), Permission::Read).unwrap();
+    assert!(matches!(a.redeem(&db.id(), &[invite], &joiner, "b"), Err(RedeemError::UsedUp)));
+    clock.advance(1000);
+    assert!(matches!(a.redeem(&db.id(), &[invite], &joiner, "b"), Err(RedeemError::Expired)));
+    assert_eq!(db.permission(&[joiner]).unwrap(), Some(Permission::Read));
+}
+
+#[test]
 fn a_use_that_was_counted_before_a_crash_is_granted_without_another() {
     let backend: Arc<dyn Backend> = Arc::new(Memory::new());
     let a = node_over(&backend, 1);
     let db = a.create_database("x").unwrap().database;
     let invite = a.create_invite(&db.id(), Permission::Write, Some(1), None).unwrap().public();
     let joiner = node(2).device();
-    // As after a crash between the count and the grant: another device takes the grant's place in the log.
+    // As after a crash between the count and the grant: another device takes the grant's place in the log, with the
+    // row of the invite as it is while the grant is made.
     let row = [db.id().0, invite.0].concat();
+    let invites = a.store().local().namespace("invites");
+    let counted = Arc::new(std::sync::Mutex::new(None));
+    let at_grant = Arc::clone(&counted);
+    let watch = db.on_local_write(move |_| *at_grant.lock().unwrap() = invites.get(&row).unwrap());
     a.redeem(&db.id(), &[invite], &joiner, "b").unwrap();
-    let counted = a.store().local().namespace("invites").get(&row).unwrap().unwrap();
+    drop(watch);
+    let counted = counted.lock().unwrap().take().unwrap();
     let other: Arc<dyn Backend> = Arc::new(Memory::new());
     let b = node_over(&other, 1);
     let again = b.create_database("x").unwrap().database;
