@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use eid_core::sabotage::{Sabotage, set};
-use eid_sim::run::{Options, Report, Span, replay, run};
+use eid_sim::run::{Options, Report, Span, replay, run, until_failure};
 use serde_json::json;
 
 /// Runs simulated worlds and checks what must hold in them.
@@ -29,7 +29,8 @@ struct Args {
     /// Prints what happens in the world of --seed.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Switches a fault in the product on, or each one after another, and expects the checks to find it.
+    /// Switches a fault in the product on: the run ends, and fails, at the first seed that shows it. With `all`, each
+    /// fault after another, and the run fails when one of them is not found.
     #[arg(long, value_name = "NAME|all")]
     sabotage: Option<String>,
     /// How many worlds run at once.
@@ -48,19 +49,31 @@ fn main() -> ExitCode {
     };
     let options =
         Options { span, deadline: args.seconds.map(Duration::from_secs), threads: args.threads.max(1) };
-    if let Some(name) = &args.sabotage {
-        return sabotaged(name, &args, &options);
+    match args.sabotage.as_deref() {
+        None => {}
+        Some("all") => return find_all(&args, &options),
+        Some(name) => {
+            let Some((_, sabotage)) = Sabotage::ALL.into_iter().find(|(known, _)| *known == name) else {
+                let known: Vec<&str> = Sabotage::ALL.iter().map(|(known, _)| *known).collect();
+                progress(&format!("no sabotage is called {name}: there are all, {}", known.join(", ")));
+                return ExitCode::from(2);
+            };
+            set(Some(sabotage));
+        }
     }
     if args.trace
         && let Some(seed) = args.seed
     {
         replay(seed);
     }
-    let report = run(&options, &mut |done, total| {
-        if done % 200 == 0 {
-            progress(&format!("{done} of {total} seeds"));
-        }
-    });
+    let report = match args.sabotage {
+        Some(_) => until_failure(&options),
+        None => run(&options, &mut |done, total| {
+            if done % 200 == 0 {
+                progress(&format!("{done} of {total} seeds"));
+            }
+        }),
+    };
     show(&report, &args);
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -71,7 +84,8 @@ fn show(report: &Report, args: &Args) {
         for line in failure.last.iter().rev().take(12).rev() {
             progress(&format!("    {line}"));
         }
-        progress(&format!("  replay: eid-sim --seed {} --trace", failure.seed));
+        let sabotage = args.sabotage.iter().map(|name| format!(" --sabotage {name}")).collect::<String>();
+        progress(&format!("  replay: cargo xtask sim --seed {} --trace{sabotage}", failure.seed));
     }
     for what in &report.never {
         progress(&format!("never occurred: {what}"));
@@ -103,19 +117,13 @@ fn show(report: &Report, args: &Args) {
     ));
 }
 
-fn sabotaged(name: &str, args: &Args, options: &Options) -> ExitCode {
-    let chosen: Vec<_> =
-        Sabotage::ALL.into_iter().filter(|(known, _)| name == "all" || name == *known).collect();
-    if chosen.is_empty() {
-        let known: Vec<&str> = Sabotage::ALL.iter().map(|(known, _)| *known).collect();
-        progress(&format!("no sabotage is called {name}: there are {}", known.join(", ")));
-        return ExitCode::from(2);
-    }
+/// Whether the checks find every sabotage there is.
+fn find_all(args: &Args, options: &Options) -> ExitCode {
     let mut missed = 0;
     let mut results = Vec::new();
-    for (name, sabotage) in chosen {
+    for (name, sabotage) in Sabotage::ALL {
         set(Some(sabotage));
-        let report = eid_sim::run::until_failure(options);
+        let report = until_failure(options);
         set(None);
         match report.failures.iter().min_by_key(|failure| failure.seed) {
             Some(failure) => {
