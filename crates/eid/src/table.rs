@@ -107,8 +107,8 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
 
     /// Puts a row in the place of what is there: writes only what differs.
     pub async fn put(&self, key: &str, row: &T) -> Result<(), Error> {
-        let (table, key, row) = (self.raw(), key.to_owned(), to_json(row)?);
-        Ok(blocking(move || table.put(&key, &row)).await??)
+        let row = to_json(row)?;
+        self.write_in_turn(|tx| tx.table::<Json>(self.inner.name()).put(key, &row)).await
     }
 
     /// Changes a row: writes only the fields that differ afterwards. `change` runs inline.
@@ -116,8 +116,16 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such row.
     pub async fn update(&self, key: &str, change: impl FnOnce(&mut T)) -> Result<(), Error> {
-        let name = self.inner.name();
-        let ((), pending) = self.db.prepare_write(|tx| tx.table::<T>(name).update(key, change))?;
+        self.write_in_turn(|tx| tx.table::<T>(self.inner.name()).update(key, change)).await
+    }
+
+    /// Waits for its turn without a thread: the write whose turn it is needs one to be stored, and would never get it
+    /// if those who wait for it had them all.
+    async fn write_in_turn(
+        &self,
+        work: impl FnOnce(&eid_db::Transaction) -> Result<(), eid_db::DbError>,
+    ) -> Result<(), Error> {
+        let ((), pending) = self.db.write_async(work).await?;
         blocking(move || pending.commit()).await??;
         Ok(())
     }
