@@ -4,19 +4,21 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context as Waking, Poll};
 
 use bytes::Bytes;
 use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
 use eid_core::sabotage::{self, Sabotage};
 use eid_core::{EntryId, Permission, PublicKey, ReadError, TreeId};
-use eid_proto::{Arrived, Known, Outcome, Output, Rights, Session};
+use eid_proto::{Arrived, Known, Outcome, Output, RefusalCode, Rights, Session};
 use eid_store::{Admission, EntryStore, Offer, Prepared, StoreError, Verdict};
 use eid_transport::{BoxFuture, Link, LinkError, Received};
 
 use crate::access::Access;
 use crate::error::SyncError;
-use crate::limits::{BURST_BYTES, FRAME_MS, IDLE_MS, POLLS_MAX, SABOTAGE_MS};
+use crate::limits::{BURST_BYTES, FRAME_MS, IDLE_MS, POLLS_MAX, SABOTAGE_MS, SESSIONS_MAX};
+use crate::place::Place;
 use crate::relations::Relations;
 use crate::runtime::{Runtime, blocking, within};
 
@@ -33,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) keys: Arc<[PublicKey]>,
     /// Whether the peer asks and this side answers: then only databases that take part are served.
     pub(crate) serving: bool,
+    /// How many sessions are served.
+    pub(crate) sessions: Arc<AtomicUsize>,
 }
 
 impl Context {
@@ -54,6 +58,7 @@ pub(crate) async fn drive(
 ) -> (Option<Session>, Result<(), SyncError>) {
     let mut driver = Driver {
         session: Some(session),
+        place: None,
         context,
         admitter: Admitter::default(),
         recorded: Known::default(),
@@ -76,6 +81,8 @@ pub(crate) async fn drive(
 struct Driver<'a> {
     /// Away only while it is polled on a blocking thread.
     session: Option<Session>,
+    /// Among the sessions that are served.
+    place: Option<Place>,
     context: &'a Context,
     admitter: Admitter,
     recorded: Known,
@@ -122,13 +129,16 @@ impl Driver<'_> {
     /// Polls the session on a blocking thread, on one snapshot, until it waits for something or has enough to send.
     async fn burst(&mut self) -> Result<Burst, SyncError> {
         let mut session = self.session.take().ok_or(SyncError::Stopped)?;
+        let mut place = self.place.take();
         let context = self.context.clone();
         let work = move || {
-            let result = burst(&mut session, &context);
-            (session, result)
+            let result = burst(&mut session, &mut place, &context);
+            (session, place, result)
         };
-        let (session, result) = blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)?;
+        let (session, place, result) =
+            blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)?;
         self.session = Some(session);
+        self.place = place;
         result
     }
 
@@ -225,7 +235,7 @@ async fn deadline(
 }
 
 /// One snapshot, one look at the rights, a few polls.
-fn burst(session: &mut Session, context: &Context) -> Result<Burst, SyncError> {
+fn burst(session: &mut Session, place: &mut Option<Place>, context: &Context) -> Result<Burst, SyncError> {
     let tree = session.tree();
     let snapshot = match &tree {
         Some(tree) => context.store.tree(tree)?,
@@ -239,6 +249,13 @@ fn burst(session: &mut Session, context: &Context) -> Result<Burst, SyncError> {
         None => &nothing,
     };
     let rights = tree.map_or_else(Rights::default, |tree| context.rights(&tree));
+    // Only who may read takes up a place: strangers could otherwise hold them all with openings that never end.
+    if context.serving && rights.read && place.is_none() {
+        *place = Place::take(&context.sessions, SESSIONS_MAX);
+        if place.is_none() {
+            session.turn_away(RefusalCode::Busy);
+        }
+    }
     let (mut frames, mut bytes) = (Vec::new(), 0);
     for _ in 0..POLLS_MAX {
         match session.poll(replica, rights)? {

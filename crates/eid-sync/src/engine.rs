@@ -8,9 +8,7 @@ use async_lock::Mutex as AsyncMutex;
 use eid_core::dag::{Replica, tips_hash};
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_proto::message::{Request, Response};
-use eid_proto::{
-    Handshake, Identity, Known, List, RefusalCode, Rung, Session, SessionError, Summary, Text, bits, limits,
-};
+use eid_proto::{Handshake, Identity, Known, List, Rung, Session, SessionError, Summary, Text, bits, limits};
 use eid_store::{EntryStore, StoreError};
 use eid_transport::{Address, Connection, Link, LinkBytes, ListenError, Transport};
 
@@ -19,7 +17,8 @@ use crate::control::{Caller, Control, answer_requests, greet};
 use crate::drive::{Context, drive};
 use crate::error::SyncError;
 use crate::events::{Events, Publisher, SyncEvent};
-use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MS, SESSIONS_MAX};
+use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MS};
+use crate::place::Place;
 use crate::relations::Relations;
 use crate::report::SessionReport;
 use crate::runtime::{Runtime, blocking, within};
@@ -47,8 +46,8 @@ struct Inner {
     name: Mutex<String>,
     transports: Mutex<Vec<Arc<dyn Transport>>>,
     publisher: Publisher,
-    connections: AtomicUsize,
-    sessions: AtomicUsize,
+    connections: Arc<AtomicUsize>,
+    sessions: Arc<AtomicUsize>,
 }
 
 /// A peer that this device has dialled, and that has proven its key. Dropping the last clone closes the connection.
@@ -119,22 +118,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One place of a bounded number, given back when it is dropped.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(count: &'a AtomicUsize, max: usize) -> Option<Self> {
-        let place = Self(count);
-        if count.fetch_add(1, Ordering::SeqCst) < max { Some(place) } else { None }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 impl SyncEngine {
     /// Makes an engine. It does nothing by itself: it neither listens nor dials until it is told to.
     #[must_use]
@@ -154,8 +137,8 @@ impl SyncEngine {
             name: Mutex::new(config.name),
             transports: Mutex::new(Vec::new()),
             publisher: Publisher::default(),
-            connections: AtomicUsize::new(0),
-            sessions: AtomicUsize::new(0),
+            connections: Arc::default(),
+            sessions: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -482,6 +465,7 @@ impl Inner {
             peer,
             keys,
             serving,
+            sessions: Arc::clone(&self.sessions),
         }
     }
 
@@ -627,12 +611,7 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
 
 /// Runs one session as its responder.
 async fn respond(inner: &Inner, mut link: Box<dyn Link>, context: &Context, handshake_bytes: u64) {
-    let place = Place::take(&inner.sessions, SESSIONS_MAX);
-    let session = match &place {
-        Some(_) => Session::responder(),
-        None => Session::turning_away(RefusalCode::Busy),
-    };
-    let (mut report, result) = inner.run(session, &mut *link, context, None).await;
+    let (mut report, result) = inner.run(Session::responder(), &mut *link, context, None).await;
     report.handshake_bytes = handshake_bytes;
     inner.tell(&report, &result);
 }

@@ -31,6 +31,7 @@ mod engine;
 mod error;
 mod events;
 pub mod limits;
+mod place;
 mod relations;
 mod report;
 mod runtime;

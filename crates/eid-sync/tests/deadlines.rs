@@ -7,12 +7,12 @@ mod nodes;
 use std::sync::Arc;
 
 use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
-use eid_core::{EntryId, Permission, ReadError, SecretKey};
+use eid_core::{EntryId, Permission, ReadError, SecretKey, TreeId};
 use eid_proto::{Handshake, HandshakeOutput, Identity, Known, Output, Rights, Session};
-use eid_sync::limits::{CONTROL_IDLE_MS, HANDSHAKE_MS, IDLE_MS};
-use eid_sync::{Delivered, SyncError, SyncEvent};
+use eid_sync::limits::{CONTROL_IDLE_MS, HANDSHAKE_MS, IDLE_MS, SESSIONS_MAX};
+use eid_sync::{Delivered, RefusalCode, SyncError, SyncEvent};
 use eid_transport::{Connection, Link, LinkError, Received, Transport};
-use nodes::Nodes;
+use nodes::{Node, Nodes};
 
 /// Does the client's part of a handshake by hand.
 async fn greet(connection: &dyn Connection, n: u8) -> Box<dyn Link> {
@@ -100,6 +100,52 @@ async fn a_peer_that_falls_silent_in_a_session_holds_nothing_up_for_ever() {
             Delivered::Lagged(_) => panic!("nobody was slow"),
         }
     }
+}
+
+/// Openings by one key whose turns do not end, more than there are places.
+async fn openings(
+    nodes: &Nodes,
+    server: &Node,
+    tree: TreeId,
+) -> Vec<(Arc<dyn Connection>, Vec<Box<dyn Link>>)> {
+    let mut held = Vec::new();
+    for _ in 0..=SESSIONS_MAX / 32 {
+        let connection = nodes.net.endpoint("opener").dial(&server.address()).await.unwrap();
+        let mut links = vec![greet(&*connection, 9).await];
+        for _ in 0..32 {
+            let mut link = connection.open().await.unwrap();
+            let mut session = Session::initiator(tree, Known::default());
+            loop {
+                match session.poll(&Empty(Epoch(1)), Rights::default()).unwrap() {
+                    Output::Send(frame) => break link.send(frame).await.unwrap(),
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+            links.push(link);
+        }
+        held.push((connection, links));
+    }
+    held
+}
+
+#[tokio::test]
+async fn only_who_may_read_takes_up_a_place_among_the_sessions_that_are_served() {
+    let nodes = Nodes::new();
+    let (a, b) = (nodes.node(1).await, nodes.node(2).await);
+    let tree = a.create(1);
+    a.write(tree, 3);
+    b.track(tree);
+    nodes.allow(tree, &b, Permission::Write);
+    let strangers = openings(&nodes, &a, tree).await;
+    let reports = b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap();
+    assert!(reports[0].complete);
+    drop(strangers);
+    let opener = SecretKey::from_seed([9; 32]).public();
+    nodes.world.lock().unwrap().rights.insert((tree, opener), Permission::Read);
+    let readers = openings(&nodes, &a, tree).await;
+    let error = b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap_err();
+    assert_eq!(error.refusal(), Some(RefusalCode::Busy));
+    drop(readers);
 }
 
 /// A replica without entries.

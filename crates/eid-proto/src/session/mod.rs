@@ -208,12 +208,6 @@ impl Session {
         Self::new(Role::Responder)
     }
 
-    /// Waits for an opening and refuses it, whatever it is about.
-    #[must_use]
-    pub fn turning_away(code: RefusalCode) -> Self {
-        Self { refusing: Some(code), ..Self::new(Role::Responder) }
-    }
-
     fn new(role: Role) -> Self {
         Self {
             role,
@@ -268,6 +262,11 @@ impl Session {
             turns: self.turns,
             complete: self.pull_complete && self.push_complete,
         }
+    }
+
+    /// Ends the session with a refusal at this side's next turn, whatever is said until then.
+    pub fn turn_away(&mut self, code: RefusalCode) {
+        self.refusing = self.refusing.or(Some(code));
     }
 
     /// Takes a frame of the other side's turn.
