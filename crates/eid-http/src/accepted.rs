@@ -1,6 +1,7 @@
 //! The server's side of a connection and of its links.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use eid_core::PublicKey;
@@ -20,6 +21,8 @@ use crate::signal::until;
 pub(crate) struct Accepted {
     held: Arc<Held>,
     links: AsyncMutex<mpsc::Receiver<FreshLink>>,
+    /// The first link has been handed over.
+    begun: AtomicBool,
 }
 
 /// A channel as its connection and links hold it: the last of them to go closes it.
@@ -41,7 +44,11 @@ impl Accepted {
         channels: Arc<Channels>,
         links: mpsc::Receiver<FreshLink>,
     ) -> Self {
-        Self { held: Arc::new(Held { channel, channels }), links: AsyncMutex::new(links) }
+        Self {
+            held: Arc::new(Held { channel, channels }),
+            links: AsyncMutex::new(links),
+            begun: AtomicBool::new(false),
+        }
     }
 }
 
@@ -63,6 +70,10 @@ impl Connection for Accepted {
 
     fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Link>>> {
         Box::pin(async {
+            // The first link is where the peer proves who it is: nobody asks for another before that.
+            if self.begun.load(Ordering::Relaxed) {
+                self.held.channel.prove();
+            }
             let mut closed = self.held.channel.watch();
             let next = async { self.links.lock().await.recv().await };
             let fresh = tokio::select! {
@@ -70,6 +81,7 @@ impl Connection for Accepted {
                 () = until(&mut closed, |closed| *closed) => None,
                 fresh = next => fresh,
             }?;
+            self.begun.store(true, Ordering::Relaxed);
             Some(Box::new(AcceptedLink::new(self.held.clone(), fresh)) as Box<dyn Link>)
         })
     }

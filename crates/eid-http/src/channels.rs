@@ -1,6 +1,7 @@
 //! The channels of a server: those whose handshake is under way, and those that carry links.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
@@ -19,7 +20,9 @@ use crate::seal::Secret;
 pub(crate) struct Channels {
     bounds: Bounds,
     /// Room for request bodies, in bytes.
-    pub(crate) room: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+    /// The same for channels whose peer has proven nothing yet.
+    pub(crate) unproven_room: Arc<Semaphore>,
     table: Mutex<Table>,
 }
 
@@ -58,6 +61,8 @@ pub(crate) struct Channel {
     state: Mutex<ChannelState>,
     closed: watch::Sender<bool>,
     fresh: mpsc::Sender<FreshLink>,
+    /// Whoever serves the channel has asked for a second link, and so has met the peer on the first.
+    proven: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -111,7 +116,13 @@ pub(crate) struct InUse(Arc<Channel>);
 impl Channels {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let room = Arc::new(Semaphore::new(bounds.request_bytes_max));
-        Self { bounds, room, table: Mutex::default() }
+        let unproven_room = Arc::new(Semaphore::new(bounds.unproven_bytes_max));
+        Self { bounds, room, unproven_room, table: Mutex::default() }
+    }
+
+    /// Where the request bodies of a channel find room.
+    pub(crate) fn room_of(&self, channel: &Channel) -> &Arc<Semaphore> {
+        if channel.proven.load(Ordering::Relaxed) { &self.room } else { &self.unproven_room }
     }
 
     /// Keeps a handshake until its third message comes. The oldest makes room for it if need be: whoever floods a
@@ -140,9 +151,10 @@ impl Channels {
         (now < unproven.since + self.bounds.handshake).then_some(Found::Unproven)
     }
 
-    /// Takes a handshake out, to finish it; only one request gets it.
-    pub(crate) fn take(&self, id: &ChannelId) -> Option<Responder> {
-        lock(&self.table).unproven.remove(id).map(|unproven| unproven.responder)
+    /// Takes a handshake out, to finish it in time; only one request gets it.
+    pub(crate) fn take(&self, id: &ChannelId) -> Option<(Responder, Instant)> {
+        let unproven = lock(&self.table).unproven.remove(id)?;
+        Some((unproven.responder, unproven.since + self.bounds.handshake))
     }
 
     /// Opens a channel whose handshake has finished. The one idle for longest makes room if need be.
@@ -161,6 +173,7 @@ impl Channels {
             state: Mutex::new(state),
             closed: watch::Sender::new(false),
             fresh,
+            proven: AtomicBool::new(false),
         });
         let evicted = {
             let mut table = lock(&self.table);
@@ -226,6 +239,11 @@ impl Channels {
 impl Channel {
     pub(crate) fn is_fresh(&self, number: u64) -> bool {
         lock(&self.state).numbers.is_fresh(number)
+    }
+
+    /// Says that whoever serves the channel has met its peer.
+    pub(crate) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn accept_number(&self, number: u64) -> bool {

@@ -26,6 +26,9 @@ pub const CHANNELS_MAX: usize = 2048;
 /// Bytes of request bodies that a server holds at once, from their arrival until their link has read them. Further
 /// ones wait on their sockets.
 pub const REQUEST_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// The same for channels whose peer has proven nothing yet, apart from the room of the others: strangers keep only
+/// strangers waiting.
+pub const UNPROVEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests of one channel that are under way at once: one for each link, and some that close links.
 pub const POSTS_MAX: usize = 2 * eid_transport::limits::LINKS_MAX;
 /// Answers of a server that wait in memory for one slow client, in pieces of at most a record each.
@@ -82,6 +85,8 @@ pub struct Bounds {
     pub channels_max: usize,
     /// See [`REQUEST_BYTES_MAX`].
     pub request_bytes_max: usize,
+    /// See [`UNPROVEN_BYTES_MAX`].
+    pub unproven_bytes_max: usize,
     /// See [`CONNECTIONS_MAX`].
     pub connections_max: usize,
     /// See [`CONNECTIONS_PER_ADDRESS_MAX`].
@@ -108,6 +113,7 @@ impl Default for Bounds {
             unproven_channels_max: UNPROVEN_CHANNELS_MAX,
             channels_max: CHANNELS_MAX,
             request_bytes_max: REQUEST_BYTES_MAX,
+            unproven_bytes_max: UNPROVEN_BYTES_MAX,
             connections_max: CONNECTIONS_MAX,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
             handshake: HANDSHAKE,

@@ -24,6 +24,7 @@ use crate::limits::{
 };
 use crate::noise::{ChannelId, FIRST_BYTES, Identity, THIRD_BYTES};
 use crate::seal::{Direction, Opener, Record};
+use crate::signal::until;
 use crate::{Info, SEALED_TYPE};
 
 /// Everything that requests to one server share.
@@ -142,7 +143,14 @@ impl Routes {
                 }
                 let in_use = channel.in_use()?;
                 let opener = channel.secret.opener(Direction::Request, number);
-                let plain = open(&mut intake, opener, BytesMut::new()).await?;
+                intake.room = Some(self.channels.room_of(&channel).clone());
+                // A body that goes on arriving for a channel that is gone would keep its room.
+                let mut closed = channel.watch();
+                let plain = tokio::select! {
+                    biased;
+                    () = until(&mut closed, |closed| *closed) => return Err(Refusal::ChannelGone),
+                    plain = open(&mut intake, opener, BytesMut::new()) => plain?,
+                };
                 if !channel.accept_number(number) {
                     return Err(Refusal::Replayed);
                 }
@@ -156,15 +164,17 @@ impl Routes {
     /// The POST that ends the handshake: message 3, then a sealed body like any other.
     async fn first_post(&self, mut intake: Intake, id: ChannelId) -> Result<Response<Reply>, Refusal> {
         let mut received = BytesMut::new();
+        intake.room = Some(self.channels.unproven_room.clone());
         while received.len() < THIRD_BYTES {
             let chunk = intake.next().await?.ok_or(Refusal::BadRequest)?;
             received.extend_from_slice(&chunk);
         }
         let rest = received.split_off(THIRD_BYTES);
-        let responder = self.channels.take(&id).ok_or(Refusal::ChannelGone)?;
+        let (responder, deadline) = self.channels.take(&id).ok_or(Refusal::ChannelGone)?;
         let keys = responder.finish(&received).map_err(|_| Refusal::BadRequest)?;
         let opener = keys.secret.opener(Direction::Request, 0);
-        let plain = open(&mut intake, opener, rest).await?;
+        let opened = timeout_at(deadline, open(&mut intake, opener, rest)).await;
+        let plain = opened.map_err(|_| Refusal::TooSlow)??;
         let (channel, links) = self.channels.open(id, keys, Instant::now())?;
         let in_use = channel.in_use()?;
         channel.accept_number(0);
@@ -255,15 +265,16 @@ struct Intake {
     received: u64,
     since: Instant,
     first_byte: Duration,
-    room: Arc<Semaphore>,
+    /// Nothing for first messages of handshakes, which are smaller than what keeps count of them.
+    room: Option<Arc<Semaphore>>,
     /// What the bytes received so far take up of the room.
     taken: Option<OwnedSemaphorePermit>,
 }
 
 impl Intake {
     fn new(body: Incoming, limit: usize, routes: &Routes) -> Self {
-        let (first_byte, room) = (routes.bounds.first_byte, routes.channels.room.clone());
-        Self { body, limit, received: 0, since: Instant::now(), first_byte, room, taken: None }
+        let first_byte = routes.bounds.first_byte;
+        Self { body, limit, received: 0, since: Instant::now(), first_byte, room: None, taken: None }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
@@ -275,7 +286,8 @@ impl Intake {
             let Ok(data) = frame.map_err(|_| Refusal::BadRequest)?.into_data() else { continue };
             self.limit = self.limit.checked_sub(data.len()).ok_or(Refusal::TooLarge)?;
             self.received += data.len() as u64;
-            let room = self.room.clone().acquire_many_owned(data.len() as u32);
+            let Some(room) = self.room.clone() else { return Ok(Some(data)) };
+            let room = room.acquire_many_owned(data.len() as u32);
             let room = timeout_at(deadline, room).await.map_err(|_| Refusal::Busy)?;
             let room = room.map_err(|_| Refusal::Busy)?;
             match &mut self.taken {

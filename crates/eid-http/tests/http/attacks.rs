@@ -341,7 +341,7 @@ fn a_client_that_never_reads_is_let_go() {
 fn request_bodies_take_up_bounded_room_and_give_it_back() {
     run(async {
         let bounds =
-            Bounds { request_bytes_max: 4000, first_byte: Duration::from_millis(100), ..Bounds::default() };
+            Bounds { unproven_bytes_max: 4000, first_byte: Duration::from_millis(100), ..Bounds::default() };
         let server = listening(HttpConfig { bounds, ..HttpConfig::default() }).await;
         let client = HttpTransport::new(HttpConfig::default());
         let mut linked = link(&client, &server, &server.addresses()[0]).await;
@@ -352,6 +352,69 @@ fn request_bodies_take_up_bounded_room_and_give_it_back() {
         linked.opener.end_turn().await.expect("open");
         let error = linked.opener.recv().await.expect_err("there is never so much room");
         assert!(matches!(error, LinkError::Cut(_)), "{error:?}");
+    });
+}
+
+/// A server where strangers have room for little, and bodies may take as long as they like.
+fn little_room() -> HttpConfig {
+    let bounds =
+        Bounds { unproven_bytes_max: 100_000, first_byte: Duration::from_secs(300), ..Bounds::default() };
+    HttpConfig { bounds, ..HttpConfig::default() }
+}
+
+/// Sends more than strangers have room for.
+async fn fill_room(linked: &mut Linked) {
+    linked.opener.send(vec![5; 200_000].into()).await.expect("open");
+    linked.opener.end_turn().await.expect("open");
+}
+
+#[test]
+fn strangers_who_fill_their_room_keep_no_peer_waiting() {
+    run(async {
+        let server = listening(little_room()).await;
+        let address = &server.addresses()[0];
+        let (client, stranger) =
+            (HttpTransport::new(HttpConfig::default()), HttpTransport::new(HttpConfig::default()));
+        let mut known = link(&client, &server, address).await;
+        let mut second = known.near.open().await.expect("open");
+        second.end_turn().await.expect("open");
+        known.far.accept().await.expect("a second link is asked for when the first has shown who it is");
+        let mut filling = link(&stranger, &server, address).await;
+        fill_room(&mut filling).await;
+        turn(&mut known, &[6; 300_000], b"has room of its own").await;
+        client.dial(address).await.expect("the first message of a handshake needs no room");
+    });
+}
+
+#[test]
+fn a_body_that_still_arrives_ends_with_its_channel() {
+    run(async {
+        let server = listening(little_room()).await;
+        let address = &server.addresses()[0];
+        let client = HttpTransport::new(HttpConfig::default());
+        let mut linked = link(&client, &server, address).await;
+        fill_room(&mut linked).await;
+        linked.far.close().await;
+        let ended = linked.opener.recv().await;
+        assert!(matches!(ended, Err(LinkError::Gone)), "{ended:?}");
+        let mut other = link(&client, &server, address).await;
+        turn(&mut other, &[5; 50_000], b"there is room again").await;
+    });
+}
+
+#[test]
+fn the_request_that_ends_a_handshake_has_only_the_time_of_a_handshake() {
+    run(async {
+        let mut config = little_room();
+        config.bounds.handshake = Duration::from_millis(200);
+        let server = listening(config).await;
+        let client = HttpTransport::new(HttpConfig::default());
+        let near = client.dial(&server.addresses()[0]).await.expect("the server listens");
+        let mut opener = near.open().await.expect("open");
+        opener.send(vec![5; 200_000].into()).await.expect("open");
+        opener.end_turn().await.expect("open");
+        let ended = opener.recv().await;
+        assert!(matches!(ended, Err(LinkError::TimedOut)), "{ended:?}");
     });
 }
 
