@@ -228,6 +228,9 @@ impl Instance {
 
     /// Finds a database by its id, its name, or the beginning of its id (8 characters or more).
     ///
+    /// A name that was given here goes before the title of a database without one: others may change titles, and must
+    /// not get between this device and its own databases.
+    ///
     /// # Errors
     /// [`DbError::Ambiguous`] when that names several.
     pub fn database(&self, name: &str) -> Result<Option<Database>, DbError> {
@@ -235,14 +238,13 @@ impl Instance {
         if let Ok(id) = name.parse::<TreeId>() {
             return Ok(known.contains_key(&id).then(|| self.handle(id)));
         }
-        let mut ids: Vec<TreeId> = Vec::new();
-        for (id, held) in &known {
-            let called = match held {
-                Some(called) => called == name,
-                None => self.handle(*id).name()? == name,
-            };
-            if called {
-                ids.push(*id);
+        let named = |called: &Option<String>| called.as_deref() == Some(name);
+        let mut ids: Vec<TreeId> = known.iter().filter(|(_, held)| named(held)).map(|(id, _)| *id).collect();
+        if ids.is_empty() {
+            for (id, _) in known.iter().filter(|(_, held)| held.is_none()) {
+                if self.handle(*id).name()? == name {
+                    ids.push(*id);
+                }
             }
         }
         if ids.is_empty() && name.len() >= ID_PREFIX_CHARS_MIN {

@@ -63,6 +63,19 @@ fn a_tracked_database_is_listed_before_anything_of_it_is_here() {
 }
 
 #[test]
+fn the_title_of_another_database_does_not_hide_a_name_that_was_given_here() {
+    let (a, b) = (node(1), node(2));
+    let own = b.create_database("notes").unwrap().database;
+    let foreign = a.create_database("theirs").unwrap().database;
+    let there = copy(&foreign, &b);
+    assert_eq!(b.database("theirs").unwrap().unwrap().id(), there.id());
+    foreign.set_title("notes").unwrap();
+    copy(&foreign, &b);
+    assert_eq!(there.name().unwrap(), "notes");
+    assert_eq!(b.database("notes").unwrap().unwrap().id(), own.id());
+}
+
+#[test]
 fn all_handles_of_a_database_wait_for_the_same_turn() {
     let node = node(1);
     let id = node.create_database("x").unwrap().database.id();
