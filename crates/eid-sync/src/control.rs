@@ -1,5 +1,6 @@
 //! The control link: the handshake, and then requests, one per turn of the dialling side.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -171,7 +172,7 @@ fn answer(request: Request, context: &Context, caller: &Caller) -> Result<Respon
         Request::OpenMany(asked) => open_many(&asked, context),
         Request::Discover => {
             let readable =
-                context.access.trees().into_iter().filter(|tree| context.rights(tree).read).map(|tree| {
+                context.access.trees().into_iter().filter(|tree| context.rights_in(tree).read).map(|tree| {
                     let summary = context.access.describe(&tree);
                     TreeInfo { tree: tree.0, title: Text::new(&summary.title), entries: summary.entries }
                 });
@@ -182,10 +183,13 @@ fn answer(request: Request, context: &Context, caller: &Caller) -> Result<Respon
 }
 
 fn open_many(asked: &[([u8; 32], [u8; 32])], context: &Context) -> Result<Response, StoreError> {
+    // Listed once: a stranger may ask about a thousand databases in one request.
+    let served: BTreeSet<TreeId> = context.access.trees().into_iter().collect();
     let (mut differs, mut unavailable) = (Vec::new(), Vec::new());
     for (tree, theirs) in asked {
         let tree = TreeId(*tree);
-        let snapshot = if context.rights(&tree).read { context.store.tree(&tree)? } else { None };
+        let may_read = served.contains(&tree) && context.rights_in(&tree).read;
+        let snapshot = if may_read { context.store.tree(&tree)? } else { None };
         let mine = match &snapshot {
             Some(snapshot) => {
                 Some(tips_hash(snapshot.tips().map_err(StoreError::from)?.iter().map(|(id, _)| id)))

@@ -45,6 +45,11 @@ impl Context {
         if self.serving && !self.access.trees().contains(tree) {
             return Rights::default();
         }
+        self.rights_in(tree)
+    }
+
+    /// The same for a database that takes part.
+    pub(crate) fn rights_in(&self, tree: &TreeId) -> Rights {
         let permission = self.access.permission(tree, &self.keys);
         Rights { read: permission >= Some(Permission::Read), write: permission >= Some(Permission::Write) }
     }

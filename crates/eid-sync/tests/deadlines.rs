@@ -5,10 +5,12 @@
 mod nodes;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
 use eid_core::{EntryId, Permission, ReadError, SecretKey, TreeId};
-use eid_proto::{Handshake, HandshakeOutput, Identity, Known, Output, Rights, Session};
+use eid_proto::message::{Request, Response};
+use eid_proto::{Handshake, HandshakeOutput, Identity, Known, List, Output, Rights, Session};
 use eid_sync::limits::{CONTROL_IDLE_MS, HANDSHAKE_MS, IDLE_MS, SESSIONS_MAX};
 use eid_sync::{Delivered, RefusalCode, SyncError, SyncEvent};
 use eid_transport::{Connection, Link, LinkError, Received, Transport};
@@ -100,6 +102,25 @@ async fn a_peer_that_falls_silent_in_a_session_holds_nothing_up_for_ever() {
             Delivered::Lagged(_) => panic!("nobody was slow"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_stranger_who_asks_about_many_databases_has_them_listed_once() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let tree = a.create(1);
+    let connection = nodes.net.endpoint("stranger").dial(&a.address()).await.unwrap();
+    let mut control = greet(&*connection, 9).await;
+    let before = a.rights.listed.load(Ordering::SeqCst);
+    let asked = (0..1_024).map(|n| (if n == 7 { tree.0 } else { [n as u8; 32] }, [0; 32])).collect();
+    control.send(Request::OpenMany(List::new(asked)).encode()).await.unwrap();
+    control.end_turn().await.unwrap();
+    let Received::Frame(frame) = control.recv().await.unwrap() else { panic!("an answer was due") };
+    let Response::OpenMany { differs, unavailable } = Response::decode(&frame).unwrap() else {
+        panic!("another answer was due")
+    };
+    assert_eq!((differs, unavailable), (vec![0; 128].into(), vec![255; 128].into()));
+    assert_eq!(a.rights.listed.load(Ordering::SeqCst) - before, 1);
 }
 
 /// Openings by one key whose turns do not end, more than there are places.

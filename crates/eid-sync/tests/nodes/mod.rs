@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "a harness of one test file")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use eid_core::dag::{Replica, tips_hash};
@@ -54,6 +55,8 @@ pub struct World {
 pub struct Rights {
     pub world: Arc<Mutex<World>>,
     pub trees: Mutex<BTreeSet<TreeId>>,
+    /// How often they were listed.
+    pub listed: AtomicUsize,
 }
 
 impl Access for Rights {
@@ -63,6 +66,7 @@ impl Access for Rights {
     }
 
     fn trees(&self) -> Vec<TreeId> {
+        self.listed.fetch_add(1, Ordering::SeqCst);
         self.trees.lock().unwrap().iter().copied().collect()
     }
 
@@ -118,7 +122,11 @@ impl Nodes {
         let key = Arc::new(SecretKey::from_seed([n; 32]));
         let store =
             EntryStore::open(Arc::new(Memory::new()), Arc::new(Anybody), Arc::new(NoView), [n; 32]).unwrap();
-        let rights = Arc::new(Rights { world: self.world.clone(), trees: Mutex::default() });
+        let rights = Arc::new(Rights {
+            world: self.world.clone(),
+            trees: Mutex::default(),
+            listed: AtomicUsize::default(),
+        });
         let engine = SyncEngine::new(
             store.clone(),
             key.clone(),
