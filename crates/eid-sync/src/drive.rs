@@ -260,6 +260,9 @@ fn burst(session: &mut Session, place: &mut Option<Place>, context: &Context) ->
         if place.is_none() {
             session.turn_away(RefusalCode::Busy);
         }
+        if let Some(tree) = tree.filter(|_| session.starts_over()) {
+            context.relations.start_over(&context.peer, &tree)?;
+        }
     }
     let (mut frames, mut bytes) = (Vec::new(), 0);
     for _ in 0..POLLS_MAX {

@@ -48,6 +48,16 @@ impl Relations {
         self.store.local().namespace(NAMESPACE).put_relaxed(&key(peer, tree), row)
     }
 
+    /// Takes back what a peer has acknowledged: it says that it begins anew.
+    pub(crate) fn start_over(&self, peer: &PublicKey, tree: &TreeId) -> Result<(), StoreError> {
+        let before = self.load(peer, tree)?;
+        if before.mine.is_none() {
+            return Ok(());
+        }
+        let row = encode(Known { mine: None, ..before }, self.store.epoch());
+        self.store.local().namespace(NAMESPACE).put_relaxed(&key(peer, tree), row)
+    }
+
     /// Every peer that there was a session with about this database.
     pub(crate) fn of_tree(&self, tree: &TreeId) -> Result<Vec<(PublicKey, Known)>, StoreError> {
         let rows = self.store.local().namespace(NAMESPACE).scan(&tree.0)?;

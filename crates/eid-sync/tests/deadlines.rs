@@ -105,6 +105,36 @@ async fn a_peer_that_falls_silent_in_a_session_holds_nothing_up_for_ever() {
 }
 
 #[tokio::test]
+async fn an_acknowledgement_is_taken_back_when_the_peer_begins_anew() {
+    let nodes = Nodes::new();
+    let (a, b) = (nodes.node(1).await, nodes.node(2).await);
+    let tree = a.create(1);
+    a.write(tree, 3);
+    b.track(tree);
+    nodes.allow(tree, &b, Permission::Write);
+    b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap();
+    let acknowledged = || a.engine.known(&b.key.public(), &tree).unwrap().mine.map(|cursor| cursor.seq);
+    assert_eq!(acknowledged(), Some(Seq(4)));
+    // The same device, which has forgotten everything, opens and goes away before anything has come.
+    let mut events = a.engine.events();
+    let connection = b.transport.dial(&a.address()).await.unwrap();
+    let _control = greet(&*connection, 2).await;
+    let mut link = connection.open().await.unwrap();
+    let mut session = Session::initiator(tree, Known::default());
+    loop {
+        match session.poll(&Empty(b.store.epoch()), Rights::default()).unwrap() {
+            Output::Send(frame) => link.send(frame).await.unwrap(),
+            Output::EndTurn => break link.end_turn().await.unwrap(),
+            _ => {}
+        }
+    }
+    while link.recv().await.unwrap() != Received::EndOfTurn {}
+    drop(link);
+    while !matches!(events.recv().await.unwrap(), Delivered::Event(SyncEvent::Failed { .. })) {}
+    assert_eq!(acknowledged(), None);
+}
+
+#[tokio::test]
 async fn a_stranger_who_asks_about_many_databases_has_them_listed_once() {
     let nodes = Nodes::new();
     let a = nodes.node(1).await;

@@ -242,6 +242,15 @@ impl Session {
         self.tree
     }
 
+    /// Whether the other side has opened and knows of no position in this log: it holds nothing by any
+    /// acknowledgement of before, which it may have made and then forgotten the database or gone back to a backup.
+    #[must_use]
+    pub fn starts_over(&self) -> bool {
+        let epoch = self.own_epoch.map(|epoch| epoch.0);
+        let cursor = self.open.as_ref().map(|open| open.cursor);
+        self.role == Role::Responder && cursor.is_some_and(|at| at.is_none_or(|at| Some(at.epoch) != epoch))
+    }
+
     /// What the two sides know of each other by now. Worth keeping after every change.
     #[must_use]
     pub fn known(&self) -> Known {
