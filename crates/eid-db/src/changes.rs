@@ -133,14 +133,22 @@ impl Changes {
 
     /// The next change; waits for it at most this long, blocking the thread.
     pub fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, DbError> {
-        let deadline = Instant::now() + at_most;
+        // Beyond what the clock can say is for ever.
+        let deadline = Instant::now().checked_add(at_most);
         loop {
             // Listening begins before looking, so that nothing slips in between.
             let listener = self.db.state().admitted.listen();
             if let Some(change) = self.next_ready()? {
                 return Ok(Some(change));
             }
-            if listener.wait_deadline(deadline).is_none() {
+            let rang = match deadline {
+                Some(deadline) => listener.wait_deadline(deadline).is_some(),
+                None => {
+                    listener.wait();
+                    true
+                }
+            };
+            if !rang {
                 return self.next_ready();
             }
         }

@@ -126,3 +126,15 @@ fn the_log_is_newest_first_and_comes_in_pages() {
     let page = db.log_before(Some(log[9].seq), 5).unwrap();
     assert_eq!(page, log[10..15]);
 }
+
+#[test]
+fn waiting_for_ever_ends_with_a_change() {
+    let db = database();
+    let mut changes = db.changes(Since::Now).unwrap();
+    db.doc("d").set("x", 1).unwrap();
+    assert!(changes.wait(Duration::MAX).unwrap().is_some());
+    let writer = db.clone();
+    let writing = std::thread::spawn(move || writer.doc("d").set("x", 2));
+    assert!(changes.wait(Duration::MAX).unwrap().is_some());
+    writing.join().unwrap().unwrap();
+}
