@@ -389,15 +389,19 @@ fn strangers_who_fill_their_room_keep_no_peer_waiting() {
 #[test]
 fn a_body_that_still_arrives_ends_with_its_channel() {
     run(async {
-        let server = listening(little_room()).await;
-        let address = &server.addresses()[0];
-        let client = HttpTransport::new(HttpConfig::default());
-        let mut linked = link(&client, &server, address).await;
+        let pair = pair_with(little_room().bounds).await;
+        let mut linked = link(&pair.client, &pair.server, &pair.address).await;
         fill_room(&mut linked).await;
+        while pair.proxy.sent().iter().map(Vec::len).sum::<usize>() < 150_000 {
+            tokio::task::yield_now().await;
+        }
+        // Once another request has been answered, this one has been taken up.
+        ask(socket(&pair.server), "GET /api/v0/info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"")
+            .await;
         linked.far.close().await;
         let ended = linked.opener.recv().await;
         assert!(matches!(ended, Err(LinkError::Gone)), "{ended:?}");
-        let mut other = link(&client, &server, address).await;
+        let mut other = link(&pair.client, &pair.server, &pair.address).await;
         turn(&mut other, &[5; 50_000], b"there is room again").await;
     });
 }
