@@ -317,7 +317,10 @@ impl<'a> Group<'a> {
         for index in order_of(prepared) {
             verdicts[index] = Some(match &prepared.items[index] {
                 Item::Refused { id, refusal } => {
-                    work.refused.insert(*id, refusal.clone());
+                    // A wrong payload says nothing about the block that it came with.
+                    if *refusal != Refusal::Invalid(Invalid::PayloadMismatch) {
+                        work.refused.insert(*id, refusal.clone());
+                    }
                     Verdict::Refused(refusal.clone())
                 }
                 Item::Sound(sound) => {
@@ -583,7 +586,8 @@ impl<'a> Work<'a> {
 
     /// What descends from something that will never be admitted here will not be either.
     fn refused_parent(&self, entry: &Entry) -> Option<Refusal> {
-        let refused = entry.header().parents.iter().filter_map(|parent| self.refused.get(parent));
+        let lacking = entry.header().parents.iter().filter(|parent| !self.known.contains_key(parent));
+        let refused = lacking.filter_map(|parent| self.refused.get(parent));
         let mut found = None;
         for refusal in refused {
             match refusal {

@@ -163,12 +163,14 @@ impl EntryStore {
 
     /// One consistent snapshot of one tree, if it is held.
     pub fn tree(&self, tree: &TreeId) -> Result<Option<TreeSnapshot>, StoreError> {
+        // In this order: a memory is never filled from a snapshot that is older than its tree.
+        let memory = self.memory(tree);
         let snapshot = self.backend.snapshot()?;
-        let memory = match self.memory(tree) {
+        let memory = match memory {
             Some(memory) => memory,
-            // Another process may have made it.
+            // Another process may have made it. What a reader finds is not kept: the tree may be forgotten meanwhile.
             None => match snapshot.get_many(&[trees_key(tree)])?.pop().flatten() {
-                Some(number) => self.remember(*tree, Arc::new(TreeMemory::new(decode_tree_no(&number)?))),
+                Some(number) => Arc::new(TreeMemory::new(decode_tree_no(&number)?)),
                 None => return Ok(None),
             },
         };
@@ -386,7 +388,9 @@ impl EntryStore {
 
     fn store(&self, judged: Judged) -> Result<Vec<Outcome>, StoreError> {
         let Some(batch) = judged.batch else { return Ok(judged.outcomes) };
+        // Set before a relaxed batch can be seen, cleared after a durable one: `flush` errs on the side of flushing.
         let relaxed = batch.durability == Durability::Relaxed;
+        self.relaxed.fetch_or(relaxed, Ordering::SeqCst);
         self.backend.commit(batch)?;
         self.relaxed.store(relaxed, Ordering::SeqCst);
         for learned in judged.learned {

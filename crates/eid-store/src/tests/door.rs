@@ -1,11 +1,13 @@
 //! What is admitted, what is not, and what is seen of it.
 
+use std::sync::{Arc, Mutex};
+
 use eid_core::dag::{Dag, Replica, Seq};
 use eid_core::{Draft, Entry, Permission, SettingsPast, Time, TreeId};
 use proptest::prelude::*;
 
 use super::kit::*;
-use crate::{Offer, StoreError, Verdict};
+use crate::{Backend, BackendError, Batch, Memory, Offer, Snapshot, StoreError, Verdict};
 
 /// r <- a, r <- b, a b <- c, c <- d
 fn diamond() -> (Entry, Vec<Entry>) {
@@ -180,13 +182,8 @@ fn what_this_version_does_not_know_is_kept_out_with_its_descendants() {
 #[test]
 fn a_signature_of_an_unknown_author_is_looked_at_after_the_right() {
     let simple = Simple { strangers: [key(3).public(), key(9).public()].into() };
-    let store = crate::EntryStore::open(
-        std::sync::Arc::new(crate::Memory::new()),
-        std::sync::Arc::new(simple),
-        std::sync::Arc::new(Stamps),
-        [5; 32],
-    )
-    .unwrap();
+    let store = crate::EntryStore::open(Arc::new(Memory::new()), Arc::new(simple), Arc::new(Stamps), [5; 32])
+        .unwrap();
     let root = root();
     admit(&store, &[&root]);
     let good = child(&[&root], 1);
@@ -369,5 +366,77 @@ proptest! {
             }
         }
         prop_assert_eq!(see(&other, tree).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_wrong_payload_says_nothing_about_its_block() {
+    let (store, root) = store_with_root();
+    let parent = child(&[&root], 1);
+    let good = child(&[&parent], 2);
+    let wrong = || Offer { payloads: vec![Some(payload(&[99]))], ..offer(&parent) };
+    // Whether the parent is held already or comes right in the same batch, its child is not blamed.
+    let verdicts = admit_offers(&store, root.tree(), vec![wrong(), offer(&good)]);
+    assert_eq!(codes(&verdicts), ["payload_mismatch", "missing_parents"]);
+    admit(&store, &[&parent]);
+    let verdicts = admit_offers(&store, root.tree(), vec![wrong(), offer(&good)]);
+    assert_eq!(codes(&verdicts), ["payload_mismatch", "ok"]);
+}
+
+#[test]
+fn a_tree_that_is_forgotten_while_it_is_read_can_be_had_again() {
+    let backend = Arc::new(Interrupted::default());
+    let store = open_on(backend.clone());
+    let root = root();
+    let grants = [grant(2, Permission::Write), grant(3, Permission::Write)];
+    let forks = grants.map(|grant| settings_child(&[&root], &[grant]));
+    let joined = child(&[&forks[0], &forks[1]], 1);
+    let all = [&root, &forks[0], &forks[1], &joined];
+    assert_eq!(codes(&admit(&store, &all)), ["ok"; 4]);
+    let expected = see(&store, root.tree()).unwrap();
+    let (again, tree) = (store.clone(), root.tree());
+    backend.at_next_snapshot(move || again.forget(&tree).unwrap());
+    if let Some(forgotten) = store.tree(&root.tree()).unwrap() {
+        // What is read of it is kept in memory, and must not be taken for what is held later.
+        forgotten.settings_frontier().unwrap();
+    }
+    assert_eq!(codes(&admit(&store, &all)), ["ok"; 4]);
+    assert_eq!(see(&store, root.tree()).unwrap(), expected);
+    assert_eq!(store.fsck(false, &mut |_, _| {}).unwrap().problems, []);
+}
+
+/// Does something else right after a snapshot was taken.
+#[derive(Debug, Default)]
+struct Interrupted {
+    rows: Memory,
+    work: Mutex<Option<Work>>,
+}
+
+struct Work(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Work")
+    }
+}
+
+impl Interrupted {
+    fn at_next_snapshot(&self, work: impl FnOnce() + Send + 'static) {
+        *self.work.lock().unwrap() = Some(Work(Box::new(work)));
+    }
+}
+
+impl Backend for Interrupted {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, BackendError> {
+        let snapshot = self.rows.snapshot();
+        let work = self.work.lock().unwrap().take();
+        if let Some(Work(work)) = work {
+            work();
+        }
+        snapshot
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), BackendError> {
+        self.rows.commit(batch)
     }
 }
