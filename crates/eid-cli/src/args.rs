@@ -132,6 +132,28 @@ pub enum Command {
             Example:\n  eid verify\n  eid verify --repair"
     )]
     Verify(Verify),
+    /// Prints the completions of a shell
+    #[command(
+        after_help = "Example:\n  eid completions bash > ~/.local/share/bash-completion/completions/eid\n  eid completions fish > ~/.config/fish/completions/eid.fish"
+    )]
+    Completions(Completions),
+    /// Writes the man pages into a directory
+    #[command(after_help = "Example:\n  eid man ~/.local/share/man/man1\n  man eid-table-import")]
+    Man(Man),
+}
+
+/// `eid completions`
+#[derive(Debug, Clone, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `eid man`
+#[derive(Debug, Clone, Args)]
+pub struct Man {
+    /// Where the pages go; made if it is not there
+    pub dir: PathBuf,
 }
 
 /// `eid demo`
@@ -431,7 +453,9 @@ pub enum Peers {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Keys {
     /// Lists keys and their permissions
-    #[command(after_help = "Example:\n  eid keys list notes")]
+    #[command(
+        after_help = "admin:0 is the recovery key that `eid db create` showed.\n\nExample:\n  eid keys list notes"
+    )]
     List {
         /// Name, id, or at least 8 characters of the id
         db: String,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use eid::control::{Frame, Reader};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr as _;
 
 /// Nobody reads the output any more: the command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -140,16 +141,16 @@ impl Out {
     pub fn columns(&self, headings: &[&str], rows: &[Vec<String>]) -> String {
         let right: Vec<bool> = headings.iter().map(|heading| heading.starts_with('>')).collect();
         let headings: Vec<String> = headings.iter().map(|h| h.trim_start_matches('>').to_owned()).collect();
-        let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
+        let mut widths: Vec<usize> = headings.iter().map(|heading| heading.width()).collect();
         for row in rows {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(cell.width());
             }
         }
         let line = |cells: &[String]| {
             let mut line = String::new();
             for (index, cell) in cells.iter().enumerate() {
-                let pad = " ".repeat(widths[index].saturating_sub(cell.chars().count()));
+                let pad = " ".repeat(widths[index].saturating_sub(cell.width()));
                 let gap = if index == 0 { "" } else { "  " };
                 let shown =
                     if right[index] { format!("{gap}{pad}{cell}") } else { format!("{gap}{cell}{pad}") };
@@ -208,6 +209,16 @@ fn steers(c: char) -> bool {
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Text whose colours, which were chosen for standard output, are taken out again.
+fn without_colour(text: &str) -> String {
+    let mut pieces = text.split("\u{1b}[");
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        plain.push_str(piece.split_once('m').map_or(piece, |(_, rest)| rest));
+    }
+    plain
+}
+
 /// Bytes for people.
 #[must_use]
 pub fn bytes(count: u64) -> String {
@@ -235,6 +246,12 @@ pub fn count(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// How many there are of something: `1 row`, `2,000 rows`.
+#[must_use]
+pub fn number_of(number: u64, one: &str, more: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { more })
 }
 
 /// Standard output and error of this process, with a progress bar on a terminal.
@@ -273,6 +290,7 @@ impl Terminal {
         let bar = slot.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(style(total));
+            bar.set_message(printable(label));
             bar
         });
         if bar.length() != Some(total) {
@@ -305,11 +323,8 @@ impl Default for Terminal {
 }
 
 fn style(total: u64) -> ProgressStyle {
-    let template = if total > 0 {
-        "{msg} [{bar:30}] {human_pos}/{human_len} {per_sec} eta {eta}"
-    } else {
-        "{msg} {spinner} {human_pos} {per_sec}"
-    };
+    let template =
+        if total > 0 { "{msg} [{bar:30}] {percent:>3}% eta {eta}" } else { "{msg} {spinner} {human_pos}" };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
@@ -324,6 +339,9 @@ impl Sink for Terminal {
                 out.flush()
             }),
             // Without a reader of remarks the command still has its result to give.
+            Frame::Err(line) if !self.err_is_terminal => {
+                writeln!(io::stderr(), "{}", without_colour(&line)).or(Ok(()))
+            }
             Frame::Err(line) => self.beside_bar(|| writeln!(io::stderr(), "{line}")).or(Ok(())),
             Frame::Progress { label, done, total } => {
                 self.show_progress(&label, done, total);
@@ -362,9 +380,17 @@ mod tests {
     }
 
     #[test]
+    fn colours_are_taken_out_and_nothing_else() {
+        assert_eq!(without_colour("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m mm [1m"), "error: mm [1m");
+        assert_eq!(without_colour("plain"), "plain");
+    }
+
+    #[test]
     fn figures_are_readable() {
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(999), "999");
+        assert_eq!(number_of(1, "row", "rows"), "1 row");
+        assert_eq!(number_of(2_000, "row", "rows"), "2,000 rows");
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1_550), "1.5 kB");
         assert_eq!(bytes(4_194_304), "4.1 MB");

@@ -88,6 +88,9 @@ impl Rows<File> {
                 failure
             }
         })?;
+        if path.is_dir() {
+            return Err(Failure::input(format!("{name} is a directory")).hint("name a file"));
+        }
         let total = file.metadata().map_or(0, |meta| meta.len());
         Self::new(file, format, key).map(|rows| Self { total, ..rows }).map_err(|bad| bad.failure(&name))
     }

@@ -43,6 +43,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// Runs a command in this process, or in the one that owns the data directory.
 async fn here_or_there(cli: &Cli, argv: Vec<OsString>, out: &Out) -> Result<u8, Failure> {
+    match &cli.command {
+        Command::Completions(args) => return cmd::manual::completions(args, out).map(|()| 0),
+        Command::Man(args) => return cmd::manual::man(args, out).map(|()| 0),
+        _ => {}
+    }
     let cwd =
         std::env::current_dir().map_err(|cause| Failure::io("cannot read the current directory", &cause))?;
     let place = Place::of(&cli.global)?;
@@ -89,7 +94,9 @@ fn answer_usage(error: &clap::Error, sink: &dyn Sink, reader: Reader, json: bool
     let (frame, code) = if error.use_stderr() {
         let text = if json {
             let plain = error.render().to_string();
-            let message = plain.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            // The first paragraph is what is wrong: a line, or a line and what it lists.
+            let wrong: Vec<&str> = plain.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            let message = wrong.join(" ").trim_start_matches("error: ").to_owned();
             json_line(&Failure::usage(message).hint("`eid help` shows the commands").to_json())
         } else {
             shown

@@ -9,6 +9,22 @@ pub fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
+/// A number that JSON can write but that would not be stored as it is: an integer beyond 64 bits, or one too large.
+#[must_use]
+pub fn loses_digits(text: &str) -> bool {
+    let text = text.trim();
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let looks_like_a_number = digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
+    if !looks_like_a_number {
+        return false;
+    }
+    match serde_json::from_str::<Value>(text) {
+        Ok(number) => number.is_f64() && digits.chars().all(|c| c.is_ascii_digit()),
+        Err(error) => error.to_string().starts_with("number out of range"),
+    }
+}
+
 /// A cell of a CSV file: a number exactly when JSON writes that number with the same characters, else text.
 #[must_use]
 pub fn cell(text: &str) -> Value {
@@ -81,6 +97,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_number_that_would_not_come_back_is_told() {
+        for text in ["123456789012345678901234567890", "-18446744073709551616", "1e400"] {
+            assert!(loses_digits(text), "{text}");
+        }
+        for text in
+            ["18446744073709551615", "-5", "1.50", "1e5", "007", "1-2", "a", "", "2026-11-21", "1.2.3"]
+        {
+            assert!(!loses_digits(text), "{text}");
+        }
+    }
 
     #[test]
     fn a_cell_is_a_number_only_when_it_comes_back_unchanged() {

@@ -14,6 +14,13 @@ use crate::value;
 /// # Errors
 /// When the path or the right to write is wrong.
 pub async fn set(context: &Context, args: &Set) -> Result<(), Failure> {
+    if !args.text && value::loses_digits(&args.value) {
+        return Err(Failure::input(format!(
+            "the number {} is too large to be kept as it is",
+            printable(&args.value)
+        ))
+        .hint("add --text to keep its digits as text"));
+    }
     let value = if args.text { Json::String(args.value.clone()) } else { value::value(&args.value) };
     let db = context.database(&args.db)?;
     let ((), entry) = db.commit(|tx| tx.doc(&args.doc_store).set(&args.path, value)).await?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::args::Join;
 use crate::cmd::{Context, sync};
 use crate::failure::Failure;
-use crate::output::{bytes, count, printable};
+use crate::output::{bytes, number_of, printable};
 
 /// Joins; done when everything that the other side had is here.
 ///
@@ -27,8 +27,9 @@ pub async fn run(context: &Context, args: &Join) -> Result<(), Failure> {
     let value = json!({"id": id, "name": name, "status": "joined", "request_id": null, "session": session});
     let s = &joined.session;
     context.out.say(&value, || {
-        let (name, pulled, size) = (printable(&name), count(s.pulled), bytes(s.bytes_in));
-        format!("joined {name} {id}\n{pulled} entries, {size} in {} ms", s.ms)
+        let (name, pulled, size) =
+            (printable(&name), number_of(s.pulled, "entry", "entries"), bytes(s.bytes_in));
+        format!("joined {name} {id}\n{pulled}, {size} in {} ms", s.ms)
     })?;
     Ok(())
 }

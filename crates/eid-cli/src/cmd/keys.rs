@@ -17,7 +17,7 @@ pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
         Keys::Grant { db, key, permission } => {
             let db = context.database(db)?;
             let slot = slot(key)?;
-            let permission = parse_permission(context, &db, permission)?;
+            let permission = parse_permission(context, &db, &slot, permission)?;
             let entry = db.grant(slot, permission).await?;
             let value = json!({"key": key, "permission": permission.to_string(), "entry": entry.to_string()});
             context.out.say(&value, || format!("{key} has {permission} now"))?;
@@ -71,9 +71,24 @@ fn slot(text: &str) -> Result<Slot, Failure> {
     })
 }
 
-/// `admin` alone is one level below this device's own.
-fn parse_permission(context: &Context, db: &Database, text: &str) -> Result<Permission, Failure> {
+/// `admin` alone is one level below this device's own, and so never meant for this device itself.
+fn parse_permission(
+    context: &Context,
+    db: &Database,
+    slot: &Slot,
+    text: &str,
+) -> Result<Permission, Failure> {
+    if *slot == Slot::Everyone && (text == "admin" || text.starts_with("admin:")) {
+        return Err(Failure::usage("everyone cannot be an admin")
+            .hint("give `*` relay, read or write, and name the keys that are to be admins"));
+    }
     if text == "admin" {
+        if *slot == Slot::Key(context.node.device()) {
+            return Err(Failure::usage(
+                "this is this device's own key, and `admin` without a level would weaken it",
+            )
+            .hint("`eid keys list DB` shows its level; write `admin:LEVEL` if another one is meant"));
+        }
         let own = db.permission(&[context.node.device()])?.and_then(Permission::level);
         return Ok(Permission::Admin(own.map_or(1, |level| level.saturating_add(1))));
     }

@@ -7,6 +7,7 @@ pub mod init;
 pub mod join;
 pub mod keys;
 pub mod log;
+pub mod manual;
 pub mod peers;
 pub mod serve;
 pub mod share;
@@ -54,7 +55,7 @@ impl Context {
     }
 }
 
-/// Runs any command but `demo` and `serve`, which own their instances.
+/// Runs any command that works with an instance which somebody else owns.
 ///
 /// # Errors
 /// Whatever the command fails with.
@@ -75,7 +76,7 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Status(args) => status::run(context, args),
         Command::Log(args) => log::run(context, args),
         Command::Verify(args) => verify::run(context, args).await,
-        Command::Demo(_) | Command::Serve(_) => {
+        Command::Demo(_) | Command::Serve(_) | Command::Completions(_) | Command::Man(_) => {
             Err(Failure::usage("this command does not run inside another node"))
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::args::{Format, Table};
 use crate::cmd::{Context, doc};
 use crate::failure::Failure;
-use crate::output::{count, printable};
+use crate::output::{count, number_of, printable};
 use crate::rows::{self, FileRow};
 use crate::value::Condition;
 
@@ -28,7 +28,9 @@ pub async fn run(context: &Context, args: &Table) -> Result<(), Failure> {
         }
         Table::Export { db, table, format } => {
             let format = if context.out.json() { Format::Jsonl } else { *format };
-            export(context, &context.database(db)?.table(table), format)
+            let db = context.database(db)?;
+            exists(&db, table)?;
+            export(context, &db.table(table), format)
         }
         Table::Get { db, table, key } => {
             let rows: Rows<Row> = context.database(db)?.table(table);
@@ -64,7 +66,9 @@ pub async fn run(context: &Context, args: &Table) -> Result<(), Failure> {
             doc::written(context, entry, || format!("deleted {}", printable(key)))
         }
         Table::Query { db, table, conditions, order, limit } => {
-            let mut query = context.database(db)?.table::<Row>(table).query();
+            let db = context.database(db)?;
+            exists(&db, table)?;
+            let mut query = db.table::<Row>(table).query();
             for text in conditions {
                 let Condition { field, comparison, value } =
                     Condition::parse(text).map_err(Failure::usage)?;
@@ -85,6 +89,22 @@ pub async fn run(context: &Context, args: &Table) -> Result<(), Failure> {
             show(context, &query.entries()?)
         }
     }
+}
+
+/// A table comes into being with its first row: a name that nothing was ever written to is a slip.
+fn exists(db: &Database, table: &str) -> Result<(), Failure> {
+    let stores = db.stores()?;
+    if stores.iter().any(|store| store.name == table) {
+        return Ok(());
+    }
+    let tables: Vec<String> =
+        stores.iter().filter(|store| store.kind == "table").map(|store| printable(&store.name)).collect();
+    let failure = Failure::not_found(format!("there is no table \"{}\"", printable(table)));
+    Err(if tables.is_empty() {
+        failure.hint("`eid table import` and `eid table put` make one")
+    } else {
+        failure.hint(format!("there are: {}", tables.join(", ")))
+    })
 }
 
 fn no_row(table: &str, key: &str) -> Failure {
@@ -118,8 +138,8 @@ impl Import<'_> {
                 source.by_ref().take(usize::try_from(self.batch).unwrap_or(usize::MAX)).collect();
             let batch = batch.map_err(|bad| {
                 bad.failure(&name).hint(format!(
-                    "nothing of its batch was written, {} rows before it were; mend the line and import again",
-                    count(written)
+                    "nothing of its batch was written; {} before it stay; mend the line and import what is missing",
+                    number_of(written, "row", "rows")
                 ))
             })?;
             if batch.is_empty() {
@@ -137,7 +157,8 @@ impl Import<'_> {
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let value = json!({"rows": written, "entries": entries, "ms": ms});
         context.out.say(&value, || {
-            format!("{} rows in {} entries, {} ms", count(written), count(entries), count(ms))
+            let (rows, entries) = (number_of(written, "row", "rows"), number_of(entries, "entry", "entries"));
+            format!("{rows} in {entries}, {} ms", count(ms))
         })?;
         Ok(())
     }
@@ -246,6 +267,6 @@ fn show(context: &Context, rows: &[(String, Row)]) -> Result<(), Failure> {
     if !lines.is_empty() {
         context.out.text(context.out.columns(&headings, &lines))?;
     }
-    context.out.note(format!("{} rows", count(rows.len() as u64)))?;
+    context.out.note(number_of(rows.len() as u64, "row", "rows"))?;
     Ok(())
 }

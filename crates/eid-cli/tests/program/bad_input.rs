@@ -124,3 +124,66 @@ fn sharing_needs_somebody_who_listens() {
     eid.fails(&["share", "notes", "--ask"], 1, "not_available");
     eid.fails(&["share", "notes", "--expires", "soon"], 2, "usage");
 }
+
+#[test]
+fn the_own_key_is_not_weakened_without_a_level() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let own = eid.ok(&["init"]).json()["device"].as_str().unwrap().to_owned();
+    let before = eid.ok(&["keys", "list", "notes"]).out;
+    let done = eid.fails(&["keys", "grant", "notes", &own, "admin"], 2, "usage");
+    assert!(done.error()["hint"].as_str().unwrap().contains("admin:LEVEL"), "{}", done.err);
+    eid.fails(&["keys", "grant", "notes", "*", "admin"], 2, "usage");
+    assert_eq!(eid.ok(&["keys", "list", "notes"]).out, before);
+    eid.ok(&["keys", "grant", "notes", &own, "admin:2"]);
+}
+
+#[test]
+fn a_table_that_is_not_there_is_not_an_empty_one() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "geo"]);
+    eid.ok(&["table", "put", "geo", "airports", "SEA", "{\"city\":\"Seattle\"}"]);
+    let done = eid.fails(&["table", "query", "geo", "airprots"], 4, "not_found");
+    assert!(done.error()["hint"].as_str().unwrap().contains("airports"), "{}", done.err);
+    eid.fails(&["table", "export", "geo", "airprots"], 4, "not_found");
+    eid.ok(&["table", "delete", "geo", "airports", "SEA"]);
+    assert_eq!(
+        eid.ok(&["table", "query", "geo", "airports"]).out,
+        "",
+        "the last row is gone, the table is not"
+    );
+}
+
+#[test]
+fn a_number_that_would_lose_digits_is_refused() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let digits = "123456789012345678901234567890";
+    eid.fails(&["set", "notes", "n", digits], 1, "invalid_input");
+    eid.fails(&["get", "notes", "n"], 4, "not_found");
+    eid.ok(&["set", "notes", "n", digits, "--text"]);
+    assert_eq!(eid.ok(&["get", "notes", "n"]).json(), digits);
+}
+
+#[test]
+fn wrong_usage_names_what_is_missing_in_json_too() {
+    let eid = Eid::new();
+    let done = eid.fails(&["get", "notes"], 2, "usage");
+    assert!(done.error()["message"].as_str().unwrap().contains("<PATH>"), "{}", done.err);
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_program() {
+    let eid = Eid::new();
+    let done = eid.ok(&["completions", "bash"]);
+    assert!(done.json()["script"].as_str().unwrap().contains("recovery-file"));
+    eid.fails(&["completions", "cmd"], 2, "usage");
+    let dir = tempfile::TempDir::new().unwrap();
+    let pages = dir.path().join("man1");
+    eid.ok(&["man", pages.to_str().unwrap()]);
+    for (page, says) in [("eid.1", "directory of the instance"), ("eid-table-import.1", "bad line")] {
+        let text = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.contains(says), "{page}");
+    }
+    assert!(!eid.dir().exists(), "neither needs an instance");
+}
