@@ -85,7 +85,7 @@ fn footprint(args: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A project of its own that depends on the facade and nothing else, with the versions of this workspace.
+/// A project of its own that depends on the facade and on the runtime that it needs, with the versions of this workspace.
 fn application(app: &Path) -> Result<(), Failure> {
     let source = app.join("src");
     std::fs::create_dir_all(&source)
@@ -93,7 +93,7 @@ fn application(app: &Path) -> Result<(), Failure> {
     let facade = root().join("crates/eid");
     let manifest = format!(
         "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
-         [dependencies]\neid = {{ path = {:?} }}\n",
+         [dependencies]\neid = {{ path = {:?} }}\ntokio = {{ version = \"1\", features = [\"rt-multi-thread\"] }}\n",
         facade.display().to_string()
     );
     write(&app.join("Cargo.toml"), &manifest)?;
@@ -103,8 +103,17 @@ fn application(app: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::new(error.to_string()))
 }
 
-const APPLICATION: &str = "fn main() {
-    drop(eid::Instance::open(\"notes.eid\"));
+const APPLICATION: &str = "fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let node = eid::Instance::open(\"notes.eid\").await?;
+        let db = node.create_database(\"notes\").await?;
+        db.doc(\"profile\").set(\"name\", \"Ada\").await?;
+        node.listen(eid::Http::on(\"127.0.0.1:0\")).await?;
+        println!(\"{}\", db.share(eid::Access::write()).await?);
+        node.close().await?;
+        Ok(())
+    })
 }
 ";
 
