@@ -19,6 +19,8 @@
 //! assert_eq!(here.view(), there.view());
 //! assert_eq!(here.get(&path(&["visits"])), Some(Value::from(1)));
 //! ```
+//!
+//! Text and lists that many edit at once are in [`sequence`].
 
 mod counter;
 mod crdt;
@@ -28,6 +30,7 @@ mod json;
 mod node;
 mod register;
 mod row;
+pub mod sequence;
 mod value;
 
 pub use counter::Counter;

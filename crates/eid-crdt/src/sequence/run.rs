@@ -1,0 +1,48 @@
+//! Runs of elements: what a sequence is made of.
+
+use std::fmt::Debug;
+
+/// Consecutive elements that can be cut and put together.
+///
+/// # Contract
+/// Cutting at `at` leaves `at` elements and gives the rest; appending that rest gives the run from before.
+pub trait Run: Clone + Debug {
+    /// How many elements there are.
+    fn count(&self) -> usize;
+    /// Leaves the first `at` elements and gives the rest. `at` is at most [`Run::count`].
+    #[must_use]
+    fn split_off(&mut self, at: usize) -> Self;
+    /// Adds the elements of another run at the end.
+    fn append(&mut self, rest: Self);
+}
+
+/// Elements are Unicode scalar values.
+impl Run for String {
+    fn count(&self) -> usize {
+        self.chars().count()
+    }
+
+    fn split_off(&mut self, at: usize) -> Self {
+        let at = self.char_indices().nth(at).map_or(self.len(), |(at, _)| at);
+        Self::split_off(self, at)
+    }
+
+    fn append(&mut self, rest: Self) {
+        self.push_str(&rest);
+    }
+}
+
+/// Elements are the items of a list.
+impl<V: Clone + Debug> Run for Vec<V> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn split_off(&mut self, at: usize) -> Self {
+        Self::split_off(self, at)
+    }
+
+    fn append(&mut self, rest: Self) {
+        self.extend(rest);
+    }
+}

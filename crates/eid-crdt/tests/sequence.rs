@@ -1,0 +1,277 @@
+//! The laws of sequences: one result in every causal order, whatever the entries claim.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod history;
+
+use std::collections::BTreeSet;
+
+use eid_crdt::sequence::{Anchor, Cursor, Delta, Name, Op, Sequence, Side, Span, Standing};
+use history::{Entry, Text, bring, follow, history, naive, steps};
+use proptest::prelude::*;
+
+/// Brings a history to a replica in the causal order that keys choose, some of it twice, and some of it void: from the
+/// start, or later, or for a while.
+fn replica(entries: &[Entry], keys: &[u16], void: &BTreeSet<usize>) -> Text {
+    let key = |entry: usize| {
+        keys[entry % keys.len()].wrapping_mul(31).wrapping_add(u16::try_from(entry).unwrap() * 7)
+    };
+    let number = |entry: usize| u32::from(key(entry)) << 12 | u32::try_from(entry).unwrap();
+    let mut text = Text::default();
+    let (mut shown, mut held) = (Vec::new(), BTreeSet::new());
+    let mut waiting: BTreeSet<usize> = (0..entries.len()).collect();
+    let ready = |waiting: &BTreeSet<usize>, held: &BTreeSet<usize>| {
+        waiting
+            .iter()
+            .copied()
+            .filter(|entry| entries[*entry].past.is_subset(held))
+            .min_by_key(|entry| key(*entry))
+    };
+    while let Some(entry) = ready(&waiting, &held) {
+        let early = key(entry) % 2 == 0;
+        let standing = if early == void.contains(&entry) { Standing::Void } else { Standing::Stands };
+        follow(&mut shown, &bring(&mut text, entries, entry, &number, standing));
+        waiting.remove(&entry);
+        held.insert(entry);
+        if key(entry) % 5 == 0 {
+            assert_eq!(bring(&mut text, entries, entry, &number, Standing::Stands), []);
+        }
+    }
+    assert_eq!(held.len(), entries.len());
+    for entry in 0..entries.len() {
+        let standing = if void.contains(&entry) { Standing::Void } else { Standing::Stands };
+        follow(&mut shown, &text.set_standing(number(entry), standing));
+    }
+    assert_eq!(shown.into_iter().collect::<String>(), text.text(), "the changes lead to another text");
+    text
+}
+
+fn positions_and_names_agree(text: &Text) {
+    for position in 0..text.len() {
+        let name = text.name_at(position).unwrap();
+        assert_eq!(text.position(&Cursor::Before(name)), Some(position));
+        assert_eq!(text.position(&Cursor::After(name)), Some(position + 1));
+    }
+    assert_eq!(text.name_at(text.len()), None);
+    assert_eq!(text.text().chars().count(), text.len());
+}
+
+fn all_orders_agree(entries: &[Entry], keys: &[Vec<u16>], void: &BTreeSet<usize>) {
+    let expected = naive(entries, void);
+    for keys in keys {
+        let text = replica(entries, keys, void);
+        assert_eq!(text.text(), expected);
+        positions_and_names_agree(&text);
+    }
+}
+
+fn keys() -> impl Strategy<Value = Vec<Vec<u16>>> {
+    prop::collection::vec(prop::collection::vec(any::<u16>(), 16), 3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn every_causal_order_gives_the_naive_text(
+        steps in steps(0..30), keys in keys(), void in prop::collection::btree_set(0usize..30, 0..6),
+    ) {
+        let entries = history(&steps);
+        let void = void.into_iter().filter(|entry| *entry < entries.len()).collect();
+        all_orders_agree(&entries, &keys, &void);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    #[test]
+    fn every_causal_order_of_a_long_history_gives_the_naive_text(
+        steps in steps(700..900), keys in keys(), void in prop::collection::btree_set(0usize..700, 0..60),
+    ) {
+        let entries = history(&steps);
+        let void = void.into_iter().filter(|entry| *entry < entries.len()).collect();
+        all_orders_agree(&entries, &keys, &void);
+    }
+
+    #[test]
+    fn edits_of_one_device_are_those_of_plain_text(
+        edits in prop::collection::vec((any::<usize>(), 0..9usize, 0..1_500usize), 300),
+    ) {
+        let mut text = Sequence::<u32, u32, Vec<usize>>::default();
+        let mut plain = Vec::new();
+        text.open(0, 0, Standing::Stands);
+        for (i, (position, deleted, inserted)) in edits.into_iter().enumerate() {
+            let entry = u32::try_from(i / 10).unwrap();
+            text.open(entry, entry, Standing::Stands);
+            let position = position % (plain.len() + 1);
+            let deleted = deleted.min(plain.len() - position);
+            // Long runs are rare: their positions would hide those between short ones.
+            let inserted: Vec<usize> = (0..if inserted < 1_480 { inserted % 7 } else { inserted }).map(|n| i * n).collect();
+            text.delete(entry, position, deleted).unwrap();
+            text.insert(entry, position, inserted.clone());
+            plain.splice(position..position + deleted, inserted);
+            prop_assert_eq!(text.len(), plain.len());
+        }
+        prop_assert_eq!(text.runs().flatten().copied().collect::<Vec<_>>(), plain);
+    }
+}
+
+/// Types letters one by one, each at the place that `place` gives for how many there were.
+fn typed(base: &Text, entry: u32, letters: &str, place: impl Fn(usize) -> usize) -> Vec<Op<u32, String>> {
+    let mut text = base.clone();
+    text.open(entry, (1, entry as usize), Standing::Stands);
+    let mut ops = Vec::new();
+    for (count, letter) in letters.chars().enumerate() {
+        ops.push(text.insert(entry, place(count), letter.to_string()).unwrap());
+    }
+    ops
+}
+
+fn base(letters: &str) -> Text {
+    let mut text = Text::default();
+    text.open(0, (0, 0), Standing::Stands);
+    text.insert(0, 0, letters.to_owned()).unwrap();
+    text
+}
+
+fn after(base: &Text, entries: &[(u32, &[Op<u32, String>])]) -> Text {
+    let mut text = base.clone();
+    for (entry, ops) in entries {
+        text.integrate(*entry, (1, *entry as usize), Standing::Stands, ops, |entry| entry == 0);
+    }
+    text
+}
+
+#[test]
+fn runs_typed_at_one_place_do_not_interleave() {
+    for (forwards, backwards) in [(true, true), (true, false), (false, false), (false, true)] {
+        let base = base("()");
+        let place = |forwards: bool| move |count: usize| if forwards { 1 + count } else { 1 };
+        let mine = typed(&base, 1, "abcdef", place(forwards));
+        let yours = typed(&base, 2, "uvwxyz", place(backwards));
+        let text = after(&base, &[(1, &mine), (2, &yours)]).text();
+        assert_eq!(text, after(&base, &[(2, &yours), (1, &mine)]).text());
+        let mine = if forwards { "abcdef" } else { "fedcba" };
+        let yours = if backwards { "uvwxyz" } else { "zyxwvu" };
+        assert!(text.contains(mine) && text.contains(yours), "{text}");
+        assert_eq!(text.len(), 14);
+    }
+}
+
+#[test]
+fn typing_letter_by_letter_is_one_operation_and_one_run() {
+    let mut ops = Vec::new();
+    for op in typed(&base("()"), 1, "abcdef", |count| 1 + count) {
+        Op::push(&mut ops, 1, op);
+    }
+    assert_eq!(
+        ops,
+        [Op::Insert { at: Anchor::Before(Name { entry: 0, offset: 1 }), first: 0, run: "abcdef".to_owned() }]
+    );
+    let letters = typed(&base("()"), 1, "abcdef", |count| 1 + count);
+    assert_eq!(after(&base("()"), &[(1, &letters)]).runs().collect::<Vec<_>>(), ["(", "abcdef", ")"]);
+}
+
+#[test]
+fn deleting_backwards_or_forwards_is_one_operation() {
+    for positions in [[3, 2, 1], [1, 1, 1]] {
+        let mut text = base("abcde");
+        text.open(1, (1, 1), Standing::Stands);
+        let mut ops = Vec::new();
+        for position in positions {
+            for op in text.delete(1, position, 1).unwrap() {
+                Op::push(&mut ops, 1, op);
+            }
+        }
+        assert_eq!(text.text(), "ae");
+        assert_eq!(ops, [Op::Delete(Span { first: Name { entry: 0, offset: 1 }, count: 3 })]);
+    }
+}
+
+#[test]
+fn offsets_that_the_entry_has_used_have_no_effect() {
+    let at = Anchor::After(Name { entry: 0, offset: 1 });
+    let insert = |first, run: &str| Op::Insert { at, first, run: run.to_owned() };
+    let text =
+        after(&base("()"), &[(1, &[insert(4, "abc"), insert(2, "xyz"), insert(6, "x"), insert(7, "!")])]);
+    assert_eq!(text.text(), "()abc!");
+    let text = after(&base("()"), &[(1, &[insert(u32::MAX, "a"), insert(0, ""), insert(0, "b")])]);
+    assert_eq!(text.text(), "()b");
+}
+
+#[test]
+fn what_is_not_there_or_not_in_the_past_cannot_be_named() {
+    let base = base("()");
+    let mine = typed(&base, 1, "abc", |count| 1 + count);
+    let names = [(1, 0), (0, 2), (7, 0), (2, 0)].map(|(entry, offset)| Name { entry, offset });
+    for name in names {
+        let ops = [
+            Op::Insert { at: Anchor::After(name), first: 0, run: "x".to_owned() },
+            Op::Insert { at: Anchor::Before(name), first: 0, run: "y".to_owned() },
+            Op::Delete(Span { first: name, count: 1 }),
+        ];
+        for order in [[(1, &mine[..]), (2, &ops[..])], [(2, &ops[..]), (1, &mine[..])]] {
+            assert_eq!(after(&base, &order).text(), "(abc)");
+        }
+    }
+    let too_long = [Op::Delete(Span { first: Name { entry: 0, offset: 1 }, count: 2 })];
+    assert_eq!(after(&base, &[(1, &too_long)]).text(), "()");
+}
+
+#[test]
+fn a_void_entry_hides_what_it_put_in_and_what_hangs_there_stays() {
+    let mut text = base("()");
+    let void = typed(&text, 1, "spam", |count| 1 + count);
+    text.integrate(1, (1, 1), Standing::Stands, &void, |_| true);
+    text.open(2, (2, 2), Standing::Stands);
+    text.insert(2, 3, "ok".to_owned()).unwrap();
+    assert_eq!(text.text(), "(spokam)");
+    let changes = text.set_standing(1, Standing::Void);
+    assert_eq!(text.text(), "(ok)");
+    assert_eq!(changes, [Delta::Deleted { position: 1, count: 2 }, Delta::Deleted { position: 3, count: 2 }]);
+    text.set_standing(1, Standing::Stands);
+    assert_eq!(text.text(), "(spokam)");
+}
+
+#[test]
+fn a_void_entry_deletes_nothing_that_it_alone_deleted() {
+    let mut text = base("abcd");
+    for (entry, position) in [(1, 0), (2, 0)] {
+        text.open(entry, (1, entry as usize), Standing::Stands);
+        text.delete(entry, position, 2).unwrap();
+    }
+    let again = Op::Delete(Span { first: Name { entry: 0, offset: 2 }, count: 2 });
+    text.integrate(3, (1, 3), Standing::Stands, &[again], |_| true);
+    text.set_standing(2, Standing::Void);
+    assert_eq!(text.text(), "");
+    text.set_standing(1, Standing::Void);
+    assert_eq!(text.text(), "ab");
+    text.set_standing(3, Standing::Void);
+    assert_eq!(text.text(), "abcd");
+}
+
+#[test]
+fn a_cursor_stays_with_its_neighbour() {
+    let mut text = base("abcd");
+    let (left, right) = (text.cursor(2, Side::Left).unwrap(), text.cursor(2, Side::Right).unwrap());
+    text.open(1, (1, 1), Standing::Stands);
+    text.insert(1, 2, "--".to_owned()).unwrap();
+    text.insert(1, 0, "é".to_owned()).unwrap();
+    assert_eq!((text.position(&left), text.position(&right)), (Some(3), Some(5)));
+    text.delete(1, 1, 6).unwrap();
+    assert_eq!((text.position(&left), text.position(&right)), (Some(1), Some(1)));
+    assert_eq!(text.position(&text.cursor(1, Side::Right).unwrap()), Some(1));
+    assert_eq!(text.cursor(2, Side::Left), None);
+    assert_eq!(text.position(&Cursor::Before(Name { entry: 9, offset: 0 })), None);
+}
+
+#[test]
+fn edits_beyond_the_end_and_of_unknown_entries_do_nothing() {
+    let mut text = base("ab");
+    assert_eq!(text.insert(0, 3, "x".to_owned()), None);
+    assert_eq!(text.insert(5, 0, "x".to_owned()), None);
+    assert_eq!(text.delete(0, 1, 2), None);
+    assert_eq!(text.delete(0, 1, usize::MAX), None);
+    assert_eq!(text.delete(0, 2, 0), Some(Vec::new()));
+    assert_eq!(text.text(), "ab");
+}
