@@ -1,13 +1,309 @@
-//! Crossing over to threads that may wait for a disk.
+//! The same database for programs that have no async runtime: every call returns when it is done.
+//!
+//! An [`Instance`] brings a small runtime of its own. Handles read as their async counterparts do, which they
+//! dereference to, and write by calls of the same names that wait.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Todo { title: String, done: bool }
+//!
+//! let node = eid::blocking::Instance::memory()?;
+//! let db = node.create_database("notes")?;
+//! let todos = db.table::<Todo>("todos");
+//! let key = todos.insert(&Todo { title: "buy milk".into(), done: false })?;
+//! todos.update(&key, |todo| todo.done = true)?;
+//! db.doc("profile").set("name", "Ada")?;
+//! assert_eq!(todos.query().eq("done", true).count()?, 1);
+//! node.close()
+//! # .unwrap(); Ok::<(), eid::Error>(())
+//! ```
 
-use crate::error::{Error, ErrorKind};
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+#[cfg(feature = "embedded")]
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Runs work on a thread that may block.
-pub(crate) async fn blocking<R: Send + 'static>(
-    work: impl FnOnce() -> R + Send + 'static,
-) -> Result<R, Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|cause| {
-        Error::caused(ErrorKind::Closed, "the runtime shut down before the work was done", cause)
-    })
+use eid_core::{EntryId, KeyMode, Permission, Slot};
+use eid_db::{Change, Path, Since, Value};
+use eid_sync::{DatabaseTicket, SessionReport};
+use eid_transport::Address;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Runtime;
+
+use crate::access::Access;
+use crate::error::Error;
+use crate::listen::Listener;
+use crate::transaction::Transaction;
+
+/// The runtime that the handles of one instance share.
+#[derive(Clone)]
+struct Waiter(Arc<Runtime>);
+
+impl Waiter {
+    fn new() -> Result<Self, Error> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        runtime
+            .map(|runtime| Self(Arc::new(runtime)))
+            .map_err(|cause| Error::io("cannot start a thread", cause))
+    }
+
+    fn wait<F: Future>(&self, work: F) -> F::Output {
+        self.0.block_on(work)
+    }
+}
+
+/// One device over one store. A cheap handle.
+///
+/// # Panics
+/// Every call that waits panics within an async runtime: use [`crate::Instance`] there.
+#[derive(Clone)]
+pub struct Instance {
+    waiter: Waiter,
+    inner: crate::Instance,
+}
+
+/// A database on this device. A cheap handle.
+#[derive(Clone)]
+pub struct Database {
+    waiter: Waiter,
+    inner: crate::Database,
+}
+
+/// A document of a database. A cheap handle.
+#[derive(Clone)]
+pub struct DocStore {
+    waiter: Waiter,
+    inner: crate::DocStore,
+}
+
+/// A table of a database. A cheap handle.
+pub struct Table<T> {
+    waiter: Waiter,
+    inner: crate::Table<T>,
+}
+
+/// A stream of the changes of a database.
+pub struct Changes {
+    waiter: Waiter,
+    inner: crate::Changes,
+}
+
+impl Instance {
+    /// Opens the instance in this directory, or makes it: the device key is made on first use.
+    ///
+    /// # Errors
+    /// As [`crate::Builder::open`].
+    #[cfg(feature = "embedded")]
+    pub fn open(directory: impl AsRef<FilePath>) -> Result<Self, Error> {
+        Self::build(crate::Instance::builder().path(directory.as_ref()))
+    }
+
+    /// Opens an instance in memory: gone with its last handle.
+    pub fn memory() -> Result<Self, Error> {
+        Self::build(crate::Instance::builder().memory())
+    }
+
+    /// Opens the instance that a builder describes.
+    pub fn build(builder: crate::Builder) -> Result<Self, Error> {
+        let waiter = Waiter::new()?;
+        let inner = waiter.wait(builder.open())?;
+        Ok(Self { waiter, inner })
+    }
+
+    fn with(&self, inner: crate::Database) -> Database {
+        Database { waiter: self.waiter.clone(), inner }
+    }
+
+    /// Finds a database by its name, its id, or the beginning of its id.
+    pub fn database(&self, name: &str) -> Result<Option<Database>, Error> {
+        Ok(self.inner.database(name)?.map(|db| self.with(db)))
+    }
+
+    /// Every database of this instance.
+    pub fn databases(&self) -> Result<Vec<Database>, Error> {
+        Ok(self.inner.databases()?.into_iter().map(|db| self.with(db)).collect())
+    }
+
+    /// Makes a database.
+    pub fn create_database(&self, name: &str) -> Result<Database, Error> {
+        Ok(self.with(self.waiter.wait(self.inner.create_database(name))?))
+    }
+
+    /// Begins to listen, and gives the addresses under which others reach this instance.
+    pub fn listen(&self, on: impl Into<Listener>) -> Result<Vec<Address>, Error> {
+        self.waiter.wait(self.inner.listen(on))
+    }
+
+    /// Joins the database of a ticket.
+    pub fn join(&self, ticket: &DatabaseTicket, within: Duration) -> Result<Database, Error> {
+        let joined = self.waiter.wait(self.inner.join(ticket).within(within).run())?;
+        Ok(self.with(joined.database))
+    }
+
+    /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see.
+    pub fn sync_with(
+        &self,
+        address: &Address,
+        database: Option<&Database>,
+        within: Duration,
+    ) -> Result<Vec<SessionReport>, Error> {
+        self.waiter.wait(self.inner.sync_with(address, database.map(|db| &db.inner), within))
+    }
+
+    /// Removes a database from this device, with everything that is known of it here.
+    pub fn forget_database(&self, database: &Database) -> Result<(), Error> {
+        self.waiter.wait(self.inner.forget_database(&database.inner))
+    }
+
+    /// Stops listening, ends sessions, writes what is cached and lets go of the store.
+    pub fn close(self) -> Result<(), Error> {
+        self.waiter.wait(self.inner.close())
+    }
+}
+
+impl Database {
+    /// A document. Reads and writes nothing yet.
+    #[must_use]
+    pub fn doc(&self, name: &str) -> DocStore {
+        DocStore { waiter: self.waiter.clone(), inner: self.inner.doc(name) }
+    }
+
+    /// A table whose rows are of a type that serde knows as a struct or map. Reads and writes nothing yet.
+    #[must_use]
+    pub fn table<T: Serialize + DeserializeOwned>(&self, name: &str) -> Table<T> {
+        Table { waiter: self.waiter.clone(), inner: self.inner.table(name) }
+    }
+
+    /// Runs `work` and commits what it wrote as one entry: all of it, or, when it fails, nothing.
+    pub fn write<R>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<R, Error>) -> Result<R, Error> {
+        self.waiter.wait(self.inner.write(work))
+    }
+
+    /// What changed from a place on.
+    pub fn changes_since(&self, since: Since) -> Result<Changes, Error> {
+        Ok(Changes { waiter: self.waiter.clone(), inner: self.inner.changes_since(since)? })
+    }
+
+    /// What changes from here on.
+    pub fn changes(&self) -> Result<Changes, Error> {
+        self.changes_since(Since::Now)
+    }
+
+    /// Gives a key, or everyone, a right.
+    pub fn grant(&self, slot: Slot, permission: Permission) -> Result<EntryId, Error> {
+        self.waiter.wait(self.inner.grant(slot, permission))
+    }
+
+    /// Takes the right of a key, or of everyone, away.
+    pub fn revoke(&self, slot: Slot, mode: KeyMode) -> Result<EntryId, Error> {
+        self.waiter.wait(self.inner.revoke(slot, mode))
+    }
+
+    /// Makes a ticket.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotListening`] when nothing listens and no other address is named.
+    pub fn share(&self, access: Access) -> Result<DatabaseTicket, Error> {
+        self.waiter.wait(self.inner.share(access))
+    }
+}
+
+impl DocStore {
+    /// Sets the value at a path.
+    pub fn set(&self, path: impl Into<Path>, value: impl Into<Value>) -> Result<(), Error> {
+        self.waiter.wait(self.inner.set(path, value))
+    }
+
+    /// Deletes what is at a path and below.
+    pub fn delete(&self, path: impl Into<Path>) -> Result<(), Error> {
+        self.waiter.wait(self.inner.delete(path))
+    }
+
+    /// Adds to the integer at a path; concurrent increments add up.
+    pub fn increment(&self, path: impl Into<Path>, by: i64) -> Result<(), Error> {
+        self.waiter.wait(self.inner.increment(path, by))
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Table<T> {
+    /// Adds a row and gives its key, which is made.
+    pub fn insert(&self, row: &T) -> Result<String, Error> {
+        self.waiter.wait(self.inner.insert(row))
+    }
+
+    /// Adds a row under a key of one's own.
+    pub fn insert_as(&self, key: &str, row: &T) -> Result<(), Error> {
+        self.waiter.wait(self.inner.insert_as(key, row))
+    }
+
+    /// Adds rows in one entry and gives their keys.
+    pub fn insert_many<'r>(&self, rows: impl IntoIterator<Item = &'r T>) -> Result<Vec<String>, Error>
+    where
+        T: 'r,
+    {
+        self.waiter.wait(self.inner.insert_many(rows))
+    }
+
+    /// Puts a row in the place of what is there: writes only what differs.
+    pub fn put(&self, key: &str, row: &T) -> Result<(), Error> {
+        self.waiter.wait(self.inner.put(key, row))
+    }
+
+    /// Changes a row: writes only the fields that differ afterwards.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is no such row.
+    pub fn update(&self, key: &str, change: impl FnOnce(&mut T)) -> Result<(), Error> {
+        self.waiter.wait(self.inner.update(key, change))
+    }
+
+    /// Deletes a row.
+    pub fn delete(&self, key: &str) -> Result<(), Error> {
+        self.waiter.wait(self.inner.delete(key))
+    }
+}
+
+impl Changes {
+    /// The next change, if one comes within this time.
+    pub fn next(&mut self, within: Duration) -> Result<Option<Change>, Error> {
+        let next = async { tokio::time::timeout(within, self.inner.next()).await };
+        self.waiter.wait(next).ok().transpose()
+    }
+}
+
+/// Gives a handle the calls of its async counterpart that do not wait, and its looks.
+macro_rules! handle {
+    ($name:ident $(<$t:ident>)?, $inner:ty) => {
+        impl $(<$t>)? Deref for $name $(<$t>)? {
+            type Target = $inner;
+
+            fn deref(&self) -> &Self::Target {
+                &self.inner
+            }
+        }
+
+        impl $(<$t>)? fmt::Debug for $name $(<$t>)? {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.inner.fmt(f)
+            }
+        }
+    };
+}
+
+handle!(Instance, crate::Instance);
+handle!(Database, crate::Database);
+handle!(DocStore, crate::DocStore);
+handle!(Table<T>, crate::Table<T>);
+handle!(Changes, crate::Changes);
+
+impl<T> Clone for Table<T> {
+    fn clone(&self) -> Self {
+        Self { waiter: self.waiter.clone(), inner: self.inner.clone() }
+    }
 }

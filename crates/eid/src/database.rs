@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::access::Access;
-use crate::blocking::blocking;
 use crate::doc::DocStore;
 use crate::error::{Error, ErrorKind};
 use crate::instance::Instance;
+use crate::offload::offload;
 use crate::status::DatabaseStatus;
 use crate::table::Table;
 use crate::transaction::Transaction;
@@ -144,7 +144,7 @@ impl Database {
     ) -> Result<(R, Option<EntryId>), Error> {
         let run = |tx: &eid_db::Transaction| work(&Transaction { inner: tx }).map_err(eid_db::DbError::abort);
         let (result, pending) = self.inner.write_async(run).await?;
-        let committed = blocking(move || pending.commit()).await??;
+        let committed = offload(move || pending.commit()).await??;
         Ok((result, committed.map(|committed| committed.id)))
     }
 
@@ -177,7 +177,7 @@ impl Database {
     /// [`ErrorKind::Forbidden`] when this device is no admin who could.
     pub async fn grant(&self, slot: Slot, permission: Permission) -> Result<EntryId, Error> {
         let db = self.inner.clone();
-        Ok(blocking(move || db.grant(slot, permission)).await??.id)
+        Ok(offload(move || db.grant(slot, permission)).await??.id)
     }
 
     /// Takes the right of a key, or of everyone, away.
@@ -186,13 +186,13 @@ impl Database {
     /// [`ErrorKind::Forbidden`] when this device is no admin who could.
     pub async fn revoke(&self, slot: Slot, mode: KeyMode) -> Result<EntryId, Error> {
         let db = self.inner.clone();
-        Ok(blocking(move || db.revoke(slot, mode)).await??.id)
+        Ok(offload(move || db.revoke(slot, mode)).await??.id)
     }
 
     /// Changes the title that its members share.
     pub async fn set_title(&self, title: &str) -> Result<EntryId, Error> {
         let (db, title) = (self.inner.clone(), title.to_owned());
-        Ok(blocking(move || db.set_title(&title)).await??.id)
+        Ok(offload(move || db.set_title(&title)).await??.id)
     }
 
     /// Makes a ticket: whoever joins with it is given what `access` says, by this instance, which has to be reachable
@@ -209,7 +209,7 @@ impl Database {
             return Err(Error::new(ErrorKind::NotListening, message));
         }
         let db = self.inner.clone();
-        let invite = blocking(move || {
+        let invite = offload(move || {
             let instance = db.instance();
             let wait_ms = expires_in.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             let expires_ms = wait_ms.map(|wait_ms| instance.env().clock.now_ms().saturating_add(wait_ms));

@@ -3,8 +3,8 @@
 use eid_db::{DocStore as DbDoc, Path, Value};
 use serde::de::DeserializeOwned;
 
-use crate::blocking::blocking;
 use crate::error::Error;
+use crate::offload::offload;
 
 /// A document of a database: paths to values, which merge one by one. A cheap handle; making one does nothing.
 ///
@@ -44,13 +44,13 @@ impl DocStore {
     /// Sets the value at a path.
     pub async fn set(&self, path: impl Into<Path>, value: impl Into<Value>) -> Result<(), Error> {
         let (doc, path, value) = (self.inner.clone(), path.into(), value.into());
-        Ok(blocking(move || doc.set(path, value)).await??)
+        Ok(offload(move || doc.set(path, value)).await??)
     }
 
     /// Deletes what is at a path and below.
     pub async fn delete(&self, path: impl Into<Path>) -> Result<(), Error> {
         let (doc, path) = (self.inner.clone(), path.into());
-        Ok(blocking(move || doc.delete(path)).await??)
+        Ok(offload(move || doc.delete(path)).await??)
     }
 
     /// Adds to the integer at a path; concurrent increments add up. Nothing there counts as 0.
@@ -59,6 +59,6 @@ impl DocStore {
     /// [`crate::ErrorKind::InvalidValue`] when something else is there.
     pub async fn increment(&self, path: impl Into<Path>, by: i64) -> Result<(), Error> {
         let (doc, path) = (self.inner.clone(), path.into());
-        Ok(blocking(move || doc.increment(path, by)).await??)
+        Ok(offload(move || doc.increment(path, by)).await??)
     }
 }

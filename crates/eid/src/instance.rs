@@ -15,12 +15,12 @@ use eid_sync::{
 };
 use eid_transport::Address;
 
-use crate::blocking::blocking;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
 use crate::join::{Join, Joined};
 use crate::listen::Listener;
+use crate::offload::offload;
 use crate::peers::{PeerInfo, Peers};
 use crate::status::{PeerProgress, Status};
 
@@ -91,7 +91,7 @@ impl Builder {
     pub async fn open(self) -> Result<Instance, Error> {
         let Self { place, env } = self;
         let env = env.unwrap_or_else(Env::system);
-        let db = blocking(move || {
+        let db = offload(move || {
             let backend = place.open()?;
             Ok::<_, Error>(Db::open(backend, env)?)
         });
@@ -172,7 +172,7 @@ impl Instance {
     /// Changes what this device calls itself to others.
     pub async fn set_display_name(&self, name: &str) -> Result<(), Error> {
         let (db, stored) = (self.inner.db.clone(), name.to_owned());
-        blocking(move || db.set_display_name(&stored)).await??;
+        offload(move || db.set_display_name(&stored)).await??;
         self.inner.engine.set_name(name);
         Ok(())
     }
@@ -208,20 +208,20 @@ impl Instance {
     /// Makes a database, and gives the key that outranks every device. It exists nowhere else.
     pub async fn create_database_with_recovery(&self, name: &str) -> Result<(Database, SecretKey), Error> {
         let (db, name) = (self.inner.db.clone(), name.to_owned());
-        let created = blocking(move || db.create_database(&name)).await??;
+        let created = offload(move || db.create_database(&name)).await??;
         Ok((Database::new(self.clone(), created.database), created.recovery))
     }
 
     /// Changes the name of a database on this device.
     pub async fn rename_database(&self, database: &Database, name: &str) -> Result<(), Error> {
         let (db, id, name) = (self.inner.db.clone(), database.id(), name.to_owned());
-        Ok(blocking(move || db.rename(&id, &name)).await??)
+        Ok(offload(move || db.rename(&id, &name)).await??)
     }
 
     /// Removes a database from this device, with everything that is known of it here.
     pub async fn forget_database(&self, database: &Database) -> Result<(), Error> {
         let (db, engine, id) = (self.inner.db.clone(), self.inner.engine.clone(), database.id());
-        blocking(move || {
+        offload(move || {
             engine.forget(&id)?;
             Ok(db.forget(&id)?)
         })
@@ -236,7 +236,7 @@ impl Instance {
         mut progress: impl FnMut(u64, u64) + Send + 'static,
     ) -> Result<FsckReport, Error> {
         let store = Arc::clone(self.inner.db.store());
-        Ok(blocking(move || store.fsck(repair, &mut progress)).await??)
+        Ok(offload(move || store.fsck(repair, &mut progress)).await??)
     }
 
     // ---- peers
@@ -282,7 +282,7 @@ impl Instance {
         };
         let (db, peers) = (self.inner.db.clone(), self.inner.peers.clone());
         let (id, name, now_ms, peer) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.peer);
-        let remembering = blocking(move || {
+        let remembering = offload(move || {
             if let Some(name) = name {
                 db.rename(&id, &name)?;
             }
@@ -300,7 +300,7 @@ impl Instance {
             return Ok(());
         }
         let (peers, now_ms) = (self.inner.peers.clone(), self.now_ms());
-        blocking(move || peers.met(peer, &via, Some(name.as_str()).filter(|name| !name.is_empty()), now_ms))
+        offload(move || peers.met(peer, &via, Some(name.as_str()).filter(|name| !name.is_empty()), now_ms))
             .await?
     }
 
@@ -325,7 +325,7 @@ impl Instance {
         if let Err(error) = &done {
             let (peers, address) = (self.inner.peers.clone(), address.clone());
             let (text, now_ms) = (error.to_string(), self.now_ms());
-            blocking(move || peers.failed(&address, &text, now_ms)).await??;
+            offload(move || peers.failed(&address, &text, now_ms)).await??;
         }
         done
     }
@@ -341,7 +341,7 @@ impl Instance {
         let incomplete = done.as_ref().is_ok_and(|reports| reports.iter().any(|report| !report.complete));
         let succeeded = done.is_ok() && !incomplete;
         let (peers, address, now_ms) = (self.inner.peers.clone(), address.clone(), self.now_ms());
-        let remembering = blocking(move || {
+        let remembering = offload(move || {
             let name = Some(peer.name()).filter(|name| !name.is_empty());
             peers.met(peer.key(), &address, name, now_ms)?;
             if succeeded { peers.succeeded(peer.key(), now_ms) } else { Ok(()) }
@@ -367,7 +367,7 @@ impl Instance {
     /// Remembers an address. Who is there is learnt when it answers first.
     pub async fn add_peer(&self, address: &Address) -> Result<(), Error> {
         let (peers, address) = (self.inner.peers.clone(), address.clone());
-        blocking(move || peers.add(&address)).await?
+        offload(move || peers.add(&address)).await?
     }
 
     pub(crate) fn progress(&self, tree: &TreeId, entries: u64) -> Result<Vec<PeerProgress>, Error> {
@@ -401,6 +401,6 @@ impl Instance {
     pub async fn close(self) -> Result<(), Error> {
         self.inner.engine.stop_server().await;
         let db = self.inner.db.clone();
-        Ok(blocking(move || db.close()).await??)
+        Ok(offload(move || db.close()).await??)
     }
 }

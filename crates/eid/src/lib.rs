@@ -52,11 +52,13 @@
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(example()).unwrap();
 //! ```
 //!
+//! Programs without an async runtime use [`blocking`].
+//!
 //! Features: `embedded` (the store on disk) and `http` are on by default; `control` is the socket through which the
 //! program `eid` works on a running application.
 
 mod access;
-mod blocking;
+pub mod blocking;
 #[cfg(all(feature = "control", unix))]
 pub mod control;
 mod database;
@@ -67,6 +69,7 @@ mod instance;
 mod join;
 pub mod limits;
 mod listen;
+mod offload;
 mod peers;
 mod status;
 mod table;

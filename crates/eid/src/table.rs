@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
+use crate::offload::offload;
 
 /// A table of a database, whose rows are of one Rust type. A cheap handle; making one does nothing.
 ///
@@ -86,13 +86,13 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     /// Adds a row and gives its key, which is made: keys made later sort later.
     pub async fn insert(&self, row: &T) -> Result<String, Error> {
         let (table, row) = (self.raw(), to_json(row)?);
-        Ok(blocking(move || table.insert(&row)).await??)
+        Ok(offload(move || table.insert(&row)).await??)
     }
 
     /// Adds a row under a key of one's own. Where one is already, the fields are merged into it.
     pub async fn insert_as(&self, key: &str, row: &T) -> Result<(), Error> {
         let (table, key, row) = (self.raw(), key.to_owned(), to_json(row)?);
-        Ok(blocking(move || table.insert_as(&key, &row)).await??)
+        Ok(offload(move || table.insert_as(&key, &row)).await??)
     }
 
     /// Adds rows in one entry and gives their keys.
@@ -102,7 +102,7 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     {
         let rows: Vec<Json> = rows.into_iter().map(to_json).collect::<Result<_, _>>()?;
         let table = self.raw();
-        Ok(blocking(move || table.insert_many(&rows)).await??)
+        Ok(offload(move || table.insert_many(&rows)).await??)
     }
 
     /// Puts a row in the place of what is there: writes only what differs.
@@ -126,14 +126,14 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         work: impl FnOnce(&eid_db::Transaction) -> Result<(), eid_db::DbError>,
     ) -> Result<(), Error> {
         let ((), pending) = self.db.write_async(work).await?;
-        blocking(move || pending.commit()).await??;
+        offload(move || pending.commit()).await??;
         Ok(())
     }
 
     /// Deletes a row. Deleting what is not there is not an error.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
         let (table, key) = (self.raw(), key.to_owned());
-        Ok(blocking(move || table.delete(&key)).await??)
+        Ok(offload(move || table.delete(&key)).await??)
     }
 }
 
