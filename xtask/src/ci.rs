@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Failure, Flags, answers, cargo_command, command, output, run as run_command};
+use crate::run::{Failure, Flags, answers, cargo_command, command, output, root, run as run_command};
 use crate::{deny, layers, sim, tidy, vectors};
 
 /// What the whole may take on two cores, from nothing.
@@ -21,8 +21,16 @@ const CHEAP: &[Step] = &[
     ("vectors", || vectors::run(&["--mutate".to_owned()])),
 ];
 
-const TESTS: &[Step] =
-    &[("clippy", clippy), ("tests", tests), ("doc tests", doc_tests), ("documentation", documentation)];
+const TESTS: &[Step] = &[
+    ("clippy", clippy),
+    ("tests", tests),
+    ("examples", examples),
+    ("doc tests", doc_tests),
+    ("documentation", documentation),
+];
+
+/// The programs in `examples/`: each is run twice, since it has to find what its first run has left.
+const EXAMPLES: &[&str] = &["todo", "sensors"];
 
 const LONG: &[Step] = &[
     ("licences, bans, sources", deny::run),
@@ -109,6 +117,31 @@ fn tests() -> Result<(), Failure> {
     }
     println!("cargo-nextest is not installed: the same tests run by `cargo test`, one binary after another");
     run_command(cargo_command(&["test", "--workspace", "--all-targets", "--locked", "--quiet"]))
+}
+
+fn examples() -> Result<(), Failure> {
+    let listed = std::fs::read_dir(root().join("examples"))
+        .map_err(|error| Failure::new(format!("cannot list the examples: {error}")))?;
+    let names = listed.flatten().map(|file| file.path()).filter(|path| path.extension().is_some());
+    for path in names {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        if !EXAMPLES.contains(&name.as_ref()) {
+            return Err(Failure::new(format!("{} is not among the examples that are run", path.display())));
+        }
+    }
+    let dir = tempfile::tempdir()
+        .map_err(|error| Failure::new(format!("cannot make a directory for the examples: {error}")))?;
+    for name in EXAMPLES {
+        let data = dir.path().join(name);
+        for run in ["first", "second"] {
+            println!("-- {name}, {run} run");
+            let mut example =
+                cargo_command(&["run", "--locked", "--quiet", "--package", "eid", "--example", name]);
+            example.arg("--").arg(&data);
+            run_command(example)?;
+        }
+    }
+    Ok(())
 }
 
 fn doc_tests() -> Result<(), Failure> {
