@@ -1,5 +1,6 @@
 //! The kinds of stores: what their operations mean, and the rows that hold their state.
 
+pub(crate) mod count;
 pub(crate) mod doc;
 pub(crate) mod table;
 

@@ -78,16 +78,27 @@ pub(crate) fn resolve<E>(
         stamps.iter_mut().for_each(|stamp| stamp.id = UNRESOLVED);
         return Ok(());
     }
+    let place = |stamp: &Stamp| (stamp.time, stamp.height, stamp.seq);
     let mut entries: Vec<Stamp> = stamps.iter().map(|stamp| **stamp).collect();
-    entries.sort_unstable_by_key(|stamp| (stamp.time, stamp.height, stamp.seq));
+    entries.sort_unstable_by_key(place);
     entries.dedup_by_key(|stamp| stamp.seq);
-    let tied = |stamp: &Stamp| entries.iter().any(|other| other.ties(stamp));
-    for stamp in stamps.iter_mut() {
-        stamp.id = match (tied(stamp), stamp.seq) {
+    // Entries that tie are neighbours.
+    let tied: Vec<bool> = (0..entries.len())
+        .map(|at| {
+            let ties = |other: Option<&Stamp>| other.is_some_and(|other| other.ties(&entries[at]));
+            ties(entries.get(at + 1)) || at.checked_sub(1).is_some_and(|before| ties(entries.get(before)))
+        })
+        .collect();
+    for (entry, tied) in entries.iter_mut().zip(tied) {
+        entry.id = match (tied, entry.seq) {
             (false, _) => UNRESOLVED,
             (true, STAGED) => EntryId([0xff; 32]),
             (true, seq) => id_of(seq)?,
         };
+    }
+    for stamp in stamps.iter_mut() {
+        let found = entries.binary_search_by_key(&place(stamp), place);
+        stamp.id = found.map_or(UNRESOLVED, |at| entries[at].id);
     }
     Ok(())
 }
@@ -171,5 +182,23 @@ mod tests {
         // Resolved again among others, what was put there before does not matter.
         resolve(&mut [&mut b, &mut c], |_| -> Result<_, Infallible> { unreachable!("no tie") }).unwrap();
         assert!(b < c);
+    }
+
+    #[test]
+    fn each_entry_that_ties_is_looked_up_once_and_others_never() {
+        let mut stamps: Vec<Stamp> = (0..90)
+            .map(|n| Stamp::new(Time(n / 30), Height(if n < 60 { 1 } else { n }), Seq(n / 2), n as u32))
+            .collect();
+        let mut asked = Vec::new();
+        resolve(&mut stamps.iter_mut().collect::<Vec<_>>(), |seq| {
+            asked.push(seq.0);
+            id(seq)
+        })
+        .unwrap();
+        assert_eq!(asked, (0..30).collect::<Vec<_>>());
+        // Later time first, then against the position, then the index.
+        stamps.sort();
+        assert_eq!(stamps.iter().map(|stamp| stamp.op).take(4).collect::<Vec<_>>(), [28, 29, 26, 27]);
+        assert_eq!(stamps.last().map(|stamp| stamp.op), Some(89));
     }
 }

@@ -8,21 +8,21 @@
 //! increment  03 path fe stamp -> by
 //! ```
 //! In keys of rows each key of a path ends with `00 01`, and a zero byte in it is written `00 ff`: so what lies below
-//! a path is one range, right after it. What the parts of a node mean is in [`eid_crdt::Node`]. The sum of a node is
-//! that of the increments from `first` to `last`: those that counted when the last of them came.
+//! a path is one range, right after it. What the parts of a node mean is in [`eid_crdt::Node`]; increments and their
+//! sum are those of [`crate::kind::count`].
 
 use std::convert::Infallible;
 
 use bytes::Bytes;
+use eid_core::ReadError;
 use eid_core::cbor::{CborError, Reader, Writer};
-use eid_core::dag::Seq;
-use eid_core::{EntryId, Height, ReadError, Time};
 use eid_crdt::{DocOp, Integer, Node, Register, Shape, Value, leaves};
 use eid_store::{Direction, Key, ViewRows, Wanted};
 
 use crate::codec::{read_value, write_value};
 use crate::error::DbError;
 use crate::kind::DamagedRow;
+use crate::kind::count::{self, Sum};
 use crate::limits::{PAGE_ROWS, PATH_BYTES_MAX, PATH_KEYS_MAX, SET_SPREAD_MAX};
 use crate::path::Path;
 use crate::rows::Rows;
@@ -165,39 +165,6 @@ fn count_prefix(path: &[String]) -> Key {
     row
 }
 
-fn count_key(path: &[String], stamp: &Stamp) -> Key {
-    let mut row = count_prefix(path);
-    for part in [stamp.time.0, stamp.height.0, stamp.seq.0] {
-        row.extend_from_slice(&part.to_be_bytes());
-    }
-    row.extend_from_slice(&stamp.op.to_be_bytes());
-    row
-}
-
-/// The stamp and the amount of an increment's row.
-fn decode_count(key: &[u8], value: &[u8]) -> Option<(Stamp, i64)> {
-    let stamp: [u8; 28] = key.get(key.len().checked_sub(28)?..)?.try_into().ok()?;
-    let part = |at: usize| -> Option<u64> { Some(u64::from_be_bytes(stamp[at..at + 8].try_into().ok()?)) };
-    let op = u32::from_be_bytes(stamp[24..].try_into().ok()?);
-    let stamp = Stamp::new(Time(part(0)?), Height(part(8)?), Seq(part(16)?), op);
-    Some((stamp, i64::from_be_bytes(value.try_into().ok()?)))
-}
-
-/// The rows of increments at a path that can have a stamp greater than `floor`: begins at its time and height, since
-/// positions, which follow in the key, are not ordered as stamps are.
-fn counts_range(path: &[String], floor: Option<&Stamp>) -> (Key, Key) {
-    let mut from = count_prefix(path);
-    if let Some(floor) = floor {
-        from.extend_from_slice(&floor.time.0.to_be_bytes());
-        from.extend_from_slice(&floor.height.0.to_be_bytes());
-    }
-    let mut to = count_prefix(path);
-    if let Some(last) = to.last_mut() {
-        *last += 1;
-    }
-    (from, to)
-}
-
 /// A node with the running sum of its increments.
 #[derive(Debug, Clone, Default)]
 struct NodeRow {
@@ -205,17 +172,9 @@ struct NodeRow {
     sum: Option<Sum>,
 }
 
-/// What the increments from `first` to `last` add up to, as far as they counted when the last of them came.
-#[derive(Debug, Clone, Copy)]
-struct Sum {
-    total: i128,
-    first: Stamp,
-    last: Stamp,
-}
-
 impl NodeRow {
     fn stamps_mut(&mut self) -> impl Iterator<Item = &mut Stamp> {
-        let sum = self.sum.iter_mut().flat_map(|sum| [&mut sum.first, &mut sum.last]);
+        let sum = self.sum.iter_mut().flat_map(Sum::stamps_mut);
         self.node.stamps_mut().chain(sum)
     }
 
@@ -232,14 +191,7 @@ impl NodeRow {
         for stamp in [&self.node.deleted, &self.node.below, &self.node.counted] {
             table.write_optional(&mut body, stamp.as_ref());
         }
-        match &self.sum {
-            Some(sum) => {
-                body.array(5).bytes(&sum.total.to_be_bytes());
-                table.write(&mut body, &sum.first);
-                table.write(&mut body, &sum.last);
-            }
-            None => drop(body.null()),
-        }
+        Sum::write(self.sum.as_ref(), &mut table, &mut body);
         let mut w = Writer::new();
         table.write_entries(w.array(6));
         w.raw(&body.into_bytes());
@@ -259,11 +211,7 @@ impl NodeRow {
             *part = table.read_optional(&mut r)?;
         }
         let [deleted, below, counted] = parts;
-        let sum = r.nullable(|r| {
-            r.array_exact(5)?;
-            let total = i128::from_be_bytes(r.fixed()?);
-            Ok(Sum { total, first: table.read(r)?, last: table.read(r)? })
-        })?;
+        let sum = Sum::read(&table, &mut r)?;
         r.finish()?;
         Ok(Self { node: Node { set: Register::from_parts(set), deleted, below, counted }, sum })
     }
@@ -344,60 +292,9 @@ fn increment(path: &[String], by: i64, mut stamp: Stamp, view: &mut dyn ViewRows
     let above = chain.iter().fold(None, |above, row| row.node.kills_below(above.as_ref()));
     let floor = row.node.count_floor(above.as_ref());
     row.node.count(&stamp);
-    // What is hidden on arrival stays hidden: floors only rise.
-    if Some(&stamp) > floor.as_ref() {
-        let key = count_key(path, &stamp);
-        let counted_already = row.sum.is_some_and(|sum| sum.last >= stamp) && view.get(&key)?.is_some();
-        view.put(&key, Bytes::copy_from_slice(&by.to_be_bytes()));
-        row.sum = match row.sum {
-            _ if counted_already => row.sum,
-            Some(sum) if Some(&sum.first) > floor.as_ref() => Some(Sum {
-                total: sum.total.saturating_add(i128::from(by)),
-                first: sum.first.min(stamp),
-                last: sum.last.max(stamp),
-            }),
-            Some(sum) if Some(&sum.last) > floor.as_ref() => {
-                let (from, to) = counts_range(path, floor.as_ref());
-                let rows = view.scan(&from, &to)?;
-                add_up(&rows, floor, |seq| view.id_of(seq)).map_err(|error| match error {
-                    AddUp::Read(error) => error,
-                    AddUp::Damaged => ReadError::new(DamagedRow { kind: KIND, cause: CborError::Type }),
-                })?
-            }
-            _ => Some(Sum { total: i128::from(by), first: stamp, last: stamp }),
-        };
-    }
+    row.sum = count::add(view, &count_prefix(path), row.sum, by, stamp, floor)?;
     view.put(&node_key(path), row.encode());
     Ok(())
-}
-
-enum AddUp<E> {
-    Damaged,
-    Read(E),
-}
-
-/// Adds up the increments that beat the floor.
-fn add_up<E>(
-    rows: &[(Key, Bytes)],
-    floor: Option<Stamp>,
-    mut id_of: impl FnMut(Seq) -> Result<EntryId, E>,
-) -> Result<Option<Sum>, AddUp<E>> {
-    let mut sum: Option<Sum> = None;
-    let mut floor = floor;
-    for (key, value) in rows {
-        let (mut stamp, by) = decode_count(key, value).ok_or(AddUp::Damaged)?;
-        let mut compared: Vec<&mut Stamp> = vec![&mut stamp];
-        compared.extend(floor.iter_mut());
-        compared.extend(sum.iter_mut().flat_map(|sum| [&mut sum.first, &mut sum.last]));
-        resolve(&mut compared, &mut id_of).map_err(AddUp::Read)?;
-        if Some(&stamp) > floor.as_ref() {
-            let sum = sum.get_or_insert(Sum { total: 0, first: stamp, last: stamp });
-            sum.total = sum.total.saturating_add(i128::from(by));
-            sum.first = sum.first.min(stamp);
-            sum.last = sum.last.max(stamp);
-        }
-    }
-    Ok(sum)
 }
 
 /// What a walk meets: never a map, unless it is empty.
@@ -512,7 +409,7 @@ impl Walk<'_> {
         let value = match row.node.shape(above.as_ref()) {
             Shape::Value(value) => value.clone(),
             Shape::Count { base, after } => {
-                let sum = self.sum_after(&path, row.sum, after)?;
+                let sum = count::sum_after(self.rows, &count_prefix(&path), row.sum, after)?;
                 Value::Int(Integer::saturating(base.get().saturating_add(sum)))
             }
             Shape::Map { explicit } => {
@@ -544,23 +441,6 @@ impl Walk<'_> {
         match self.empty_map.take() {
             Some(map) => (self.each)(Leaf { path: map, value: Value::Map(Default::default()) }),
             None => Ok(()),
-        }
-    }
-
-    /// The running sum where it holds; what is left of it, added up anew, where a later write hides a part of it.
-    fn sum_after(&self, path: &[String], sum: Option<Sum>, after: Option<Stamp>) -> Result<i128, DbError> {
-        match sum {
-            Some(sum) if after.is_none_or(|after| sum.first > after) => Ok(sum.total),
-            None => Ok(0),
-            Some(_) => {
-                let (from, to) = counts_range(path, after.as_ref());
-                let rows = self.rows.scan(&from, &to, Direction::Forward, usize::MAX)?;
-                match add_up(&rows, after, |seq| self.rows.id_of(seq)) {
-                    Ok(sum) => Ok(sum.map_or(0, |sum| sum.total)),
-                    Err(AddUp::Read(error)) => Err(error),
-                    Err(AddUp::Damaged) => Err(damaged(CborError::Type)),
-                }
-            }
         }
     }
 }
