@@ -11,7 +11,7 @@ use eid_store::{Direction, Key, StoreError, TreeSnapshot, View, ViewRows};
 use crate::error::DbError;
 
 /// What reads of a store go through.
-pub(crate) trait Rows {
+pub(crate) trait Rows: std::fmt::Debug {
     /// The values of rows, in the order of the keys.
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError>;
     /// Rows of a range, `to` exclusive.
@@ -41,17 +41,17 @@ pub(crate) struct Stored {
 /// Rows that a transaction has written, `None` where one is removed.
 pub(crate) type Changed = BTreeMap<Key, Option<Bytes>>;
 
-/// Stored rows under those that a transaction has written.
+/// Rows under those that a transaction has written.
 #[derive(Debug)]
 pub(crate) struct Overlaid<'a> {
-    pub(crate) stored: &'a Stored,
+    pub(crate) stored: &'a dyn Rows,
     pub(crate) changed: &'a Changed,
 }
 
 /// The same, to be written.
 #[derive(Debug)]
 pub(crate) struct Staging<'a> {
-    pub(crate) stored: &'a Stored,
+    pub(crate) stored: &'a dyn Rows,
     pub(crate) changed: &'a mut Changed,
 }
 
@@ -153,7 +153,7 @@ impl ViewRows for Staging<'_> {
     fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         match self.changed.get(key) {
             Some(changed) => Ok(changed.clone()),
-            None => Ok(self.stored.view.get(key)?),
+            None => self.stored.get(key.to_vec()).map_err(ReadError::new),
         }
     }
 
@@ -171,6 +171,6 @@ impl ViewRows for Staging<'_> {
     }
 
     fn id_of(&mut self, seq: Seq) -> Result<EntryId, ReadError> {
-        Ok(self.stored.snapshot.id_at(seq)?)
+        self.stored.id_of(seq).map_err(ReadError::new)
     }
 }

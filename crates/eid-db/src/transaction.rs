@@ -54,7 +54,7 @@ impl StagedStore {
     }
 
     /// Brings the rows up to the operations, by the code that applies those of stored entries.
-    fn catch_up(&mut self, stored: &Stored) -> Result<(), DbError> {
+    fn catch_up(&mut self, stored: &dyn Rows) -> Result<(), DbError> {
         let first = u32::try_from(self.applied).map_err(|_| DbError::TooLarge)?;
         let mut rows = Staging { stored, changed: &mut self.changed };
         kind::apply_from(first, Entry::staged(), self.kind, &self.ops[self.applied..], &mut rows)?;
