@@ -2,6 +2,7 @@
 
 pub(crate) mod count;
 pub(crate) mod doc;
+pub(crate) mod index;
 pub(crate) mod table;
 
 use bytes::Bytes;

@@ -42,6 +42,7 @@ mod path;
 mod query;
 mod rights;
 mod rows;
+mod sortable;
 mod stamp;
 mod state_hash;
 mod table;

@@ -15,6 +15,12 @@ pub const ROW_FIELDS_MAX: usize = 1024;
 /// Most bytes of the name of a field.
 pub const FIELD_BYTES_MAX: usize = 256;
 
+/// Most bytes of a text or of bytes that an index sorts by: with the key of the row they are part of the key of a stored
+/// row. Longer ones are told apart by reading the rows.
+pub const SORTABLE_BYTES_MAX: usize = 256;
+/// Most indexes of one table: every change of a row writes to each.
+pub const INDEXES_MAX: usize = 32;
+
 /// Bytes of random salt in each payload: enough that the hash of an erased short payload tells nothing.
 pub const SALT_BYTES: usize = 16;
 /// Rows that a walk over a store reads at once: bounds memory, and makes the cost of a read per row small.

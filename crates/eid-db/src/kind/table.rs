@@ -20,6 +20,7 @@ use eid_store::{Direction, Key, ViewRows, Wanted};
 use crate::codec::{decode_value, map_order, read_map, read_value, write_value};
 use crate::error::DbError;
 use crate::kind::DamagedRow;
+use crate::kind::index::{self, Indexes};
 use crate::limits::{FIELD_BYTES_MAX, PAGE_ROWS, ROW_FIELDS_MAX, ROW_KEY_BYTES_MAX};
 use crate::rows::Rows;
 use crate::stamp::{Stamp, StampTable, resolve};
@@ -152,6 +153,19 @@ fn row_key(key: &str) -> Key {
 /// Names the row that the operation changes.
 pub(crate) fn reads(op: &TableOp, wanted: &mut Wanted) {
     wanted.key(&row_key(&op.key));
+    index::reads(wanted);
+}
+
+/// The index rows of a row.
+fn index_rows(indexes: &Indexes, key: &str, row: &Row) -> Result<BTreeSet<Key>, ReadError> {
+    if indexes.is_empty() || !row.is_visible() {
+        return Ok(BTreeSet::new());
+    }
+    indexes.rows_of(key, |name| {
+        let field = row.stamped_fields().find(|(field, _, _)| *field == name);
+        let value = field.and_then(|(_, _, value)| value).map(|value| decode_value(value));
+        value.transpose().map_err(|cause| ReadError::new(DamagedRow { kind: KIND, cause }))
+    })
 }
 
 /// Joins the operation with the row.
@@ -166,7 +180,10 @@ pub(crate) fn apply(op: &TableOp, stamp: Stamp, view: &mut dyn ViewRows) -> Resu
     let mut stamps: Vec<&mut Stamp> = row.stamps_mut().collect();
     stamps.push(&mut stamp);
     resolve(&mut stamps, |seq| view.id_of(seq))?;
+    let indexes = Indexes::read(view)?;
+    let before = index_rows(&indexes, &op.key, &row)?;
     row.apply(&stamp, &op.op);
+    index::replace(view, &before, &index_rows(&indexes, &op.key, &row)?);
     let bytes = encode_row(&row);
     if held.as_ref() != Some(&bytes) {
         view.put(&key, bytes);
