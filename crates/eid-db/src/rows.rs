@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
 use bytes::Bytes;
-use eid_core::dag::Seq;
+use eid_core::dag::{Replica as _, Seq};
 use eid_core::{EntryId, ReadError, StoreName};
 use eid_store::{Direction, Key, StoreError, TreeSnapshot, View, ViewRows};
 
@@ -172,5 +172,9 @@ impl ViewRows for Staging<'_> {
 
     fn id_of(&mut self, seq: Seq) -> Result<EntryId, ReadError> {
         self.stored.id_of(seq).map_err(ReadError::new)
+    }
+
+    fn seq_of(&mut self, id: &EntryId) -> Result<Option<Seq>, ReadError> {
+        Ok(self.stored.snapshot.find(&[*id])?.pop().flatten())
     }
 }

@@ -194,6 +194,11 @@ impl PendingIds for BTreeMap<TreeId, Work<'_>> {
         let index = usize::try_from(seq.0.checked_sub(work.first.0)?).ok()?;
         work.added.get(index).map(|(id, _)| *id)
     }
+
+    fn pending_seq(&self, tree: TreeNo, id: &EntryId) -> Option<Seq> {
+        let work = self.values().find(|work| work.memory.number == tree)?;
+        work.known.get(id).map(|facts| facts.seq)
+    }
 }
 
 impl<'a> Group<'a> {
@@ -707,6 +712,7 @@ impl<'a> Work<'a> {
             height: header.height,
             seq,
             id: entry.id(),
+            applied: if seq < self.first { self.state.next_seq } else { seq },
         });
     }
 

@@ -34,6 +34,7 @@ pub struct Change<'a> {
 pub struct Wanted {
     pub(crate) keys: Vec<Key>,
     pub(crate) ranges: Vec<(Key, Key)>,
+    pub(crate) ids: Vec<EntryId>,
 }
 
 impl Wanted {
@@ -46,7 +47,18 @@ impl Wanted {
     pub fn scan(&mut self, from: &[u8], to: &[u8]) {
         self.ranges.push((from.to_vec(), to.to_vec()));
     }
+
+    /// The position of an entry, by its id: what [`ViewRows::seq_of`] is going to be asked for.
+    pub fn id(&mut self, id: EntryId) {
+        self.ids.push(id);
+    }
 }
+
+/// The first byte of the keys, within any view, of rows that are this device's own, such as those of an index.
+///
+/// They need not follow from the log: a check does not compare them, a repair leaves them out, and no old version has
+/// any. Whoever reads them takes their absence for "not built".
+pub const LOCAL_ROWS: u8 = 0xfe;
 
 /// The rows of one store's view while a batch is admitted. Keys are relative to the view. Reads see what the batch
 /// wrote before.
@@ -61,6 +73,9 @@ pub trait ViewRows {
     fn delete(&mut self, key: &[u8]);
     /// The id of an entry of this tree: for a tie of time and height, which is rare.
     fn id_of(&mut self, seq: Seq) -> Result<EntryId, ReadError>;
+    /// The position of an entry of this tree, if it came before what is applied: in an earlier batch or earlier in
+    /// this one.
+    fn seq_of(&mut self, id: &EntryId) -> Result<Option<Seq>, ReadError>;
 }
 
 /// What came of an apply.

@@ -92,6 +92,7 @@ mod faulty;
 mod fsck;
 pub mod limits;
 mod local;
+mod maintain;
 mod memory;
 mod offer;
 mod pages;
@@ -103,7 +104,7 @@ mod tests;
 mod tree;
 mod views;
 
-pub use apply::{Applied, Apply, Change, ViewRows, Wanted};
+pub use apply::{Applied, Apply, Change, LOCAL_ROWS, ViewRows, Wanted};
 pub use backend::{
     Backend, BackendError, Batch, Direction, Durability, Key, Scan, Snapshot, Value, prefix_end,
 };

@@ -14,7 +14,7 @@ use crate::backend::{Key, Value, prefix_end};
 use crate::error::StoreError;
 
 /// The format of the rows. A store with a greater one is refused before anything is written.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// The tag that a key begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -317,6 +317,8 @@ pub(crate) struct TreeState {
     pub time: Time,
     pub next_frontier: u32,
     pub next_store: u32,
+    /// How often rows of views were changed without an entry: so that whoever admits meanwhile sees that they were.
+    pub maintained: u64,
     pub tips: BTreeMap<EntryId, Facts>,
 }
 
@@ -329,6 +331,7 @@ impl TreeState {
         write_uint(&mut out, self.time.0);
         write_uint(&mut out, u64::from(self.next_frontier));
         write_uint(&mut out, u64::from(self.next_store));
+        write_uint(&mut out, self.maintained);
         write_uint(&mut out, self.tips.len() as u64);
         for (id, facts) in &self.tips {
             out.extend_from_slice(&id.0);
@@ -346,6 +349,7 @@ impl TreeState {
             time: Time(r.uint()?),
             next_frontier: r.u32()?,
             next_store: r.u32()?,
+            maintained: r.uint()?,
             tips: BTreeMap::new(),
         };
         for _ in 0..r.uint()? {

@@ -6,3 +6,4 @@ mod door;
 mod fsck;
 mod group;
 mod kit;
+mod maintain;

@@ -174,14 +174,16 @@ impl TreeSnapshot {
     /// is sealed, or does not decode.
     pub fn stores(&self) -> Result<Vec<StoreInfo>, StoreError> {
         let (from, to) = tree_range(Space::Stores, self.memory.number);
-        self.scan(Scan::range(from, to))?
-            .into_iter()
-            .map(|(key, value)| {
-                let (name, kind) = store_of_key(&key)?;
-                let row = StoreRow::decode(&value)?;
-                Ok(StoreInfo { name, kind, entries: row.entries, undecodable: row.undecodable })
-            })
-            .collect()
+        let mut stores = Vec::new();
+        for (key, value) in self.scan(Scan::range(from, to))? {
+            let (name, kind) = store_of_key(&key)?;
+            let row = StoreRow::decode(&value)?;
+            // One that has only rows of this device's own is not listed.
+            if row.entries > 0 {
+                stores.push(StoreInfo { name, kind, entries: row.entries, undecodable: row.undecodable });
+            }
+        }
+        Ok(stores)
     }
 
     /// How many payloads are not here.

@@ -11,7 +11,7 @@ use crate::apply::{Applied, Apply, Change, ViewRows, Wanted};
 use crate::backend::{Batch, Key, Scan, Snapshot, Value, prefix_end};
 use crate::error::StoreError;
 use crate::prepare::Write;
-use crate::rows::{Space, TreeNo, VIEW_PREFIX_BYTES, decode_log, seq_key, view_key};
+use crate::rows::{Facts, Space, TreeNo, VIEW_PREFIX_BYTES, decode_log, id_key, seq_key, view_key};
 
 /// One change to one view, waiting for its rows.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct PendingChange<'a> {
     pub height: Height,
     pub seq: Seq,
     pub id: EntryId,
+    /// How far the log goes when it is applied: its own position, or the end when its payload came later.
+    pub applied: Seq,
 }
 
 impl PendingChange<'_> {
@@ -46,6 +48,7 @@ impl PendingChange<'_> {
 /// Ids of entries that are not stored yet.
 pub(crate) trait PendingIds {
     fn pending_id(&self, tree: TreeNo, seq: Seq) -> Option<EntryId>;
+    fn pending_seq(&self, tree: TreeNo, id: &EntryId) -> Option<Seq>;
 }
 
 /// Rows by their full keys: `None` is known to be absent.
@@ -64,6 +67,11 @@ struct Row {
 }
 
 impl<'a> Views<'a> {
+    /// Nothing fetched: every read goes to the backend by itself.
+    pub(crate) fn unfetched(snapshot: &'a dyn Snapshot) -> Self {
+        Self { snapshot, rows: BTreeMap::new(), covered: Vec::new() }
+    }
+
     /// Fetches what the changes will read, with at most one call to the backend.
     pub(crate) fn fetch(
         snapshot: &'a dyn Snapshot,
@@ -73,14 +81,17 @@ impl<'a> Views<'a> {
         let (mut keys, mut ranges, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
         let mut wanted = Wanted::default();
         for pending in changes {
+            apply.reads(&pending.change(), &mut wanted);
+            keys.extend(wanted.ids.drain(..).map(|id| id_key(pending.tree, &id)));
             if pending.fresh {
                 let from = view_key(pending.tree, pending.store, &[]);
                 if fresh.last().is_none_or(|(last, _)| *last != from) {
                     fresh.push((from.clone(), prefix_end(&from)));
                 }
+                wanted.keys.clear();
+                wanted.ranges.clear();
                 continue;
             }
-            apply.reads(&pending.change(), &mut wanted);
             keys.extend(wanted.keys.drain(..).map(|key| view_key(pending.tree, pending.store, &key)));
             ranges.extend(wanted.ranges.drain(..).map(|(from, to)| {
                 (view_key(pending.tree, pending.store, &from), view_key(pending.tree, pending.store, &to))
@@ -117,7 +128,7 @@ impl<'a> Views<'a> {
         pending: &PendingChange<'_>,
         ids: &dyn PendingIds,
     ) -> Result<Applied, StoreError> {
-        let mut view = OneView { views: self, tree: pending.tree, store: pending.store, ids };
+        let mut view = OneView::new(self, (pending.tree, pending.store), ids, pending.applied);
         let applied = apply.apply(&pending.change(), &mut view)?;
         if eid_core::sabotage::is(eid_core::sabotage::Sabotage::ApplyTwice) {
             let mut again = pending.change();
@@ -196,14 +207,25 @@ fn covering<'r>(ranges: &'r [(Key, Key)], key: &Key) -> Option<&'r (Key, Key)> {
 }
 
 /// One view within the rows of all.
-struct OneView<'v, 'a> {
+pub(crate) struct OneView<'v, 'a> {
     views: &'v mut Views<'a>,
     tree: TreeNo,
     store: u32,
     ids: &'v dyn PendingIds,
+    /// Entries at or after this position are not there yet.
+    end: Seq,
 }
 
-impl OneView<'_, '_> {
+impl<'v, 'a> OneView<'v, 'a> {
+    pub(crate) fn new(
+        views: &'v mut Views<'a>,
+        (tree, store): (TreeNo, u32),
+        ids: &'v dyn PendingIds,
+        end: Seq,
+    ) -> Self {
+        Self { views, tree, store, ids, end }
+    }
+
     fn key(&self, key: &[u8]) -> Key {
         view_key(self.tree, self.store, key)
     }
@@ -232,6 +254,17 @@ impl ViewRows for OneView<'_, '_> {
             return Ok(id);
         }
         Ok(stored_id(self.views.snapshot, self.tree, seq)?)
+    }
+
+    fn seq_of(&mut self, id: &EntryId) -> Result<Option<Seq>, ReadError> {
+        let seq = match self.ids.pending_seq(self.tree, id) {
+            Some(seq) => Some(seq),
+            None => {
+                let facts = self.views.get(id_key(self.tree, id))?;
+                facts.as_ref().map(Facts::decode).transpose()?.map(|facts| facts.seq)
+            }
+        };
+        Ok(seq.filter(|seq| *seq < self.end))
     }
 }
 

@@ -183,6 +183,9 @@ impl ViewRows for Rows {
     fn id_of(&mut self, _: eid_core::dag::Seq) -> Result<eid_core::EntryId, eid_core::ReadError> {
         panic!("no tie here")
     }
+    fn seq_of(&mut self, _: &eid_core::EntryId) -> Result<Option<eid_core::dag::Seq>, eid_core::ReadError> {
+        Ok(None)
+    }
 }
 
 fn apply(rows: &mut Rows, kind: &str, seq: u64, ops: &[bytes::Bytes]) -> Applied {

@@ -7,6 +7,7 @@ use eid_core::{EntryId, StoreName, TreeId};
 
 use super::Found;
 use super::rebuild::{LogFacts, has_log_from};
+use crate::apply::LOCAL_ROWS;
 use crate::backend::{Key, Scan, Snapshot, Value, prefix_end};
 use crate::error::StoreError;
 use crate::limits::FSCK_ENTRIES_MAX;
@@ -118,7 +119,8 @@ impl Sides<'_> {
     fn compare_stores(&self, found: &mut Found) -> Result<(), StoreError> {
         let stored = self.stores(self.stored, found)?;
         let again = self.stores(self.again, found)?;
-        for (name, kind) in stored.keys().filter(|name| !again.contains_key(name)) {
+        let unwritten = stored.iter().filter(|(name, row)| row.entries > 0 && !again.contains_key(name));
+        for ((name, kind), _) in unwritten {
             found.problem("store_row", self.tree, None, &format!("nothing writes the store {name} ({kind})"));
         }
         for ((name, kind), row) in &again {
@@ -142,8 +144,9 @@ impl Sides<'_> {
                 (self.stored, sides.0),
                 (self.again, sides.1),
                 VIEW_PREFIX_BYTES,
-                |_, stored, again| {
-                    if stored != again {
+                |key, stored, again| {
+                    let own = key.get(VIEW_PREFIX_BYTES) == Some(&LOCAL_ROWS);
+                    if stored != again && !own {
                         found.problem("view_row", self.tree, None, &detail);
                     }
                     Ok(())
