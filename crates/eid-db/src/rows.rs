@@ -24,6 +24,8 @@ pub(crate) trait Rows: std::fmt::Debug {
     ) -> Result<Vec<(Key, Bytes)>, DbError>;
     /// The id of an entry, to decide a tie.
     fn id_of(&self, seq: Seq) -> Result<EntryId, DbError>;
+    /// The position of an entry, if it is held.
+    fn seq_of(&self, id: &EntryId) -> Result<Option<Seq>, DbError>;
 
     /// The value of a row.
     fn get(&self, key: Key) -> Result<Option<Bytes>, DbError> {
@@ -90,6 +92,10 @@ impl Rows for Stored {
     fn id_of(&self, seq: Seq) -> Result<EntryId, DbError> {
         Ok(self.snapshot.id_at(seq)?)
     }
+
+    fn seq_of(&self, id: &EntryId) -> Result<Option<Seq>, DbError> {
+        Ok(self.snapshot.find(&[*id])?.pop().flatten())
+    }
 }
 
 impl Overlaid<'_> {
@@ -147,6 +153,10 @@ impl Rows for Overlaid<'_> {
     fn id_of(&self, seq: Seq) -> Result<EntryId, DbError> {
         self.stored.id_of(seq)
     }
+
+    fn seq_of(&self, id: &EntryId) -> Result<Option<Seq>, DbError> {
+        self.stored.seq_of(id)
+    }
 }
 
 impl ViewRows for Staging<'_> {
@@ -175,6 +185,6 @@ impl ViewRows for Staging<'_> {
     }
 
     fn seq_of(&mut self, id: &EntryId) -> Result<Option<Seq>, ReadError> {
-        Ok(self.stored.snapshot.find(&[*id])?.pop().flatten())
+        self.stored.seq_of(id).map_err(ReadError::new)
     }
 }
