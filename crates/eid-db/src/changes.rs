@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant as Moment};
 
-use eid_core::dag::{Epoch, Replica as _, Seq};
-use eid_core::{Entry, EntryId, Payload, PublicKey, SettingsOp, Time};
+use eid_core::dag::{Epoch, Replica, Seq};
+use eid_core::{Entry, EntryId, Payload, PublicKey, SettingsOp, Time, TreeId};
+use eid_store::{Key, Local, TreeSnapshot};
 use event_listener::Listener as _;
 
 use crate::database::Database;
 use crate::error::DbError;
+use crate::instance::Instance;
 use crate::kind::{doc, table};
-use crate::limits::LOG_PAGE_BYTES;
+use crate::limits::{CONSUMER_NAME_BYTES_MAX, LAGGED_ENTRIES, LOG_PAGE_BYTES};
 use crate::path::Path;
 
 /// A place in the order of arrival of one store: everything before it was seen.
@@ -70,6 +72,16 @@ pub struct Change {
     pub stores: Vec<ChangedStore>,
     /// What it changes in the settings.
     pub settings: Vec<SettingsOp>,
+    /// Says so when the reader is far behind: nothing is lost, but reading faster, or [`Changes::skip_to_now`], would
+    /// help.
+    pub lagged: Option<Lagged>,
+}
+
+/// Says that a reader is far behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lagged {
+    /// How many entries lay ahead of the reader, beyond this one, when it was read.
+    pub behind: u64,
 }
 
 /// What an entry changed in one store.
@@ -90,26 +102,104 @@ pub struct Changes {
     next: Cursor,
     read: VecDeque<Change>,
     read_to: Seq,
+    consumer: Option<Consumer>,
+}
+
+/// Where the place of a named reader is kept.
+#[derive(Debug, Clone)]
+struct Consumer {
+    rows: Local,
+    key: Key,
+}
+
+/// A named reader of changes, whose place is kept on this device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerInfo {
+    /// Its name.
+    pub name: String,
+    /// Everything before this is acknowledged.
+    pub cursor: Cursor,
+}
+
+/// The rows that hold the places of named readers, by database and name.
+fn consumer_rows(instance: &Instance) -> Local {
+    instance.store().local().namespace("consumers")
+}
+
+/// Forgets the places of all consumers of a database.
+pub(crate) fn forget_consumers(instance: &Instance, tree: &TreeId) -> Result<(), DbError> {
+    let rows = consumer_rows(instance);
+    let held = rows.scan(&tree.0)?;
+    Ok(rows.write(held.into_iter().map(|(key, _)| (key, None)).collect())?)
 }
 
 impl Database {
     /// The changes of this database from a place on.
     ///
     /// # Errors
-    /// [`DbError::ForeignCursor`] when the store has another life since, such as after restoring a backup.
+    /// [`DbError::ForeignCursor`] when the database has another life since, such as after restoring a backup, or after
+    /// it was forgotten and fetched again.
     pub fn changes(&self, since: Since) -> Result<Changes, DbError> {
-        let epoch = self.instance().store().epoch();
+        let snapshot = self.instance().store().tree(&self.id())?;
+        // A place at the very beginning belongs to every life.
+        let epoch = snapshot.as_ref().map_or_else(|| self.instance().store().epoch(), Replica::epoch);
         let next = match since {
             Since::Beginning => Cursor { epoch, next: Seq(0) },
-            Since::Now => {
-                let held = self.instance().store().tree(&self.id())?;
-                Cursor { epoch, next: held.map_or(Seq(0), |snapshot| snapshot.end()) }
+            Since::Now => Cursor { epoch, next: snapshot.map_or(Seq(0), |snapshot| snapshot.end()) },
+            Since::Cursor(cursor) if cursor.epoch == epoch || cursor.next == Seq(0) => {
+                Cursor { epoch, ..cursor }
             }
-            Since::Cursor(cursor) if cursor.epoch == epoch => cursor,
             Since::Cursor(_) => return Err(DbError::ForeignCursor),
         };
-        Ok(Changes { db: self.clone(), next, read: VecDeque::new(), read_to: next.next })
+        Ok(Changes { db: self.clone(), next, read: VecDeque::new(), read_to: next.next, consumer: None })
     }
+
+    /// The changes that the consumer of this name has not acknowledged, from the first entry on when it is used first.
+    ///
+    /// [`Changes::ack`] keeps its place on this device. One name is for one reader at a time.
+    ///
+    /// # Errors
+    /// As [`Self::changes`]; [`Self::forget_consumer`] lets it begin again then.
+    pub fn consumer(&self, name: &str) -> Result<Changes, DbError> {
+        self.consumer_since(name, Since::Beginning)
+    }
+
+    /// As [`Self::consumer`], beginning at a place of choice when it is used first. That place is kept at once.
+    pub fn consumer_since(&self, name: &str, first: Since) -> Result<Changes, DbError> {
+        if !(1..=CONSUMER_NAME_BYTES_MAX).contains(&name.len()) {
+            return Err(DbError::ConsumerName);
+        }
+        let rows = consumer_rows(self.instance());
+        let key = [&self.id().0, name.as_bytes()].concat();
+        let held = rows.get(&key)?.map(|row| decode_cursor(&row)).transpose()?;
+        let changes = self.changes(held.map_or(first, Since::Cursor))?;
+        let mut changes = Changes { consumer: Some(Consumer { rows, key }), ..changes };
+        if held.is_none() {
+            changes.ack()?;
+        }
+        Ok(changes)
+    }
+
+    /// The consumers whose places are kept for this database.
+    pub fn consumers(&self) -> Result<Vec<ConsumerInfo>, DbError> {
+        let rows = consumer_rows(self.instance()).scan(&self.id().0)?;
+        rows.into_iter()
+            .map(|(key, row)| {
+                let name = String::from_utf8_lossy(&key[self.id().0.len()..]).into_owned();
+                Ok(ConsumerInfo { name, cursor: decode_cursor(&row)? })
+            })
+            .collect()
+    }
+
+    /// Forgets the place of a consumer: its next use is its first.
+    pub fn forget_consumer(&self, name: &str) -> Result<(), DbError> {
+        Ok(consumer_rows(self.instance()).delete(&[&self.id().0, name.as_bytes()].concat())?)
+    }
+}
+
+fn decode_cursor(row: &[u8]) -> Result<Cursor, DbError> {
+    let text = std::str::from_utf8(row).ok().and_then(|text| text.parse().ok());
+    text.ok_or(DbError::Corrupt { what: "the place of a consumer" })
 }
 
 impl Changes {
@@ -119,7 +209,36 @@ impl Changes {
         self.next
     }
 
+    /// Keeps the place after the last change that was given: after a restart, the consumer goes on there. It is on
+    /// disk with the next commit, so a crash may repeat changes and never loses one.
+    ///
+    /// Of a stream without a name this does nothing.
+    pub fn ack(&mut self) -> Result<(), DbError> {
+        match &self.consumer {
+            Some(Consumer { rows, key }) => Ok(rows.put_relaxed(key, self.next.to_string().into_bytes())?),
+            None => Ok(()),
+        }
+    }
+
+    /// How many entries lie ahead of the reader.
+    pub fn behind(&self) -> Result<u64, DbError> {
+        let end = self.snapshot()?.map_or(0, |snapshot| snapshot.end().0);
+        Ok(end.saturating_sub(self.next.next.0))
+    }
+
+    /// Goes to the end of what is there. Gives how many entries it passed over.
+    pub fn skip_to_now(&mut self) -> Result<u64, DbError> {
+        let skipped = self.behind()?;
+        self.read.clear();
+        self.next.next = Seq(self.next.next.0 + skipped);
+        self.read_to = self.next.next;
+        Ok(skipped)
+    }
+
     /// The next change, if it is there already.
+    ///
+    /// # Errors
+    /// [`DbError::ForeignCursor`] once the database was forgotten and fetched again.
     pub fn next_ready(&mut self) -> Result<Option<Change>, DbError> {
         if self.read.is_empty() {
             self.read_page()?;
@@ -134,7 +253,7 @@ impl Changes {
     /// The next change; waits for it at most this long, blocking the thread.
     pub fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, DbError> {
         // Beyond what the clock can say is for ever.
-        let deadline = Instant::now().checked_add(at_most);
+        let deadline = Moment::now().checked_add(at_most);
         loop {
             // Listening begins before looking, so that nothing slips in between.
             let listener = self.db.state().admitted.listen();
@@ -165,23 +284,38 @@ impl Changes {
         }
     }
 
-    fn read_page(&mut self) -> Result<(), DbError> {
+    /// What is held now, of the life that the reader's place belongs to.
+    fn snapshot(&self) -> Result<Option<TreeSnapshot>, DbError> {
         // Nothing of a tracked database may be here yet.
-        let Some(snapshot) = self.db.instance().store().tree(&self.db.id())? else { return Ok(()) };
-        if self.read_to >= snapshot.end() {
+        let snapshot = self.db.instance().store().tree(&self.db.id())?;
+        match &snapshot {
+            Some(held) if held.epoch() != self.next.epoch && self.next.next > Seq(0) => {
+                Err(DbError::ForeignCursor)
+            }
+            _ => Ok(snapshot),
+        }
+    }
+
+    fn read_page(&mut self) -> Result<(), DbError> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(()) };
+        self.next.epoch = snapshot.epoch();
+        let end = snapshot.end();
+        if self.read_to >= end {
             return Ok(());
         }
-        for logged in snapshot.log(self.read_to..snapshot.end(), LOG_PAGE_BYTES)? {
+        for logged in snapshot.log(self.read_to..end, LOG_PAGE_BYTES)? {
             let entry = Entry::parse(logged.block, logged.payloads)
                 .map_err(|_| DbError::Corrupt { what: "an entry" })?;
-            self.read.push_back(change(&entry, logged.seq));
+            let behind = end.0 - logged.seq.0 - 1;
+            let lagged = (behind > LAGGED_ENTRIES).then_some(Lagged { behind });
+            self.read.push_back(change(&entry, logged.seq, lagged));
             self.read_to = Seq(logged.seq.0 + 1);
         }
         Ok(())
     }
 }
 
-fn change(entry: &Entry, seq: Seq) -> Change {
+fn change(entry: &Entry, seq: Seq, lagged: Option<Lagged>) -> Change {
     let header = entry.header();
     let sections = header.sections.iter().zip(entry.payloads());
     let stores = sections.filter(|(section, _)| !section.store.is_settings()).map(|(section, payload)| {
@@ -200,10 +334,12 @@ fn change(entry: &Entry, seq: Seq) -> Change {
         time: header.time,
         stores: stores.collect(),
         settings: entry.settings().to_vec(),
+        lagged,
     }
 }
 
-fn changed_keys(payload: &Payload) -> Vec<Path> {
+/// The rows or paths that a payload writes, sorted.
+pub(crate) fn changed_keys(payload: &Payload) -> Vec<Path> {
     let mut keys: Vec<Path> = Vec::new();
     for op in &payload.ops {
         let key = match payload.kind.as_str() {

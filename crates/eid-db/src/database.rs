@@ -3,13 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use async_lock::MutexGuardArc;
-use eid_core::dag::{Replica as _, Seq};
+use eid_core::dag::Replica as _;
 use eid_core::{
     EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp, Slot, StoreName,
     TreeId,
@@ -26,6 +24,7 @@ use crate::rights::Settings;
 use crate::rows::{Rows, Stored};
 use crate::table::Table;
 use crate::transaction::{PendingCommit, Transaction, store_name};
+use crate::watch::Watches;
 
 /// A database on this device. A cheap handle.
 #[derive(Clone)]
@@ -44,48 +43,9 @@ pub(crate) struct TreeState {
     inside: Mutex<Option<ThreadId>>,
     /// Rings after every batch of entries.
     pub(crate) admitted: Event,
-    hooks: Mutex<Vec<Hook>>,
-    next_hook: AtomicU64,
+    pub(crate) watches: Watches,
     /// Stores that are known to be there in the kind they are used as.
     checked: Mutex<HashSet<(StoreName, &'static str)>>,
-}
-
-struct Hook {
-    number: u64,
-    local: bool,
-    call: Arc<dyn Fn(&WriteNotice) + Send + Sync>,
-}
-
-impl fmt::Debug for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hook")
-            .field("number", &self.number)
-            .field("local", &self.local)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Says that entries were added to a database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WriteNotice {
-    /// The database.
-    pub database: TreeId,
-    /// Where the entries lie in the order of arrival.
-    pub entries: Range<Seq>,
-}
-
-/// Ends the calls of [`Database::on_local_write`] or [`Database::on_remote_write`] when dropped.
-#[derive(Debug)]
-#[must_use = "calls end when this is dropped"]
-pub struct WriteWatch {
-    state: Arc<TreeState>,
-    number: u64,
-}
-
-impl Drop for WriteWatch {
-    fn drop(&mut self) {
-        self.state.hooks().retain(|hook| hook.number != self.number);
-    }
 }
 
 /// Ends being inside a `write` closure, also when it panics.
@@ -98,20 +58,9 @@ impl Drop for OutsideAgain<'_> {
 }
 
 impl TreeState {
-    fn hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
-        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn notify(&self, admitted: &Admitted) {
         self.admitted.notify(usize::MAX);
-        let calls: Vec<_> = self
-            .hooks()
-            .iter()
-            .filter(|hook| hook.local == admitted.local)
-            .map(|hook| Arc::clone(&hook.call))
-            .collect();
-        let notice = WriteNotice { database: admitted.tree, entries: admitted.seqs.clone() };
-        calls.iter().for_each(|call| call(&notice));
+        self.watches.notify(admitted);
     }
 
     fn inside(&self) -> MutexGuard<'_, Option<ThreadId>> {
@@ -126,12 +75,6 @@ impl TreeState {
     /// A `write` within a `write` would wait for itself.
     fn check_not_inside(&self) -> Result<(), DbError> {
         if *self.inside() == Some(thread::current().id()) { Err(DbError::NestedWrite) } else { Ok(()) }
-    }
-
-    fn hook(self: &Arc<Self>, local: bool, call: Arc<dyn Fn(&WriteNotice) + Send + Sync>) -> WriteWatch {
-        let number = self.next_hook.fetch_add(1, Ordering::Relaxed);
-        self.hooks().push(Hook { number, local, call });
-        WriteWatch { state: Arc::clone(self), number }
     }
 }
 
@@ -469,18 +412,5 @@ impl Database {
         let mut checked = self.state.checked.lock().unwrap_or_else(PoisonError::into_inner);
         checked.insert((store.clone(), kind));
         Ok(())
-    }
-
-    // ---- being told
-
-    /// Calls `call` after each batch of entries that this device wrote, once they are on disk (relaxed ones: once they
-    /// can be read). It must be quick, and must not write to this instance: it runs within the commit.
-    pub fn on_local_write(&self, call: impl Fn(&WriteNotice) + Send + Sync + 'static) -> WriteWatch {
-        self.state.hook(true, Arc::new(call))
-    }
-
-    /// Calls `call` after each batch of entries that came from elsewhere. The same holds for it.
-    pub fn on_remote_write(&self, call: impl Fn(&WriteNotice) + Send + Sync + 'static) -> WriteWatch {
-        self.state.hook(false, Arc::new(call))
     }
 }

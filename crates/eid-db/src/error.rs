@@ -1,6 +1,6 @@
 //! What working with databases can fail with.
 
-use eid_core::{Invalid, ReadError, Refusal, TreeId};
+use eid_core::{EntryId, Invalid, ReadError, Refusal, TreeId};
 use eid_store::StoreError;
 
 /// Why something was not done. Nothing was written, unless the variant says otherwise.
@@ -103,6 +103,24 @@ pub enum DbError {
     /// There are too many open invites.
     #[error("there are {max} open invites of the database already", max = crate::limits::INVITES_MAX)]
     TooManyInvites,
+    /// An entry that is not held was named.
+    #[error("the entry {id} is not here")]
+    UnknownEntry {
+        /// The first of those that are not.
+        id: EntryId,
+    },
+    /// A version is named by one entry or more.
+    #[error("no entry was named")]
+    NoEntry,
+    /// What was written long ago is read, never written.
+    #[error("an older version can be read and not written")]
+    ReadOnly,
+    /// No thread could be started.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
+    /// The name of a consumer is empty or too long.
+    #[error("the name of a consumer has 1 to {max} bytes", max = crate::limits::CONSUMER_NAME_BYTES_MAX)]
+    ConsumerName,
     /// A row that this crate wrote does not decode.
     #[error("a stored row is damaged: {what}")]
     Corrupt {

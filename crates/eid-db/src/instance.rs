@@ -207,6 +207,7 @@ impl Instance {
             Err(error) => return Err(error.into()),
         }
         self.forget_invites(tree)?;
+        crate::changes::forget_consumers(self, tree)?;
         self.names().delete(&tree.0)?;
         self.handle(*tree).state().forget_checked();
         Ok(())

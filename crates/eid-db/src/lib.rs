@@ -47,9 +47,10 @@ mod stamp;
 mod state_hash;
 mod table;
 mod transaction;
+mod watch;
 
-pub use changes::{Change, ChangedStore, Changes, Cursor, ParseCursorError, Since};
-pub use database::{Database, StoreSummary, WriteNotice, WriteWatch};
+pub use changes::{Change, ChangedStore, Changes, ConsumerInfo, Cursor, Lagged, ParseCursorError, Since};
+pub use database::{Database, StoreSummary};
 pub use doc_store::{DocStore, TxDoc};
 pub use eid_crdt::{Finite, Integer, Value};
 pub use env::{Clock, Entropy, Env};
@@ -62,6 +63,7 @@ pub use query::{Comparison, Query};
 pub use rights::{Rights, Settings, SlotValue};
 pub use table::{RawTable, Table, TxTable};
 pub use transaction::{PendingCommit, Transaction};
+pub use watch::{WriteNotice, WriteWatch};
 
 #[cfg(test)]
 mod tests;

@@ -39,3 +39,10 @@ pub const INVITES_MAX: usize = 1024;
 pub const NAME_BYTES_MAX: usize = eid_core::limits::TITLE_BYTES_MAX;
 /// Fewest characters of an id that name a database.
 pub const ID_PREFIX_CHARS_MIN: usize = 8;
+
+/// Notices that wait for a slow callback one by one; further ones become part of the last.
+pub const WATCH_RANGES_MAX: usize = 64;
+/// A reader of changes with more entries than this ahead of it is told that it lags: some seconds of busy writing.
+pub const LAGGED_ENTRIES: u64 = 1024;
+/// Most bytes of the name of a consumer: it is part of the key of a row.
+pub const CONSUMER_NAME_BYTES_MAX: usize = 128;

@@ -231,7 +231,10 @@ impl From<DbError> for Error {
                 return Self::new(ErrorKind::Ambiguous, message);
             }
             E::NotPermitted => ErrorKind::Forbidden,
-            E::NotHere | E::NoSuchRow { .. } => ErrorKind::NotFound,
+            E::NotHere | E::NoSuchRow { .. } | E::UnknownEntry { .. } => ErrorKind::NotFound,
+            E::NoEntry | E::ReadOnly => ErrorKind::InvalidValue,
+            E::ConsumerName => ErrorKind::InvalidName,
+            E::Thread(_) => ErrorKind::Io,
             E::Name | E::StoreName { .. } | E::Path | E::ParsePath(_) | E::RowKey => ErrorKind::InvalidName,
             E::WrongKind { .. } | E::SeveralKinds { .. } => ErrorKind::WrongKind,
             E::NotARow { .. } | E::Type { .. } => ErrorKind::InvalidValue,

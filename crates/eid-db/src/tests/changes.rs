@@ -1,13 +1,16 @@
 use std::future::Future as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use eid_core::dag::Seq;
+use eid_store::{Backend, Memory};
 use serde_json::{Value as Json, json};
 
-use super::support::{copy, database, node, two};
-use crate::{Cursor, DbError, Path, Since};
+use super::support::{copy, database, node, node_over, two};
+use crate::{Cursor, DbError, Path, Since, WriteNotice, WriteWatch};
 
 #[test]
 fn changes_name_store_keys_author_and_entry_and_go_on_from_a_cursor() {
@@ -88,26 +91,164 @@ fn waiting_ends_with_a_change_or_at_its_deadline() {
     assert!(changes.wait(Duration::from_secs(60)).unwrap().is_some());
 }
 
+/// Notices as they are told, to be waited for.
+fn told(watch: impl FnOnce(Sender<WriteNotice>) -> WriteWatch) -> (WriteWatch, Receiver<WriteNotice>) {
+    let (tell, told) = channel();
+    (watch(tell), told)
+}
+
+/// As long as a test waits for what must come.
+const LONG: Duration = Duration::from_secs(60);
+
 #[test]
 fn local_and_remote_writes_call_their_own_hooks_until_they_are_dropped() {
     let (a, b) = two();
-    let (local, remote) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let counting = |counter: &Arc<AtomicU64>| {
-        let counter = Arc::clone(counter);
-        move |notice: &crate::WriteNotice| {
-            counter.fetch_add(notice.entries.end.0 - notice.entries.start.0, Ordering::SeqCst);
-        }
-    };
-    let watch = a.on_local_write(counting(&local));
-    let _remote = a.on_remote_write(counting(&remote));
+    let (watch, local) = told(|tell| a.on_local_write(move |n| tell.send(n.clone()).unwrap()).unwrap());
+    let (_remote, remote) = told(|tell| a.on_remote_write(move |n| tell.send(n.clone()).unwrap()).unwrap());
+    let end = a.entries().unwrap();
     a.doc("d").set("a", 1).unwrap();
+    let notice = local.recv_timeout(LONG).unwrap();
+    assert_eq!((notice.database, notice.entries, notice.batches), (a.id(), Seq(end)..Seq(end + 1), 1));
     b.doc("d").set("b", 1).unwrap();
     b.doc("d").set("c", 1).unwrap();
     copy(&b, a.instance());
-    assert_eq!((local.load(Ordering::SeqCst), remote.load(Ordering::SeqCst)), (1, 2));
+    let notice = remote.recv_timeout(LONG).unwrap();
+    assert_eq!((notice.entries, notice.lagged), (Seq(end + 1)..Seq(end + 3), false));
     drop(watch);
     a.doc("d").set("a", 2).unwrap();
-    assert_eq!(local.load(Ordering::SeqCst), 1);
+    assert_eq!(local.recv(), Err(RecvError), "its thread has ended, and with it the only sender");
+    assert!(remote.try_recv().is_err());
+}
+
+#[test]
+fn a_slow_hook_holds_up_no_commit_and_is_told_of_all_that_it_missed() {
+    let (a, b) = two();
+    let (go_on, wait) = channel::<()>();
+    let (_watch, told) = told(|tell| {
+        a.on_local_write(move |notice| {
+            tell.send(notice.clone()).unwrap();
+            wait.recv().unwrap();
+        })
+        .unwrap()
+    });
+    let first = a.entries().unwrap();
+    a.doc("d").set("n", 0).unwrap();
+    assert_eq!(told.recv_timeout(LONG).unwrap().entries.start, Seq(first));
+    // The hook stands still from here on; every other entry comes from elsewhere, so that no two ranges touch.
+    let writes = 2 * crate::limits::WATCH_RANGES_MAX as u64;
+    for n in 0..writes {
+        b.doc("d").set("m", n as i64).unwrap();
+        copy(&b, a.instance());
+        a.doc("d").set("n", n as i64).unwrap();
+    }
+    let end = a.entries().unwrap();
+    let mut told_of = Vec::new();
+    let mut batches = 0;
+    while batches < writes {
+        go_on.send(()).unwrap();
+        let notice = told.recv_timeout(LONG).unwrap();
+        batches += notice.batches;
+        told_of.push(notice);
+    }
+    assert_eq!(batches, writes);
+    assert_eq!(told_of.len(), crate::limits::WATCH_RANGES_MAX, "what waits is bounded");
+    let (last, exact) = told_of.split_last().unwrap();
+    assert!(exact.iter().all(|n| !n.lagged && n.entries.end.0 - n.entries.start.0 == 1));
+    assert!(last.lagged && last.entries.end == Seq(end), "{last:?}");
+    let device = a.instance().device();
+    let own: Vec<Seq> =
+        a.log(usize::MAX).unwrap().into_iter().filter(|e| e.author == device).map(|e| e.seq).collect();
+    let missed = own.iter().filter(|seq| seq.0 > first && !told_of.iter().any(|n| n.entries.contains(seq)));
+    assert_eq!(missed.count(), 0);
+    go_on.send(()).unwrap();
+}
+
+#[test]
+fn a_hook_may_write_and_may_panic_and_may_end_itself() {
+    let db = database();
+    let own: Arc<Mutex<Option<WriteWatch>>> = Arc::default();
+    let (tell, told) = channel();
+    let (held, writer) = (Arc::clone(&own), db.clone());
+    let watch = db.on_local_write(move |_| match writer.doc("d").get_as::<i64>("n").unwrap() {
+        Some(1) => panic!("as a part of the test"),
+        Some(n) if n < 4 => writer.doc("d").set("n", n + 1).unwrap(),
+        _ => {
+            drop(held.lock().unwrap().take());
+            tell.send(()).unwrap();
+        }
+    });
+    *own.lock().unwrap() = Some(watch.unwrap());
+    db.doc("d").set("n", 1).unwrap();
+    db.doc("d").set("n", 2).unwrap();
+    told.recv_timeout(LONG).unwrap();
+    assert!(own.lock().unwrap().is_none());
+    assert_eq!(db.doc("d").get_as::<i64>("n").unwrap(), Some(4));
+    db.doc("d").set("n", 5).unwrap();
+    assert!(told.recv().is_err(), "nothing is called any more");
+}
+
+#[test]
+fn a_consumer_goes_on_after_a_restart_where_it_acknowledged() {
+    let backend: Arc<dyn Backend> = Arc::new(Memory::new());
+    let id = {
+        let db = node_over(&backend, 1).create_database("x").unwrap().database;
+        let mut mail = db.consumer_since("mail", Since::Now).unwrap();
+        let mut all = db.consumer("all").unwrap();
+        assert_eq!((mail.behind().unwrap(), all.behind().unwrap()), (0, 1));
+        for n in 0..3 {
+            db.doc("d").set("n", n).unwrap();
+        }
+        assert_eq!((mail.behind().unwrap(), all.behind().unwrap()), (3, 4));
+        mail.next_ready().unwrap().unwrap();
+        mail.ack().unwrap();
+        mail.next_ready().unwrap().unwrap();
+        assert_eq!(mail.behind().unwrap(), 1);
+        assert_eq!(all.skip_to_now().unwrap(), 4);
+        all.ack().unwrap();
+        assert_eq!((all.next_ready().unwrap(), all.skip_to_now().unwrap()), (None, 0));
+        db.id()
+    };
+    let db = node_over(&backend, 1).database_by_id(id);
+    let mut mail = db.consumer("mail").unwrap();
+    let again = mail.next_ready().unwrap().unwrap();
+    assert_eq!(again.seq, Seq(2), "what was not acknowledged comes again, and nothing before it");
+    assert_eq!(db.consumer("all").unwrap().behind().unwrap(), 0);
+    let names: Vec<String> = db.consumers().unwrap().into_iter().map(|consumer| consumer.name).collect();
+    assert_eq!(names, ["all", "mail"]);
+    db.forget_consumer("mail").unwrap();
+    assert_eq!(db.consumer("mail").unwrap().behind().unwrap(), 4);
+    assert!(matches!(db.consumer(""), Err(DbError::ConsumerName)));
+}
+
+#[test]
+fn a_reader_that_is_far_behind_is_told_so_and_loses_nothing() {
+    let db = database();
+    let mut changes = db.changes(Since::Now).unwrap();
+    let beyond = crate::limits::LAGGED_ENTRIES + 3;
+    for n in 0..beyond {
+        db.prepare_blind(|tx| tx.doc("d").set("n", n as i64)).unwrap().1.relaxed().commit().unwrap();
+    }
+    let behind: Vec<Option<u64>> = (0..beyond)
+        .map(|_| changes.next_ready().unwrap().unwrap().lagged.map(|lagged| lagged.behind))
+        .collect();
+    assert_eq!(behind[..3], [Some(beyond - 1), Some(beyond - 2), None]);
+    assert!(behind[3..].iter().all(Option::is_none));
+    assert_eq!(changes.next_ready().unwrap(), None);
+}
+
+#[test]
+fn the_place_of_a_reader_does_not_outlive_the_database_being_forgotten() {
+    let (a, b) = two();
+    let mut open = b.changes(Since::Beginning).unwrap();
+    let mut consumer = b.consumer("mail").unwrap();
+    consumer.next_ready().unwrap().unwrap();
+    consumer.ack().unwrap();
+    open.next_ready().unwrap().unwrap();
+    let node = b.instance().clone();
+    node.forget(&b.id()).unwrap();
+    copy(&a, &node);
+    assert_eq!(b.consumers().unwrap(), []);
+    assert_eq!(b.consumer("mail").unwrap().behind().unwrap(), b.entries().unwrap());
 }
 
 #[test]

@@ -193,7 +193,8 @@ fn a_use_that_was_counted_before_a_crash_is_granted_without_another() {
     let invites = a.store().local().namespace("invites");
     let counted = Arc::new(std::sync::Mutex::new(None));
     let at_grant = Arc::clone(&counted);
-    let watch = db.on_local_write(move |_| *at_grant.lock().unwrap() = invites.get(&row).unwrap());
+    let within = move |_: &eid_store::Admitted| *at_grant.lock().unwrap() = invites.get(&row).unwrap();
+    let watch = a.store().on_admitted(Arc::new(within));
     a.redeem(&db.id(), &[invite], &joiner, "b").unwrap();
     drop(watch);
     let counted = counted.lock().unwrap().take().unwrap();
