@@ -1,6 +1,7 @@
 //! The seam to the kinds of stores: how operations change the rows of a view.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use bytes::Bytes;
 use eid_core::dag::Seq;
@@ -54,11 +55,16 @@ impl Wanted {
     }
 }
 
-/// The first byte of the keys, within any view, of rows that are this device's own, such as those of an index.
+/// The first bytes of the keys, within any view, of rows that are this device's own, such as those of an index.
 ///
 /// They need not follow from the log: a check does not compare them, a repair leaves them out, and no old version has
 /// any. Whoever reads them takes their absence for "not built".
-pub const LOCAL_ROWS: u8 = 0xfe;
+pub const LOCAL_ROWS: Range<u8> = 0x70..0x80;
+
+/// Whether a row with this key, within its view, is this device's own.
+pub(crate) fn is_local(key: &[u8]) -> bool {
+    key.first().is_some_and(|first| LOCAL_ROWS.contains(first))
+}
 
 /// The rows of one store's view while a batch is admitted. Keys are relative to the view. Reads see what the batch
 /// wrote before.

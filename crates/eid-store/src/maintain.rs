@@ -29,7 +29,7 @@ impl EntryStore {
     /// batch. Nobody commits meanwhile, so callers take steps of a bounded size. `work` runs again when another
     /// process changed the tree in between.
     ///
-    /// Only keys that begin with [`crate::LOCAL_ROWS`] are for such rows: others follow from entries, and a check
+    /// Only keys that begin with one of [`crate::LOCAL_ROWS`] are for such rows: others follow from entries, and a check
     /// compares them. When `work` fails, nothing is written.
     pub fn maintain<R>(
         &self,

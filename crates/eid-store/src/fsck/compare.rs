@@ -7,7 +7,7 @@ use eid_core::{EntryId, StoreName, TreeId};
 
 use super::Found;
 use super::rebuild::{LogFacts, has_log_from};
-use crate::apply::LOCAL_ROWS;
+use crate::apply::is_local;
 use crate::backend::{Key, Scan, Snapshot, Value, prefix_end};
 use crate::error::StoreError;
 use crate::limits::FSCK_ENTRIES_MAX;
@@ -145,8 +145,7 @@ impl Sides<'_> {
                 (self.again, sides.1),
                 VIEW_PREFIX_BYTES,
                 |key, stored, again| {
-                    let own = key.get(VIEW_PREFIX_BYTES) == Some(&LOCAL_ROWS);
-                    if stored != again && !own {
+                    if stored != again && !is_local(&key[VIEW_PREFIX_BYTES..]) {
                         found.problem("view_row", self.tree, None, &detail);
                     }
                     Ok(())

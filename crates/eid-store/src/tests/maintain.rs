@@ -78,8 +78,8 @@ fn an_entry_is_found_by_its_id_when_it_came_before_in_the_same_batch_or_an_earli
 }
 
 fn count(view: &mut dyn ViewRows) -> Result<u8, ReadError> {
-    let count = view.get(&[LOCAL_ROWS])?.map_or(0, |row| row[0]);
-    view.put(&[LOCAL_ROWS], Bytes::copy_from_slice(&[count + 1]));
+    let count = view.get(&[LOCAL_ROWS.start])?.map_or(0, |row| row[0]);
+    view.put(&[LOCAL_ROWS.start], Bytes::copy_from_slice(&[count + 1]));
     Ok(count)
 }
 
@@ -96,7 +96,7 @@ fn maintained_rows_are_kept_and_are_nobody_elses() {
     assert_eq!(store.maintain(&tree, &name, KIND, &mut count).unwrap(), 3);
     let seen = see(&store, tree).unwrap();
     assert_eq!(seen.stores, [("a".to_owned(), KIND.to_owned(), 1, 0)]);
-    let own = seen.rows.iter().filter(|(key, _)| key[0] == LOCAL_ROWS).count();
+    let own = seen.rows.iter().filter(|(key, _)| LOCAL_ROWS.contains(&key[0])).count();
     assert_eq!((seen.rows.len(), own), (3, 1));
     let report = store.fsck(false, &mut |_, _| {}).unwrap();
     assert_eq!(report.problems, []);
@@ -107,7 +107,7 @@ fn maintenance_that_fails_writes_nothing() {
     let (store, root) = store_with_root();
     let name = StoreName::new("a").unwrap();
     let failed: Result<(), _> = store.maintain(&root.tree(), &name, KIND, &mut |view| {
-        view.put(&[LOCAL_ROWS, 1], Bytes::from_static(b"half"));
+        view.put(&[LOCAL_ROWS.start, 1], Bytes::from_static(b"half"));
         Err(ReadError::new(StoreError::UnknownTree))
     });
     assert!(matches!(failed, Err(StoreError::Read(_))), "{failed:?}");
@@ -150,7 +150,7 @@ fn maintenance_and_admission_of_two_processes_do_not_miss_each_other() {
     let rows = store
         .maintain(&root().tree(), &name, KIND, &mut |view| {
             runs += 1;
-            view.put(&[LOCAL_ROWS], Bytes::new());
+            view.put(&[LOCAL_ROWS.start], Bytes::new());
             Ok(view.scan(b"op/", b"op0")?.len())
         })
         .unwrap();
