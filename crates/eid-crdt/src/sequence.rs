@@ -45,7 +45,7 @@ use limits::RECORD_ELEMENTS_MAX;
 use record::{Children, Record};
 
 pub use op::{Anchor, Cursor, Delta, Name, Op, Side, Span, Standing};
-pub use run::Run;
+pub use run::{Item, Run};
 
 /// A sequence of elements of runs `R`, put in by entries that are numbered `E` here and ordered by `S` everywhere.
 ///

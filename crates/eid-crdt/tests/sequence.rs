@@ -5,7 +5,7 @@ mod history;
 
 use std::collections::BTreeSet;
 
-use eid_crdt::sequence::{Anchor, Cursor, Delta, Name, Op, Sequence, Side, Span, Standing};
+use eid_crdt::sequence::{Anchor, Cursor, Delta, Item, Name, Op, Sequence, Side, Span, Standing};
 use history::{Entry, Text, bring, follow, history, naive, steps};
 use proptest::prelude::*;
 
@@ -64,6 +64,15 @@ fn all_orders_agree(entries: &[Entry], keys: &[Vec<u16>], void: &BTreeSet<usize>
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Number(usize);
+
+impl Item for Number {
+    fn weight(&self) -> usize {
+        3
+    }
+}
+
 fn keys() -> impl Strategy<Value = Vec<Vec<u16>>> {
     prop::collection::vec(prop::collection::vec(any::<u16>(), 16), 3)
 }
@@ -97,7 +106,7 @@ proptest! {
     fn edits_of_one_device_are_those_of_plain_text(
         edits in prop::collection::vec((any::<usize>(), 0..9usize, 0..1_500usize), 300),
     ) {
-        let mut text = Sequence::<u32, u32, Vec<usize>>::default();
+        let mut text = Sequence::<u32, u32, Vec<Number>>::default();
         let mut plain = Vec::new();
         text.open(0, 0, Standing::Stands);
         for (i, (position, deleted, inserted)) in edits.into_iter().enumerate() {
@@ -106,7 +115,8 @@ proptest! {
             let position = position % (plain.len() + 1);
             let deleted = deleted.min(plain.len() - position);
             // Long runs are rare: their positions would hide those between short ones.
-            let inserted: Vec<usize> = (0..if inserted < 1_480 { inserted % 7 } else { inserted }).map(|n| i * n).collect();
+            let inserted: Vec<Number> =
+                (0..if inserted < 1_480 { inserted % 7 } else { inserted }).map(|n| Number(i * n)).collect();
             text.delete(entry, position, deleted).unwrap();
             text.insert(entry, position, inserted.clone());
             plain.splice(position..position + deleted, inserted);

@@ -71,6 +71,14 @@ pub enum DbError {
         /// The key.
         key: String,
     },
+    /// A position lies beyond the end of a text or list.
+    #[error("position {position} lies beyond the end, which is {len}")]
+    Position {
+        /// The position, or the end of the range.
+        position: usize,
+        /// How many elements there are.
+        len: usize,
+    },
     /// The value at a path has another type.
     #[error("the value is of type {found}, not {wanted}")]
     Type {

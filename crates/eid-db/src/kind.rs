@@ -3,7 +3,9 @@
 pub(crate) mod count;
 pub(crate) mod doc;
 pub(crate) mod index;
+pub(crate) mod sequence;
 pub(crate) mod table;
+pub(crate) mod text;
 
 use bytes::Bytes;
 use eid_core::cbor::CborError;
@@ -25,6 +27,7 @@ impl Apply for Kinds {
                 each_decoded(change.ops, doc::decode, |op| doc::reads(&op, wanted));
             }
             table::KIND => each_decoded(change.ops, table::decode, |op| table::reads(&op, wanted)),
+            text::KIND => each_decoded(change.ops, text::decode, |op| text::reads(&op, wanted)),
             _ => {}
         }
     }
@@ -79,6 +82,10 @@ pub(crate) fn apply_from(
             },
             table::KIND => match table::decode(op) {
                 Ok(op) => table::apply(&op, stamp, view).map(|()| true)?,
+                Err(_) => false,
+            },
+            text::KIND => match text::decode(op) {
+                Ok(op) => text::apply(&op, stamp, view).map(|()| true)?,
                 Err(_) => false,
             },
             _ => false,

@@ -237,7 +237,7 @@ impl From<DbError> for Error {
             E::Thread(_) => ErrorKind::Io,
             E::Name | E::StoreName { .. } | E::Path | E::ParsePath(_) | E::RowKey => ErrorKind::InvalidName,
             E::WrongKind { .. } | E::SeveralKinds { .. } => ErrorKind::WrongKind,
-            E::NotARow { .. } | E::Type { .. } => ErrorKind::InvalidValue,
+            E::NotARow { .. } | E::Type { .. } | E::Position { .. } => ErrorKind::InvalidValue,
             E::Decode { .. } | E::Encode(_) | E::TooDeep => ErrorKind::InvalidValue,
             E::TooLarge | E::TooManyStores => ErrorKind::TooLarge,
             E::ForeignCursor | E::NestedWrite => ErrorKind::InvalidValue,

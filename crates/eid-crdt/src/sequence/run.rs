@@ -14,6 +14,16 @@ pub trait Run: Clone + Debug {
     fn split_off(&mut self, at: usize) -> Self;
     /// Adds the elements of another run at the end.
     fn append(&mut self, rest: Self);
+    /// How many elements from the start on weigh at most `bytes` together; one if even the first weighs more.
+    fn fits(&self, bytes: usize) -> usize;
+    /// About how many bytes it takes when it is stored.
+    fn weight(&self) -> usize;
+}
+
+/// An element of a list.
+pub trait Item: Clone + Debug {
+    /// About how many bytes it takes when it is stored.
+    fn weight(&self) -> usize;
 }
 
 /// Elements are Unicode scalar values.
@@ -30,10 +40,19 @@ impl Run for String {
     fn append(&mut self, rest: Self) {
         self.push_str(&rest);
     }
+
+    fn fits(&self, bytes: usize) -> usize {
+        let end = self.floor_char_boundary(bytes);
+        self[..end].chars().count().max(1)
+    }
+
+    fn weight(&self) -> usize {
+        self.len()
+    }
 }
 
 /// Elements are the items of a list.
-impl<V: Clone + Debug> Run for Vec<V> {
+impl<V: Item> Run for Vec<V> {
     fn count(&self) -> usize {
         self.len()
     }
@@ -44,5 +63,15 @@ impl<V: Clone + Debug> Run for Vec<V> {
 
     fn append(&mut self, rest: Self) {
         self.extend(rest);
+    }
+
+    fn fits(&self, bytes: usize) -> usize {
+        let mut left = bytes;
+        let fit = |item: &&V| left.checked_sub(item.weight()).map(|rest| left = rest).is_some();
+        self.iter().take_while(fit).count().max(1)
+    }
+
+    fn weight(&self) -> usize {
+        self.iter().map(Item::weight).sum()
     }
 }
