@@ -12,7 +12,7 @@ use eid_core::{
     EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp, Slot, StoreName,
     TreeId,
 };
-use eid_store::{Admitted, Committed, Durability, LocalCommit, Parents, TreeSnapshot};
+use eid_store::{Admitted, Committed, Durability, LocalCommit, Parents, StoreInfo, TreeSnapshot};
 use event_listener::Event;
 
 use crate::doc_store::DocStore;
@@ -20,6 +20,7 @@ use crate::error::DbError;
 use crate::instance::Instance;
 use crate::kind::{doc, table};
 use crate::limits::SALT_BYTES;
+use crate::registry::{self, is_reserved};
 use crate::rights::Settings;
 use crate::rows::{Rows, Stored};
 use crate::table::Table;
@@ -172,35 +173,38 @@ impl Database {
         crate::state_hash::state_hash(&snapshot, &settings)
     }
 
-    /// Its stores, by name and kind. Counts their rows.
+    /// Its stores that are written, by name and kind. Counts their rows.
     pub fn stores(&self) -> Result<Vec<StoreSummary>, DbError> {
         let snapshot = self.snapshot()?;
         snapshot
             .stores()?
             .into_iter()
-            .map(|info| {
-                let rows = Stored::new(snapshot.clone(), &info.name, &info.kind);
-                let rows = match info.kind.as_str() {
-                    table::KIND => crate::table::count(&rows)?,
-                    doc::KIND => {
-                        let mut count = 0;
-                        doc::walk(&rows, &[], &mut |_| {
-                            count += 1;
-                            Ok(())
-                        })?;
-                        count
-                    }
-                    _ => 0,
-                };
-                Ok(StoreSummary {
-                    name: info.name.as_str().to_owned(),
-                    kind: info.kind,
-                    rows,
-                    entries: info.entries,
-                    undecodable: info.undecodable,
-                })
-            })
+            .filter(|info| !is_reserved(info.name.as_str()))
+            .map(|info| self.summary(&snapshot, info))
             .collect()
+    }
+
+    pub(crate) fn summary(&self, snapshot: &TreeSnapshot, info: StoreInfo) -> Result<StoreSummary, DbError> {
+        let rows = Stored::new(snapshot.clone(), &info.name, &info.kind);
+        let rows = match info.kind.as_str() {
+            table::KIND => crate::table::count(&rows)?,
+            doc::KIND => {
+                let mut count = 0;
+                doc::walk(&rows, &[], &mut |_| {
+                    count += 1;
+                    Ok(())
+                })?;
+                count
+            }
+            _ => 0,
+        };
+        Ok(StoreSummary {
+            name: info.name.as_str().to_owned(),
+            kind: info.kind,
+            rows,
+            entries: info.entries,
+            undecodable: info.undecodable,
+        })
     }
 
     /// The kind of the store of this name, if there is one.
@@ -209,9 +213,7 @@ impl Database {
     /// [`DbError::SeveralKinds`] when two devices have made it in different kinds: both are kept, and reached by
     /// opening them as what they are.
     pub fn kind_of(&self, store: &str) -> Result<Option<String>, DbError> {
-        let infos = self.snapshot()?.stores()?;
-        let mut kinds: Vec<String> =
-            infos.into_iter().filter(|info| info.name.as_str() == store).map(|info| info.kind).collect();
+        let mut kinds = registry::kinds_in(&self.snapshot()?, store)?;
         match kinds.len() {
             0 | 1 => Ok(kinds.pop()),
             _ => Err(DbError::SeveralKinds { store: store.to_owned(), kinds }),
@@ -398,10 +400,9 @@ impl Database {
         if self.is_checked(store, kind) {
             return Ok(());
         }
-        let infos = snapshot.stores()?;
-        let mut kinds = infos.iter().filter(|info| info.name == *store).map(|info| info.kind.as_str());
-        let Some(first) = kinds.next() else { return Ok(()) };
-        if first != kind && !kinds.any(|other| other == kind) {
+        let kinds = registry::kinds_in(snapshot, store.as_str())?;
+        let Some(first) = kinds.first() else { return Ok(()) };
+        if !kinds.iter().any(|held| held == kind) {
             return Err(DbError::WrongKind {
                 store: store.as_str().to_owned(),
                 found: first.to_owned(),

@@ -42,6 +42,15 @@ pub enum DbError {
         /// What it was opened as.
         wanted: &'static str,
     },
+    /// No kind of store is called this.
+    #[error("\"{kind}\" is not a kind of store")]
+    UnknownKind {
+        /// What was asked for.
+        kind: String,
+    },
+    /// A name or field that the registry is to keep is empty or too long.
+    #[error("an index or registration needs names that are neither empty nor too long")]
+    Unregistrable,
     /// Two kinds of stores have this name; both are kept.
     #[error("store \"{store}\" is there in {} kinds: {}", kinds.len(), kinds.join(", "))]
     SeveralKinds {

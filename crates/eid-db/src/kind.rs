@@ -3,6 +3,7 @@
 pub(crate) mod count;
 pub(crate) mod doc;
 pub(crate) mod index;
+pub(crate) mod registry;
 pub(crate) mod sequence;
 pub(crate) mod table;
 pub(crate) mod text;
@@ -28,6 +29,7 @@ impl Apply for Kinds {
             }
             table::KIND => each_decoded(change.ops, table::decode, |op| table::reads(&op, wanted)),
             text::KIND => each_decoded(change.ops, text::decode, |op| text::reads(&op, wanted)),
+            registry::KIND => each_decoded(change.ops, registry::decode, |op| registry::reads(&op, wanted)),
             _ => {}
         }
     }
@@ -35,6 +37,11 @@ impl Apply for Kinds {
     fn apply(&self, change: &Change<'_>, view: &mut dyn ViewRows) -> Result<Applied, ReadError> {
         apply_from(0, Entry::of(change), change.kind, change.ops, view)
     }
+}
+
+/// The kind of this name that applications may write, if there is one.
+pub(crate) fn known(kind: &str) -> Option<&'static str> {
+    [doc::KIND, table::KIND, text::KIND].into_iter().find(|known| *known == kind)
 }
 
 /// Where the operations of one entry stand.
@@ -86,6 +93,10 @@ pub(crate) fn apply_from(
             },
             text::KIND => match text::decode(op) {
                 Ok(op) => text::apply(&op, stamp, view).map(|()| true)?,
+                Err(_) => false,
+            },
+            registry::KIND => match registry::decode(op) {
+                Ok(op) => registry::apply(&op, stamp, view).map(|()| true)?,
                 Err(_) => false,
             },
             _ => false,

@@ -20,6 +20,10 @@ pub const FIELD_BYTES_MAX: usize = 256;
 pub const SORTABLE_BYTES_MAX: usize = 256;
 /// Most indexes of one table: every change of a row writes to each.
 pub const INDEXES_MAX: usize = 32;
+/// Most bytes of the name of a field with a declared index: part of the key of a row.
+pub const INDEX_FIELD_BYTES_MAX: usize = PATH_BYTES_MAX;
+/// Most bytes of one encryption config of a store: what it needs, with room for a longer form.
+pub const ENCRYPTION_CONFIG_BYTES_MAX: usize = 2048;
 
 /// Bytes of random salt in each payload: enough that the hash of an erased short payload tells nothing.
 pub const SALT_BYTES: usize = 16;

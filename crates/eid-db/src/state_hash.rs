@@ -9,7 +9,7 @@ use eid_store::{Direction, TreeSnapshot};
 use crate::codec::write_value;
 use crate::error::DbError;
 use crate::kind::table::Flow;
-use crate::kind::{doc, table};
+use crate::kind::{doc, registry, table};
 use crate::rights::Settings;
 use crate::rows::Stored;
 
@@ -73,6 +73,26 @@ pub(crate) fn state_hash(snapshot: &TreeSnapshot, settings: &Settings) -> Result
                         }
                     });
                     Ok(Flow::Continue)
+                })?;
+            }
+            registry::KIND => {
+                let mut said = |code: u64, parts: &[&[u8]]| {
+                    begin(&mut hasher);
+                    feed(&mut hasher, |w| {
+                        w.array(1 + parts.len()).uint(code);
+                        for part in parts {
+                            w.bytes(part);
+                        }
+                    });
+                };
+                registry::each_registered(&rows, None, &mut |store, kind| {
+                    said(0, &[store.as_bytes(), kind.as_bytes()]);
+                })?;
+                registry::each_index(&rows, None, &mut |store, kind, field| {
+                    said(1, &[store.as_bytes(), kind.as_bytes(), field.as_bytes()]);
+                })?;
+                registry::each_encryption(&rows, None, &mut |store, config| {
+                    said(2, &[store.as_bytes(), &config]);
                 })?;
             }
             _ => {}

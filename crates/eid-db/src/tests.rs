@@ -3,6 +3,7 @@
 mod changes;
 mod documents;
 mod instances;
+mod registry;
 mod replicas;
 mod rights;
 mod support;

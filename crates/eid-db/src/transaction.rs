@@ -17,6 +17,7 @@ use crate::doc_store::TxDoc;
 use crate::error::DbError;
 use crate::kind::{self, Entry};
 use crate::limits::SALT_BYTES;
+use crate::registry::is_reserved;
 use crate::rows::{Changed, Overlaid, Rows, Staging, Stored};
 use crate::table::TxTable;
 
@@ -102,9 +103,15 @@ impl Transaction {
     }
 
     pub(crate) fn stage(&self, name: &str, kind: &'static str, op: Bytes) -> Result<(), DbError> {
+        match store_name(name)? {
+            _ if is_reserved(name) => Err(DbError::StoreName { name: name.to_owned() }),
+            store => self.stage_in(store, kind, op),
+        }
+    }
+
+    pub(crate) fn stage_in(&self, store: StoreName, kind: &'static str, op: Bytes) -> Result<(), DbError> {
         // Deeper than this, no replica would read the operation, nor any other that is written to the store with it.
         Reader::new(&op).skip(NESTING_MAX).map_err(|_| DbError::TooDeep)?;
-        let store = store_name(name)?;
         let is_first = !self.lock().stores.contains_key(&store);
         if is_first {
             self.db.check_kind(&store, kind)?;
@@ -117,10 +124,10 @@ impl Transaction {
             return Err(DbError::TooManyStores);
         }
         let bytes = op.len();
-        let held = staged.stores.entry(store).or_insert_with(|| StagedStore::new(kind));
+        let held = staged.stores.entry(store.clone()).or_insert_with(|| StagedStore::new(kind));
         if held.kind != kind {
             return Err(DbError::WrongKind {
-                store: name.to_owned(),
+                store: store.as_str().to_owned(),
                 found: held.kind.to_owned(),
                 wanted: kind,
             });

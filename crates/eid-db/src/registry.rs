@@ -1,0 +1,181 @@
+//! What is said about stores: their kinds, indexes and encryption. A store needs none of it to be there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use eid_core::StoreName;
+use eid_store::{StoreInfo, TreeSnapshot};
+
+use crate::database::{Database, StoreSummary};
+use crate::error::DbError;
+use crate::kind::registry::{self, RegistryOp};
+use crate::kind::{self, table};
+use crate::rows::Stored;
+use crate::transaction::{Transaction, store_name};
+
+/// The registry of a database: which stores there are, in which kinds, and how they are set up. A cheap handle.
+///
+/// Every payload names its kind, so a store is there once somebody writes it. Registering one only lists it, and keeps
+/// it from being opened as another kind. Two devices that have not met may make one name in two kinds: both are kept,
+/// and opening by name alone says so, equally on every replica.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    db: Database,
+}
+
+/// A store in the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreListing {
+    /// Its name.
+    pub name: String,
+    /// What it is in each of its kinds, sorted; usually one.
+    pub kinds: Vec<StoreSummary>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// The fields with declared indexes, sorted.
+    pub indexes: Vec<String>,
+}
+
+/// What is known of the stores of one name.
+#[derive(Debug, Default)]
+struct Said {
+    kinds: BTreeMap<String, StoreInfo>,
+    encrypted: bool,
+    indexes: BTreeSet<String>,
+}
+
+/// What the registry holds at one moment.
+pub(crate) fn stored(snapshot: &TreeSnapshot) -> Stored {
+    Stored::new(snapshot.clone(), &registry::store(), registry::KIND)
+}
+
+/// The kinds of a store, sorted: those that are written and those that are registered.
+pub(crate) fn kinds_in(snapshot: &TreeSnapshot, store: &str) -> Result<Vec<String>, DbError> {
+    let mut kinds: BTreeSet<String> = BTreeSet::new();
+    for info in snapshot.stores()? {
+        if info.name.as_str() == store && !info.kind.is_empty() {
+            kinds.insert(info.kind);
+        }
+    }
+    registry::each_registered(&stored(snapshot), Some(store), &mut |_, kind| {
+        kinds.insert(kind.to_owned());
+    })?;
+    Ok(kinds.into_iter().collect())
+}
+
+/// Adds to the registry within a transaction.
+pub(crate) fn stage(tx: &Transaction, op: &RegistryOp) -> Result<(), DbError> {
+    tx.stage_in(registry::store(), registry::KIND, registry::encode_checked(op)?)
+}
+
+impl Database {
+    /// What is said about its stores.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        Registry { db: self.clone() }
+    }
+}
+
+impl Registry {
+    /// Every store that is written or registered, by name. Counts their rows.
+    pub fn list(&self) -> Result<Vec<StoreListing>, DbError> {
+        let snapshot = self.db.snapshot()?;
+        let mut stores: BTreeMap<String, Said> = BTreeMap::new();
+        for info in snapshot.stores()?.into_iter().filter(|info| !is_reserved(info.name.as_str())) {
+            let store = stores.entry(info.name.as_str().to_owned()).or_default();
+            store.kinds.insert(info.kind.clone(), info);
+        }
+        let rows = stored(&snapshot);
+        registry::each_registered(&rows, None, &mut |name, kind| {
+            if let Ok(found) = StoreName::new(name)
+                && !is_reserved(name)
+            {
+                let kinds = &mut stores.entry(name.to_owned()).or_default().kinds;
+                let unwritten = StoreInfo { name: found, kind: kind.to_owned(), entries: 0, undecodable: 0 };
+                kinds.entry(kind.to_owned()).or_insert(unwritten);
+            }
+        })?;
+        registry::each_encryption(&rows, None, &mut |name, _| {
+            if !is_reserved(name) {
+                stores.entry(name.to_owned()).or_default().encrypted = true;
+            }
+        })?;
+        registry::each_index(&rows, None, &mut |name, _, field| {
+            // An index alone makes no store.
+            if let Some(store) = stores.get_mut(name) {
+                store.indexes.insert(field.to_owned());
+            }
+        })?;
+        stores
+            .into_iter()
+            .map(|(name, Said { kinds, encrypted, indexes })| {
+                let kinds = kinds.into_values().map(|info| self.db.summary(&snapshot, info));
+                Ok(StoreListing {
+                    name,
+                    kinds: kinds.collect::<Result<_, DbError>>()?,
+                    encrypted,
+                    indexes: indexes.into_iter().collect(),
+                })
+            })
+            .collect()
+    }
+
+    /// Lists a store before anything is written to it, and keeps it from being opened as another kind here and
+    /// wherever this is known.
+    ///
+    /// # Errors
+    /// [`DbError::WrongKind`] when it is there as another kind, [`DbError::UnknownKind`].
+    pub fn register(&self, store: &str, kind: &str) -> Result<(), DbError> {
+        let name = store_name(store)?;
+        let kind = kind::known(kind).ok_or_else(|| DbError::UnknownKind { kind: kind.to_owned() })?;
+        self.db.write(|tx| {
+            self.db.check_kind(&name, kind)?;
+            if kinds_in(&self.db.snapshot()?, store)?.iter().any(|held| held == kind) {
+                return Ok(());
+            }
+            stage(tx, &RegistryOp::Register { store: store.to_owned(), kind: kind.to_owned() })
+        })
+    }
+
+    /// Wishes for an index on a field of a table, on every replica. Nothing is written when it is declared already.
+    pub fn declare_index(&self, table: &str, field: &str) -> Result<(), DbError> {
+        self.set_index(table, field, true)
+    }
+
+    /// Takes that wish back.
+    pub fn undeclare_index(&self, table: &str, field: &str) -> Result<(), DbError> {
+        self.set_index(table, field, false)
+    }
+
+    fn set_index(&self, store: &str, field: &str, on: bool) -> Result<(), DbError> {
+        let name = store_name(store)?;
+        self.db.write(|tx| {
+            self.db.check_kind(&name, table::KIND)?;
+            if self.indexes(store)?.iter().any(|held| held == field) == on {
+                return Ok(());
+            }
+            let (store, kind, field) = (store.to_owned(), table::KIND.to_owned(), field.to_owned());
+            stage(tx, &RegistryOp::Index { store, kind, field, on })
+        })
+    }
+
+    /// The fields of a table with declared indexes, sorted.
+    pub fn indexes(&self, table: &str) -> Result<Vec<String>, DbError> {
+        indexes_in(&self.db.snapshot()?, table)
+    }
+}
+
+/// The fields of a table with declared indexes, sorted.
+pub(crate) fn indexes_in(snapshot: &TreeSnapshot, store: &str) -> Result<Vec<String>, DbError> {
+    let mut fields = Vec::new();
+    registry::each_index(&stored(snapshot), Some(store), &mut |_, kind, field| {
+        if kind == table::KIND {
+            fields.push(field.to_owned());
+        }
+    })?;
+    Ok(fields)
+}
+
+/// Whether applications may not write a store of this name.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with('_')
+}
