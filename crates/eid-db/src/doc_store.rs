@@ -10,6 +10,7 @@ use crate::kind::doc;
 use crate::path::Path;
 use crate::rows::Rows;
 use crate::transaction::Transaction;
+use crate::typed::from_value;
 
 /// A document store of a database. A cheap handle; making one reads and writes nothing.
 ///
@@ -30,7 +31,7 @@ pub struct TxDoc<'t> {
 }
 
 fn read_as<T: DeserializeOwned>(value: Option<Value>) -> Result<Option<T>, DbError> {
-    value.map(|value| serde_json::from_value(Json::from(value)).map_err(DbError::Decode)).transpose()
+    value.map(from_value).transpose()
 }
 
 /// An increment needs a number, or nothing, to add to.

@@ -3,6 +3,8 @@
 use eid_core::{EntryId, Invalid, ReadError, Refusal, TreeId};
 use eid_store::StoreError;
 
+use crate::typed::FormError;
+
 /// Why something was not done. Nothing was written, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -98,10 +100,19 @@ pub enum DbError {
     },
     /// A stored value does not have the form of the Rust type.
     #[error("the stored value does not have the form that was asked for")]
-    Decode(#[source] serde_json::Error),
+    Decode(#[source] FormError),
+    /// A stored row does not have the form of the Rust type.
+    #[error("the row \"{key}\" does not have the form that was asked for")]
+    DecodeRow {
+        /// The key of the row.
+        key: String,
+        /// The field, and what is wrong with it.
+        #[source]
+        cause: FormError,
+    },
     /// A Rust value cannot be stored.
     #[error("the value cannot be stored")]
-    Encode(#[source] serde_json::Error),
+    Encode(#[source] FormError),
     /// What is written at once is larger than an entry can be.
     #[error("what is written at once is larger than {max} bytes", max = eid_core::limits::PAYLOAD_BYTES_MAX)]
     TooLarge,

@@ -33,6 +33,7 @@ mod database;
 mod doc_store;
 mod env;
 mod error;
+mod field;
 mod instance;
 mod invite;
 mod kind;
@@ -48,6 +49,7 @@ mod stamp;
 mod state_hash;
 mod table;
 mod transaction;
+mod typed;
 mod watch;
 
 pub use changes::{Change, ChangedStore, Changes, ConsumerInfo, Cursor, Lagged, ParseCursorError, Since};
@@ -56,6 +58,7 @@ pub use doc_store::{DocStore, TxDoc};
 pub use eid_crdt::{Finite, Integer, Value};
 pub use env::{Clock, Entropy, Env};
 pub use error::{DbError, RedeemError};
+pub use field::{Counter, Text};
 pub use instance::{Created, DatabaseInfo, Instance};
 pub use kind::Kinds;
 pub use log::LogEntry;
@@ -65,6 +68,7 @@ pub use registry::{Registry, StoreListing};
 pub use rights::{Rights, Settings, SlotValue};
 pub use table::{RawTable, Table, TxTable};
 pub use transaction::{PendingCommit, Transaction};
+pub use typed::{FormError, from_value, to_value};
 pub use watch::{WriteNotice, WriteWatch};
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use crate::error::DbError;
 use crate::kind::table::{self, Fields, Flow};
 use crate::path::Path;
 use crate::rows::Rows;
-use crate::table::{Table, from_fields};
+use crate::table::Table;
+use crate::typed::from_row;
 
 /// How a field is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +171,13 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
                 Ok(found)
             }
         })?;
-        found.into_iter().map(|(key, fields)| Ok((key, from_fields(fields)?))).collect()
+        found
+            .into_iter()
+            .map(|(key, fields)| {
+                let row = from_row(&key, fields)?;
+                Ok((key, row))
+            })
+            .collect()
     }
 
     /// How many rows there are.

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::ops::Bound;
 
-use eid_crdt::Value;
 use eid_store::Direction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +15,7 @@ use crate::kind::table::{self, Fields, Flow};
 use crate::query::Query;
 use crate::rows::Rows;
 use crate::transaction::Transaction;
+use crate::typed::{from_row, to_row};
 
 /// A table of a database, whose rows are of one Rust type that serde knows as a struct or map. A cheap handle; making
 /// one reads and writes nothing.
@@ -57,15 +57,8 @@ impl<T> std::fmt::Debug for TxTable<'_, T> {
 
 /// The fields of a row.
 fn to_fields<T: Serialize>(row: &T) -> Result<Fields, DbError> {
-    match Value::from(serde_json::to_value(row).map_err(DbError::Encode)?) {
-        Value::Map(fields) => table::check_fields(fields.keys()).map(|()| fields),
-        other => Err(DbError::NotARow { found: other.type_name() }),
-    }
-}
-
-/// The row of its fields.
-pub(crate) fn from_fields<T: DeserializeOwned>(fields: Fields) -> Result<T, DbError> {
-    serde_json::from_value(Json::from(Value::Map(fields))).map_err(DbError::Decode)
+    let row = to_row(row)?;
+    table::check_fields(row.fields.keys()).map(|()| row.fields)
 }
 
 /// A page of rows, in the order of their keys.
@@ -80,7 +73,8 @@ fn page<T: DeserializeOwned>(
     }
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     table::scan(rows, (from, Bound::Unbounded), Direction::Forward, limit, &mut |key, fields| {
-        found.push((key, from_fields(fields)?));
+        let row = from_row(&key, fields)?;
+        found.push((key, row));
         Ok(if found.len() == limit { Flow::Stop } else { Flow::Continue })
     })?;
     Ok(found)
@@ -99,7 +93,7 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
 
     /// The row with this key.
     pub fn get(&self, key: &str) -> Result<Option<T>, DbError> {
-        self.read(|rows| table::get(rows, key)?.map(from_fields).transpose())
+        self.read(|rows| table::get(rows, key)?.map(|fields| from_row(key, fields)).transpose())
     }
 
     /// Up to `limit` rows in the order of their keys, beginning after a key: the last one of the page before.
@@ -116,7 +110,8 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     ) -> Result<(), DbError> {
         self.read(|rows| {
             table::scan(rows, range, Direction::Forward, usize::MAX, &mut |key, fields| {
-                Ok(if each(key, from_fields(fields)?)? { Flow::Continue } else { Flow::Stop })
+                let row = from_row(&key, fields)?;
+                Ok(if each(key, row)? { Flow::Continue } else { Flow::Stop })
             })
         })
     }
@@ -206,7 +201,7 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
 
     /// The row with this key, as the transaction has left it.
     pub fn get(&self, key: &str) -> Result<Option<T>, DbError> {
-        self.read(|rows| table::get(rows, key)?.map(from_fields).transpose())
+        self.read(|rows| table::get(rows, key)?.map(|fields| from_row(key, fields)).transpose())
     }
 
     /// Up to `limit` rows in the order of their keys, beginning after a key.
@@ -244,7 +239,7 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
     pub fn update(&self, key: &str, change: impl FnOnce(&mut T)) -> Result<(), DbError> {
         let held = self.read(|rows| table::get(rows, key))?;
         let held = held.ok_or_else(|| DbError::NoSuchRow { key: key.to_owned() })?;
-        let mut row: T = from_fields(held.clone())?;
+        let mut row: T = from_row(key, held.clone())?;
         // Fields that the type does not know are not its own to take away.
         let known = to_fields(&row)?;
         change(&mut row);

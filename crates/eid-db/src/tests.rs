@@ -9,3 +9,4 @@ mod rights;
 mod support;
 mod tables;
 mod transactions;
+mod typed;

@@ -238,7 +238,7 @@ impl From<DbError> for Error {
             E::Name | E::StoreName { .. } | E::Path | E::ParsePath(_) | E::RowKey => ErrorKind::InvalidName,
             E::WrongKind { .. } | E::SeveralKinds { .. } => ErrorKind::WrongKind,
             E::NotARow { .. } | E::Type { .. } | E::Position { .. } => ErrorKind::InvalidValue,
-            E::Decode { .. } | E::Encode(_) | E::TooDeep => ErrorKind::InvalidValue,
+            E::Decode(_) | E::DecodeRow { .. } | E::Encode(_) | E::TooDeep => ErrorKind::InvalidValue,
             E::TooLarge | E::TooManyStores => ErrorKind::TooLarge,
             E::ForeignCursor | E::NestedWrite => ErrorKind::InvalidValue,
             E::TooManyInvites => ErrorKind::Busy,

@@ -91,8 +91,8 @@ fn a_wrong_row_is_a_clear_error() {
     assert!(matches!(raw.insert(&json!([1])), Err(DbError::NotARow { found: "list" })));
     assert!(matches!(raw.insert_as("", &json!({})), Err(DbError::RowKey)));
     raw.insert_as("k", &json!({"title": 5})).unwrap();
-    assert!(matches!(db.table::<Todo>("t").get("k"), Err(DbError::Decode(_))));
-    assert!(matches!(db.table::<Todo>("t").query().rows(), Err(DbError::Decode(_))));
+    assert!(matches!(db.table::<Todo>("t").get("k"), Err(DbError::DecodeRow { .. })));
+    assert!(matches!(db.table::<Todo>("t").query().rows(), Err(DbError::DecodeRow { .. })));
 }
 
 #[test]
