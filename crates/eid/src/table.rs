@@ -3,12 +3,11 @@
 use std::marker::PhantomData;
 use std::ops::Bound;
 
-use eid_db::{Comparison, Database as Db, Path, RawTable, Value};
+use eid_db::{Comparison, Database as Db, Path, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::offload::offload;
 
 /// A table of a database, whose rows are of one Rust type. A cheap handle; making one does nothing.
@@ -35,11 +34,6 @@ impl<T> Clone for Table<T> {
 impl<T: Serialize + DeserializeOwned> Table<T> {
     pub(crate) fn new(db: &Db, name: &str) -> Self {
         Self { db: db.clone(), inner: db.table(name), rows: PhantomData }
-    }
-
-    /// The same table with rows that can be sent to another thread.
-    fn raw(&self) -> RawTable {
-        self.db.table(self.inner.name())
     }
 
     /// Its name.
@@ -85,14 +79,12 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
 
     /// Adds a row and gives its key, which is made: keys made later sort later.
     pub async fn insert(&self, row: &T) -> Result<String, Error> {
-        let (table, row) = (self.raw(), to_json(row)?);
-        Ok(offload(move || table.insert(&row)).await??)
+        self.write_blind(|tx| tx.table(self.inner.name()).insert(row)).await
     }
 
     /// Adds a row under a key of one's own. Where one is already, the fields are merged into it.
     pub async fn insert_as(&self, key: &str, row: &T) -> Result<(), Error> {
-        let (table, key, row) = (self.raw(), key.to_owned(), to_json(row)?);
-        Ok(offload(move || table.insert_as(&key, &row)).await??)
+        self.write_blind(|tx| tx.table(self.inner.name()).insert_as(key, row)).await
     }
 
     /// Adds rows in one entry and gives their keys.
@@ -100,15 +92,16 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     where
         T: 'r,
     {
-        let rows: Vec<Json> = rows.into_iter().map(to_json).collect::<Result<_, _>>()?;
-        let table = self.raw();
-        Ok(offload(move || table.insert_many(&rows)).await??)
+        self.write_blind(|tx| {
+            let table = tx.table(self.inner.name());
+            rows.into_iter().map(|row| table.insert(row)).collect()
+        })
+        .await
     }
 
     /// Puts a row in the place of what is there: writes only what differs.
     pub async fn put(&self, key: &str, row: &T) -> Result<(), Error> {
-        let row = to_json(row)?;
-        self.write_in_turn(|tx| tx.table::<Json>(self.inner.name()).put(key, &row)).await
+        self.write_in_turn(|tx| tx.table(self.inner.name()).put(key, row)).await
     }
 
     /// Changes a row: writes only the fields that differ afterwards. `change` runs inline.
@@ -117,6 +110,16 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     /// [`ErrorKind::NotFound`] when there is no such row.
     pub async fn update(&self, key: &str, change: impl FnOnce(&mut T)) -> Result<(), Error> {
         self.write_in_turn(|tx| tx.table::<T>(self.inner.name()).update(key, change)).await
+    }
+
+    /// Stages on this thread, which only encodes, and waits for the disk on another.
+    async fn write_blind<R>(
+        &self,
+        work: impl FnOnce(&eid_db::Transaction) -> Result<R, eid_db::DbError>,
+    ) -> Result<R, Error> {
+        let (result, pending) = self.db.prepare_blind(work)?;
+        offload(move || pending.commit()).await??;
+        Ok(result)
     }
 
     /// Waits for its turn without a thread: the write whose turn it is needs one to be stored, and would never get it
@@ -132,14 +135,8 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
 
     /// Deletes a row. Deleting what is not there is not an error.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
-        let (table, key) = (self.raw(), key.to_owned());
-        Ok(offload(move || table.delete(&key)).await??)
+        self.write_blind(|tx| tx.table::<T>(self.inner.name()).delete(key)).await
     }
-}
-
-fn to_json<T: Serialize>(row: &T) -> Result<Json, Error> {
-    let value = serde_json::to_value(row);
-    value.map_err(|cause| Error::caused(ErrorKind::InvalidValue, "the row cannot be stored", cause))
 }
 
 /// A question to a table: conditions that all must hold, an order, a limit.

@@ -37,7 +37,7 @@ enum Tagged {
 enum Either {
     Number(i64),
     Text(String),
-    Many(Vec<Either>),
+    Many(Vec<Self>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
