@@ -33,6 +33,8 @@ pub struct Database {
     instance: Instance,
     id: TreeId,
     state: Arc<TreeState>,
+    /// What is read, when it is not what is there now.
+    version: Option<TreeSnapshot>,
 }
 
 /// What the handles of one database share.
@@ -102,7 +104,7 @@ impl fmt::Debug for Database {
 
 impl Database {
     pub(crate) fn new(instance: Instance, id: TreeId, state: Arc<TreeState>) -> Self {
-        Self { instance, id, state }
+        Self { instance, id, state, version: None }
     }
 
     /// Its id.
@@ -121,6 +123,15 @@ impl Database {
         &self.state
     }
 
+    /// The same database, in which reads show a version of it and writes are refused.
+    pub(crate) fn showing(&self, version: TreeSnapshot) -> Self {
+        Self { version: Some(version), ..self.clone() }
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<(), DbError> {
+        if self.version.is_some() { Err(DbError::ReadOnly) } else { Ok(()) }
+    }
+
     /// Whether anything of it is held.
     pub fn is_here(&self) -> Result<bool, DbError> {
         Ok(self.instance.store().tree(&self.id)?.is_some())
@@ -128,6 +139,9 @@ impl Database {
 
     /// A consistent view of its entries.
     pub fn snapshot(&self) -> Result<TreeSnapshot, DbError> {
+        if let Some(version) = &self.version {
+            return Ok(version.clone());
+        }
         self.instance.store().tree(&self.id)?.ok_or(DbError::NotHere)
     }
 
@@ -271,6 +285,7 @@ impl Database {
         author: &Arc<SecretKey>,
         ops: &[SettingsOp],
     ) -> Result<Committed, DbError> {
+        self.check_writable()?;
         let salt: [u8; SALT_BYTES] = self.instance.env().random();
         Ok(self.instance.store().commit(LocalCommit {
             tree: Some(self.id),

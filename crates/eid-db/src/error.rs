@@ -137,6 +137,12 @@ pub enum DbError {
         /// The first of those that are not.
         id: EntryId,
     },
+    /// What an entry wrote is not here, or cannot be read.
+    #[error("what the entry {id} wrote is not here")]
+    NoPayload {
+        /// The entry.
+        id: EntryId,
+    },
     /// A version is named by one entry or more.
     #[error("no entry was named")]
     NoEntry,

@@ -53,7 +53,7 @@ impl Entry {
         Self::new(change.time, change.height, change.seq)
     }
 
-    fn new(time: Time, height: Height, seq: eid_core::dag::Seq) -> Self {
+    pub(crate) fn new(time: Time, height: Height, seq: eid_core::dag::Seq) -> Self {
         Self(Stamp::new(time, height, seq, 0))
     }
 

@@ -50,3 +50,8 @@ pub const WATCH_RANGES_MAX: usize = 64;
 pub const LAGGED_ENTRIES: u64 = 1024;
 /// Most bytes of the name of a consumer: it is part of the key of a row.
 pub const CONSUMER_NAME_BYTES_MAX: usize = 128;
+/// Rows and paths that a difference of versions holds at once. It reads the entries between them once for each time
+/// that this many were touched.
+pub const DIFF_KEYS: usize = 16 * 1024;
+/// Entries whose authors are read at once while the last one of this device is looked for.
+pub const AUTHORS_PAGE: usize = 512;

@@ -2,6 +2,7 @@
 
 mod changes;
 mod documents;
+mod history;
 mod instances;
 mod registry;
 mod replicas;

@@ -71,8 +71,14 @@ impl Transaction {
 
     /// Takes a snapshot at once.
     pub(crate) fn pinned(db: Database) -> Result<Self, DbError> {
-        let staged = Staged { snapshot: Some(db.snapshot()?), ..Staged::default() };
-        Ok(Self { db, staged: Mutex::new(staged) })
+        let snapshot = db.snapshot()?;
+        Ok(Self::pinned_to(db, snapshot))
+    }
+
+    /// Sees, and descends from, what a snapshot shows.
+    pub(crate) fn pinned_to(db: Database, snapshot: TreeSnapshot) -> Self {
+        let staged = Staged { snapshot: Some(snapshot), ..Staged::default() };
+        Self { db, staged: Mutex::new(staged) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Staged> {
@@ -174,6 +180,7 @@ impl Transaction {
     /// Makes the commit a value of its own, so that only the waiting for the disk happens elsewhere.
     pub fn prepare(self) -> Result<PendingCommit, DbError> {
         let Self { db, staged } = self;
+        db.check_writable()?;
         let staged = staged.into_inner().unwrap_or_else(PoisonError::into_inner);
         let store = Arc::clone(db.instance().store());
         let sections: Vec<SectionDraft> = staged

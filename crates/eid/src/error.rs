@@ -231,7 +231,9 @@ impl From<DbError> for Error {
                 return Self::new(ErrorKind::Ambiguous, message);
             }
             E::NotPermitted => ErrorKind::Forbidden,
-            E::NotHere | E::NoSuchRow { .. } | E::UnknownEntry { .. } => ErrorKind::NotFound,
+            E::NotHere | E::NoSuchRow { .. } | E::UnknownEntry { .. } | E::NoPayload { .. } => {
+                ErrorKind::NotFound
+            }
             E::NoEntry | E::ReadOnly => ErrorKind::InvalidValue,
             E::ConsumerName => ErrorKind::InvalidName,
             E::Thread(_) => ErrorKind::Io,

@@ -11,6 +11,10 @@
 //! a path is one range, right after it. What the parts of a node mean is in [`eid_crdt::Node`]; increments and their
 //! sum are those of [`crate::kind::count`].
 
+mod decided;
+
+pub(crate) use decided::{Form, decided};
+
 use std::convert::Infallible;
 
 use bytes::Bytes;

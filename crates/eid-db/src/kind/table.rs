@@ -7,6 +7,10 @@
 //! row     01 key -> [entries, inserted, deleted, [[field, entry, op, value?] ...]]
 //! ```
 
+mod written;
+
+pub(crate) use written::written;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 

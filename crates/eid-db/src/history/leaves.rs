@@ -1,0 +1,41 @@
+//! Stores of two versions side by side.
+
+use std::collections::BTreeMap;
+
+use eid_core::StoreName;
+use eid_crdt::Value;
+use eid_store::TreeSnapshot;
+
+use crate::error::DbError;
+use crate::kind::doc::{self, Form};
+use crate::rows::{Rows, Stored};
+
+/// The rows of a store in a version.
+pub(super) fn rows(version: &TreeSnapshot, store: &StoreName, kind: &str) -> Stored {
+    Stored::new(version.clone(), store, kind)
+}
+
+/// The values of a document by their paths.
+pub(super) type Leaves = BTreeMap<Vec<String>, Value>;
+
+/// The values at a path and below.
+pub(super) fn leaves(rows: &dyn Rows, path: &[String]) -> Result<Leaves, DbError> {
+    let mut found = Leaves::new();
+    doc::walk(rows, path, &mut |leaf| {
+        found.insert(leaf.path, leaf.value);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// How much of a path has to be looked at to see everything that a write to it changes: all of it, unless a value that
+/// is no map stands, or stood, on the way.
+pub(super) fn affected<'p>(versions: [&dyn Rows; 2], path: &'p [String]) -> Result<&'p [String], DbError> {
+    let mut depth = path.len();
+    for rows in versions {
+        let chain = doc::decided(rows, path, None)?;
+        let leaf = chain.iter().position(|decided| decided.form == Form::Leaf);
+        depth = leaf.map_or(depth, |index| depth.min(index + 1));
+    }
+    Ok(&path[..depth])
+}
