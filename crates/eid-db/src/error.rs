@@ -128,6 +128,12 @@ pub enum DbError {
     /// The cursor belongs to another life of this store, such as before a backup was restored.
     #[error("the cursor belongs to another life of the store")]
     ForeignCursor,
+    /// The cursor of a page belongs to a query with another order.
+    #[error("the cursor belongs to a query with another order")]
+    ForeignPage,
+    /// A query sorts by too many fields.
+    #[error("a query sorts by at most {max} fields", max = crate::limits::ORDER_FIELDS_MAX)]
+    OrderFields,
     /// There are too many open invites.
     #[error("there are {max} open invites of the database already", max = crate::limits::INVITES_MAX)]
     TooManyInvites,

@@ -65,7 +65,10 @@ pub use instance::{Created, DatabaseInfo, Instance};
 pub use kind::Kinds;
 pub use log::LogEntry;
 pub use path::{ParsePathError, Path};
-pub use query::{Comparison, Query};
+pub use query::{
+    Comparison, Filter, FilterProblem, Looked, Page, PageCursor, ParseFilterError, ParsePageCursorError,
+    Plan, Query,
+};
 pub use registry::{Registry, StoreListing};
 pub use rights::{Rights, Settings, SlotValue};
 pub use table::{RawTable, Table, TxTable};

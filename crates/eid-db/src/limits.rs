@@ -25,10 +25,24 @@ pub const INDEX_FIELD_BYTES_MAX: usize = PATH_BYTES_MAX;
 /// Most bytes of one encryption config of a store: what it needs, with room for a longer form.
 pub const ENCRYPTION_CONFIG_BYTES_MAX: usize = 2048;
 
+/// Most rows of each index that planning a query counts: to tell few from many costs no more than reading few.
+pub const PLAN_PROBE_ROWS: usize = 256;
+/// From how many rows that an index finds on the first rows are looked for in the index of the order instead: near the
+/// square root of how many rows are looked at then, for 10 rows of a million.
+pub const PLAN_WALK_ROWS: usize = 4096;
+/// Most fields that a query sorts by.
+pub const ORDER_FIELDS_MAX: usize = 16;
+/// How deep the text of a condition may be nested: its parser recurses.
+pub const FILTER_DEPTH_MAX: usize = 64;
+/// Most conditions, or values of one, in the text of a condition: each is looked up.
+pub const FILTER_CONDITIONS_MAX: usize = 1024;
+
 /// Bytes of random salt in each payload: enough that the hash of an erased short payload tells nothing.
 pub const SALT_BYTES: usize = 16;
 /// Rows that a walk over a store reads at once: bounds memory, and makes the cost of a read per row small.
 pub const PAGE_ROWS: usize = 512;
+/// Rows that a query with a small limit reads first: some may not be what is asked for.
+pub const PAGE_ROWS_FIRST: usize = 16;
 /// Bytes of entries that a stream of changes or the log reads at once.
 pub const LOG_PAGE_BYTES: usize = 256 * 1024;
 /// Entries that the log reads at once when it goes backwards.

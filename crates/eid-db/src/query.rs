@@ -1,7 +1,11 @@
 //! Finding rows by their fields.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+mod filter;
+mod page;
+mod plan;
+mod run;
+mod text;
+
 use std::ops::Bound;
 
 use eid_crdt::Value;
@@ -9,100 +13,147 @@ use eid_store::Direction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use filter::{Comparison, Filter};
+pub(crate) use page::{Order, Place};
+pub use page::{PageCursor, ParsePageCursorError};
+pub use plan::Plan;
+pub(crate) use run::Hit;
+pub use run::Looked;
+pub use text::{FilterProblem, ParseFilterError};
+
 use crate::error::DbError;
-use crate::kind::table::{self, Fields, Flow};
+use crate::kind::table::{Flow, KeyRange};
+use crate::limits::ORDER_FIELDS_MAX;
 use crate::path::Path;
 use crate::rows::Rows;
-use crate::table::Table;
+use crate::table::{Table, TxTable};
 use crate::typed::from_row;
 
-/// How a field is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant names a comparison")]
-pub enum Comparison {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-}
-
-impl Comparison {
-    fn holds(self, field: Option<&Value>, value: &Value) -> bool {
-        // What is absent or of another type is different, and neither smaller nor greater.
-        let order = field.and_then(|field| field.compare(value));
-        match self {
-            Self::Eq => order == Some(Ordering::Equal),
-            Self::Ne => order != Some(Ordering::Equal),
-            Self::Lt => order == Some(Ordering::Less),
-            Self::Le => matches!(order, Some(Ordering::Less | Ordering::Equal)),
-            Self::Gt => order == Some(Ordering::Greater),
-            Self::Ge => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
-        }
-    }
-}
-
-/// A question to a table: filters that all must hold, an order, a limit.
+/// A question to a table: a filter, an order, a limit.
 ///
-/// Reads the whole table, row by row; with an order and a limit it keeps no more rows than the limit.
+/// Fields that have an index ([`Table::create_index`]) are looked up in it, others make it read the whole table, row by
+/// row; [`Query::explain`] says which. Results are the same. With a limit, no more rows are kept in memory than that.
 #[derive(Debug, Clone)]
 #[must_use = "a query reads nothing before its rows are asked for"]
 pub struct Query<T> {
     table: Table<T>,
-    filters: Vec<(Path, Comparison, Value)>,
-    order: Option<(Path, Direction)>,
-    limit: usize,
+    spec: Spec,
 }
 
-fn field<'f>(fields: &'f Fields, path: &Path) -> Option<&'f Value> {
-    let (first, rest) = path.keys().split_first()?;
-    rest.iter().try_fold(fields.get(first)?, |at, key| match at {
-        Value::Map(items) => items.get(key),
-        _ => None,
-    })
+/// What is asked, whatever the type of the rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) filter: Filter,
+    pub(crate) keys: (Bound<String>, Bound<String>),
+    pub(crate) order: Order,
+    pub(crate) limit: usize,
+    pub(crate) after: Option<Place>,
+    /// Whether the cursor belongs to another order.
+    foreign: bool,
 }
 
-/// A row on its way through an order: by the field, then by the key.
-#[derive(Debug)]
-struct Ranked {
-    by: Value,
-    key: String,
-    fields: Fields,
-    direction: Direction,
+/// Rows of a query, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The rows with their keys.
+    pub rows: Vec<(String, T)>,
+    /// Where the next page begins; nothing when this one ends before the limit.
+    pub next: Option<PageCursor>,
+    /// How much was read for it.
+    pub looked: Looked,
 }
 
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by = self.by.sort_order(&other.by);
-        let by = if self.direction == Direction::Backward { by.reverse() } else { by };
-        by.then_with(|| self.key.cmp(&other.key))
+impl Spec {
+    fn everything() -> Self {
+        Self {
+            filter: Filter::everything(),
+            keys: (Bound::Unbounded, Bound::Unbounded),
+            order: Order::default(),
+            limit: usize::MAX,
+            after: None,
+            foreign: false,
+        }
+    }
+
+    pub(crate) fn key_range(&self) -> KeyRange<'_> {
+        (as_str(&self.keys.0), as_str(&self.keys.1))
+    }
+
+    /// Whether a key is in the range of keys.
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        let (from, to) = self.key_range();
+        let is_above = match from {
+            Bound::Included(from) => key >= from,
+            Bound::Excluded(from) => key > from,
+            Bound::Unbounded => true,
+        };
+        is_above
+            && match to {
+                Bound::Included(to) => key <= to,
+                Bound::Excluded(to) => key < to,
+                Bound::Unbounded => true,
+            }
+    }
+
+    /// Calls `each` with the rows, in order.
+    pub(crate) fn run(
+        &self,
+        rows: &dyn Rows,
+        each: &mut dyn FnMut(Hit) -> Result<Flow, DbError>,
+    ) -> Result<Looked, DbError> {
+        run::run(rows, self, &self.plan(rows)?, each)
+    }
+
+    fn plan(&self, rows: &dyn Rows) -> Result<Plan, DbError> {
+        if self.foreign {
+            return Err(DbError::ForeignPage);
+        }
+        if self.order.fields.len() > ORDER_FIELDS_MAX {
+            return Err(DbError::OrderFields);
+        }
+        Plan::of(rows, self)
+    }
+
+    fn count(&self, rows: &dyn Rows) -> Result<(usize, Looked), DbError> {
+        run::count(rows, self, &self.plan(rows)?)
+    }
+
+    fn page<T: DeserializeOwned>(&self, rows: &dyn Rows) -> Result<Page<T>, DbError> {
+        let (mut found, mut last) = (Vec::new(), None);
+        let looked = self.run(rows, &mut |hit| {
+            let row = from_row(&hit.place.key, hit.fields)?;
+            found.push((hit.place.key.clone(), row));
+            last = Some(hit.place);
+            Ok(Flow::Continue)
+        })?;
+        let full = found.len() == self.limit && self.limit > 0;
+        let next = last.filter(|_| full).map(|place| PageCursor::new(&self.order, place));
+        Ok(Page { rows: found, next, looked })
     }
 }
 
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
+fn as_str(bound: &Bound<String>) -> Bound<&str> {
+    bound.as_ref().map(String::as_str)
 }
-
-impl PartialEq for Ranked {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Ranked {}
 
 impl<T: Serialize + DeserializeOwned> Query<T> {
     pub(crate) fn new(table: Table<T>) -> Self {
-        Self { table, filters: Vec::new(), order: None, limit: usize::MAX }
+        Self { table, spec: Spec::everything() }
+    }
+
+    pub(crate) fn parts(&self) -> (&Table<T>, &Spec) {
+        (&self.table, &self.spec)
+    }
+
+    /// Keeps rows for which this holds, too.
+    pub fn matching(mut self, filter: Filter) -> Self {
+        self.spec.filter = self.spec.filter & filter;
+        self
     }
 
     /// Keeps rows whose field, a name or a path into it, compares like this.
-    pub fn filter(mut self, field: impl Into<Path>, comparison: Comparison, value: impl Into<Value>) -> Self {
-        self.filters.push((field.into(), comparison, value.into()));
-        self
+    pub fn filter(self, field: impl Into<Path>, comparison: Comparison, value: impl Into<Value>) -> Self {
+        self.matching(Filter::Compare(field.into(), comparison, value.into()))
     }
 
     /// Keeps rows whose field is equal. Numbers are compared by size whatever their type.
@@ -135,90 +186,171 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
         self.filter(field, Comparison::Ge, value)
     }
 
-    /// Sorts by a field, smallest first. Without an order, rows come in the order of their keys.
-    pub fn order(mut self, field: impl Into<Path>) -> Self {
-        self.order = Some((field.into(), Direction::Forward));
+    /// Keeps rows whose field lies between two values, both included.
+    pub fn between(
+        self,
+        field: impl Into<Path>,
+        least: impl Into<Value>,
+        greatest: impl Into<Value>,
+    ) -> Self {
+        self.matching(Filter::between(field, least, greatest))
+    }
+
+    /// Keeps rows whose field equals one of these.
+    pub fn any_of<V: Into<Value>>(self, field: impl Into<Path>, values: impl IntoIterator<Item = V>) -> Self {
+        self.matching(Filter::any_of(field, values))
+    }
+
+    /// Keeps rows whose field is a text that begins like this.
+    pub fn prefix(self, field: impl Into<Path>, prefix: impl Into<String>) -> Self {
+        self.matching(Filter::prefix(field, prefix))
+    }
+
+    /// Keeps rows whose field is absent or null.
+    pub fn is_null(self, field: impl Into<Path>) -> Self {
+        self.matching(Filter::is_null(field))
+    }
+
+    /// Keeps rows whose field is there and not null.
+    pub fn exists(self, field: impl Into<Path>) -> Self {
+        self.matching(Filter::exists(field))
+    }
+
+    /// Keeps rows whose key lies in a range.
+    pub fn key_range(mut self, range: (Bound<&str>, Bound<&str>)) -> Self {
+        self.spec.keys = (range.0.map(str::to_owned), range.1.map(str::to_owned));
         self
     }
 
-    /// Sorts by a field, greatest first.
-    pub fn order_desc(mut self, field: impl Into<Path>) -> Self {
-        self.order = Some((field.into(), Direction::Backward));
+    /// Keeps rows whose key begins like this.
+    pub fn key_prefix(mut self, prefix: &str) -> Self {
+        self.spec.keys = (Bound::Included(prefix.to_owned()), text_after(prefix));
+        self
+    }
+
+    /// Sorts by a field, smallest first: after the fields that were named before. What is absent is as null, below all
+    /// else. Rows that are equal in all come by their keys; without an order, all do.
+    pub fn order(self, field: impl Into<Path>) -> Self {
+        self.sorted(field.into(), Direction::Forward)
+    }
+
+    /// Sorts by a field, greatest first. Rows that are equal come by their keys, greatest first.
+    pub fn order_desc(self, field: impl Into<Path>) -> Self {
+        self.sorted(field.into(), Direction::Backward)
+    }
+
+    /// Greatest key first, within what [`Self::order`] has named: with made keys, the latest row.
+    pub fn order_key_desc(mut self) -> Self {
+        self.spec.order.keys = Direction::Backward;
+        self
+    }
+
+    fn sorted(mut self, field: Path, direction: Direction) -> Self {
+        self.spec.order.fields.push((field, direction));
+        self.spec.order.keys = direction;
         self
     }
 
     /// Ends after so many rows.
     pub fn limit(mut self, rows: usize) -> Self {
-        self.limit = rows;
+        self.spec.limit = rows;
         self
     }
 
+    /// Begins after the place where a page ended. Comes after the order has been named.
+    pub fn page_after(mut self, cursor: &PageCursor) -> Self {
+        let place = cursor.place(&self.spec.order).cloned();
+        self.spec.foreign = place.is_none();
+        self.spec.after = place;
+        self
+    }
+
+    fn read<R>(&self, read: impl FnOnce(&dyn Rows, &Spec) -> Result<R, DbError>) -> Result<R, DbError> {
+        self.table.read(|rows| read(rows, &self.spec))
+    }
+
     /// The rows.
+    ///
+    /// # Errors
+    /// [`DbError::ForeignPage`] when it begins after a page of another order.
     pub fn rows(&self) -> Result<Vec<T>, DbError> {
         Ok(self.entries()?.into_iter().map(|(_, row)| row).collect())
     }
 
     /// The rows with their keys.
     pub fn entries(&self) -> Result<Vec<(String, T)>, DbError> {
-        let found = self.table.read(|rows| match &self.order {
-            Some((by, direction)) => self.ranked(rows, by, *direction),
-            None => {
-                let mut found = Vec::new();
-                self.matching(rows, |key, fields| {
-                    found.push((key, fields));
-                    if found.len() >= self.limit { Flow::Stop } else { Flow::Continue }
-                })?;
-                Ok(found)
-            }
-        })?;
-        found
-            .into_iter()
-            .map(|(key, fields)| {
-                let row = from_row(&key, fields)?;
-                Ok((key, row))
+        Ok(self.page()?.rows)
+    }
+
+    /// The rows with their keys, up to the limit, and where the next ones begin.
+    pub fn page(&self) -> Result<Page<T>, DbError> {
+        self.read(|rows, spec| spec.page(rows))
+    }
+
+    /// Calls `each` with the rows, one after another; it ends them by returning `false`.
+    pub fn each(&self, mut each: impl FnMut(String, T) -> Result<bool, DbError>) -> Result<Looked, DbError> {
+        self.read(|rows, spec| {
+            spec.run(rows, &mut |hit| {
+                let row = from_row(&hit.place.key, hit.fields)?;
+                let more = each(hit.place.key, row)?;
+                Ok(if more { Flow::Continue } else { Flow::Stop })
             })
-            .collect()
+        })
     }
 
-    /// How many rows there are.
-    pub fn count(&self) -> Result<usize, DbError> {
-        self.table.read(|rows| {
-            let mut count = 0;
-            self.matching(rows, |_, _| {
-                count += 1;
-                if count >= self.limit { Flow::Stop } else { Flow::Continue }
+    /// The keys of the rows.
+    pub fn keys(&self) -> Result<Vec<String>, DbError> {
+        self.read(|rows, spec| {
+            let mut keys = Vec::new();
+            spec.run(rows, &mut |hit| {
+                keys.push(hit.place.key);
+                Ok(Flow::Continue)
             })?;
-            Ok(count)
+            Ok(keys)
         })
     }
 
-    fn matching(&self, rows: &dyn Rows, mut each: impl FnMut(String, Fields) -> Flow) -> Result<(), DbError> {
-        if self.limit == 0 {
-            return Ok(());
+    /// The first row, with its key.
+    pub fn first(&self) -> Result<Option<(String, T)>, DbError> {
+        self.read(|rows, spec| {
+            let spec = Spec { limit: spec.limit.min(1), ..spec.clone() };
+            Ok(spec.page(rows)?.rows.pop())
+        })
+    }
+
+    /// How many rows there are. Where an index finds exactly them, its rows alone are read.
+    pub fn count(&self) -> Result<usize, DbError> {
+        Ok(self.count_looked()?.0)
+    }
+
+    /// As [`Self::count`], with how much was read for it.
+    pub fn count_looked(&self) -> Result<(usize, Looked), DbError> {
+        self.read(|rows, spec| spec.count(rows))
+    }
+
+    /// How it will be answered.
+    pub fn explain(&self) -> Result<Plan, DbError> {
+        self.read(|rows, spec| spec.plan(rows))
+    }
+}
+
+/// The least text above all that begin like this.
+fn text_after(prefix: &str) -> Bound<String> {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        // Between the two lie no characters.
+        let next = if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(u32::from(last) + 1) };
+        if let Some(next) = next {
+            chars.push(next);
+            return Bound::Excluded(chars.into_iter().collect());
         }
-        let all = (Bound::Unbounded, Bound::Unbounded);
-        table::scan(rows, all, Direction::Forward, usize::MAX, &mut |key, fields| {
-            let holds = self.filters.iter().all(|(path, how, value)| how.holds(field(&fields, path), value));
-            Ok(if holds { each(key, fields) } else { Flow::Continue })
-        })
     }
+    Bound::Unbounded
+}
 
-    fn ranked(
-        &self,
-        rows: &dyn Rows,
-        by: &Path,
-        direction: Direction,
-    ) -> Result<Vec<(String, Fields)>, DbError> {
-        let mut best: BinaryHeap<Ranked> = BinaryHeap::new();
-        self.matching(rows, |key, fields| {
-            let value = field(&fields, by).cloned().unwrap_or_default();
-            best.push(Ranked { by: value, key, fields, direction });
-            if best.len() > self.limit {
-                best.pop();
-            }
-            Flow::Continue
-        })?;
-        let sorted = best.into_sorted_vec().into_iter();
-        Ok(sorted.map(|row| (row.key, row.fields)).collect())
+impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
+    /// The rows that a query of the table finds, as the transaction has left it.
+    pub fn find(&self, query: &Query<T>) -> Result<Vec<(String, T)>, DbError> {
+        self.read(|rows| Ok(query.spec.page(rows)?.rows))
     }
 }

@@ -191,7 +191,7 @@ pub(crate) fn count(rows: &dyn Rows) -> Result<u64, DbError> {
 }
 
 impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
-    fn read<R>(&self, read: impl FnOnce(&dyn Rows) -> Result<R, DbError>) -> Result<R, DbError> {
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&dyn Rows) -> Result<R, DbError>) -> Result<R, DbError> {
         self.tx.read(&self.name, table::KIND, read)
     }
 

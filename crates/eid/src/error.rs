@@ -242,7 +242,7 @@ impl From<DbError> for Error {
             E::NotARow { .. } | E::Type { .. } | E::Position { .. } => ErrorKind::InvalidValue,
             E::Decode(_) | E::DecodeRow { .. } | E::Encode(_) | E::TooDeep => ErrorKind::InvalidValue,
             E::TooLarge | E::TooManyStores => ErrorKind::TooLarge,
-            E::ForeignCursor | E::NestedWrite => ErrorKind::InvalidValue,
+            E::ForeignCursor | E::ForeignPage | E::OrderFields | E::NestedWrite => ErrorKind::InvalidValue,
             E::TooManyInvites => ErrorKind::Busy,
             E::Corrupt { .. } => ErrorKind::Corrupt,
         };

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use eid_core::ReadError;
 use eid_core::cbor::{CborError, Reader, Writer};
 use eid_crdt::Value;
-use eid_store::{Key, ViewRows, Wanted};
+use eid_store::{Key, LOCAL_ROWS, ViewRows, Wanted};
 
 use crate::error::DbError;
 use crate::kind::DamagedRow;
@@ -27,8 +27,9 @@ use crate::rows::Rows;
 use crate::sortable::{self, Form};
 
 /// The key of the definitions.
-pub(crate) const DEFINITIONS: &[u8] = &[0x70];
-const INDEX: u8 = 0x71;
+pub(crate) const DEFINITIONS: &[u8] = &[LOCAL_ROWS.start];
+const INDEX: u8 = LOCAL_ROWS.start + 1;
+const PREFIX_BYTES: usize = 5;
 
 const KEEP: u64 = 0;
 const DROP: u64 = 1;
@@ -84,7 +85,7 @@ pub(crate) struct IndexRow<'a> {
 impl<'a> IndexRow<'a> {
     pub(crate) fn parse(row: &'a [u8]) -> Result<Self, DbError> {
         let parse = || {
-            let rest = row.get(5..)?;
+            let rest = row.get(PREFIX_BYTES..)?;
             let (len, form) = sortable::split(rest)?;
             let (value, key) = rest.split_at(len);
             Some(Self { value, form, key: std::str::from_utf8(key).ok()? })
