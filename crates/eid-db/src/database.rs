@@ -387,8 +387,18 @@ impl Database {
         kind: &'static str,
         read: impl FnOnce(&dyn Rows) -> Result<R, DbError>,
     ) -> Result<R, DbError> {
+        self.read_store_in(self.snapshot()?, name, kind, read)
+    }
+
+    /// Reads a store as it is in a snapshot.
+    pub(crate) fn read_store_in<R>(
+        &self,
+        snapshot: TreeSnapshot,
+        name: &str,
+        kind: &'static str,
+        read: impl FnOnce(&dyn Rows) -> Result<R, DbError>,
+    ) -> Result<R, DbError> {
         let store = store_name(name)?;
-        let snapshot = self.snapshot()?;
         self.check_kind_in(&snapshot, &store, kind)?;
         read(&Stored::new(snapshot, &store, kind))
     }

@@ -90,6 +90,9 @@ pub enum DbError {
         /// How many elements there are.
         len: usize,
     },
+    /// A cursor into a text was asked of an edit buffer that has not taken over what came from elsewhere.
+    #[error("the text has changed, and the edit buffer has not taken that over")]
+    TextMoved,
     /// The value at a path has another type.
     #[error("the value is of type {found}, not {wanted}")]
     Type {

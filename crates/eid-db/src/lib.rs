@@ -49,6 +49,7 @@ mod sortable;
 mod stamp;
 mod state_hash;
 mod table;
+mod text;
 mod transaction;
 mod typed;
 mod watch;
@@ -72,6 +73,10 @@ pub use query::{
 pub use registry::{Registry, StoreListing};
 pub use rights::{Rights, Settings, SlotValue};
 pub use table::{RawTable, Table, TxTable};
+pub use text::{
+    EditPolicy, Observed, ParseTextCursorError, PendingFlush, Side, TextChange, TextChanges, TextCursor,
+    TextDelta, TextEdit, TextHandle, TxText,
+};
 pub use transaction::{PendingCommit, Transaction};
 pub use typed::{FormError, from_value, to_value};
 pub use watch::{WriteNotice, WriteWatch};

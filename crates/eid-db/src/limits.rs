@@ -69,3 +69,16 @@ pub const CONSUMER_NAME_BYTES_MAX: usize = 128;
 pub const DIFF_KEYS: usize = 16 * 1024;
 /// Entries whose authors are read at once while the last one of this device is looked for.
 pub const AUTHORS_PAGE: usize = 512;
+
+/// Bytes of one part of a text that an edit buffer holds: what an edit copies.
+pub const ROPE_CHUNK_BYTES_MAX: usize = 1024;
+/// Edits that are looked for when two texts are compared: work and memory grow with the square.
+pub const DIFF_EDITS_MAX: usize = 512;
+/// Characters that one entry of an edit buffer puts in and takes out: leaves room for their bytes in a payload.
+pub const FLUSH_CHARS_MAX: usize = 128 * 1024;
+/// Changes from elsewhere that an edit buffer keeps for its owner; beyond, they are told as one that replaces all.
+pub const ARRIVED_DELTAS_MAX: usize = 4096;
+/// Entries that an observer of a text reads at once. One that lags further is told to read the text again.
+pub const OBSERVED_ENTRIES_MAX: u64 = 4096;
+/// Bytes of these entries.
+pub const OBSERVED_BYTES_MAX: usize = 4 * 1024 * 1024;

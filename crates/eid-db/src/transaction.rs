@@ -151,11 +151,8 @@ impl Transaction {
         read: impl FnOnce(&dyn Rows) -> Result<R, DbError>,
     ) -> Result<R, DbError> {
         let store = store_name(name)?;
+        let snapshot = self.pin()?;
         let mut staged = self.lock();
-        let snapshot = match &staged.snapshot {
-            Some(snapshot) => snapshot.clone(),
-            None => staged.snapshot.insert(self.db.snapshot()?).clone(),
-        };
         self.db.check_kind_in(&snapshot, &store, kind)?;
         let stored = Stored::new(snapshot, &store, kind);
         match staged.stores.get_mut(&store) {
@@ -165,6 +162,15 @@ impl Transaction {
             }
             _ => read(&stored),
         }
+    }
+
+    /// Sees from here on what is here now, and gives it.
+    pub(crate) fn pin(&self) -> Result<TreeSnapshot, DbError> {
+        let mut staged = self.lock();
+        Ok(match &staged.snapshot {
+            Some(snapshot) => snapshot.clone(),
+            None => staged.snapshot.insert(self.db.snapshot()?).clone(),
+        })
     }
 
     /// Seals and stores what was staged: one entry, or none when nothing was. Waits for the disk.
