@@ -113,6 +113,29 @@ pub(crate) fn set_taken<R: Content>(
     Err(ReadError::new(Unfinished))
 }
 
+/// The stamp of an operation that is applied here; nothing while it waits or is not here.
+pub(crate) fn stamp_of(view: &mut dyn ViewRows, prefix: &[u8], op: OpId) -> Result<Option<Stamp>, ReadError> {
+    _ = (view, prefix, op);
+    Err(ReadError::new(Unfinished))
+}
+
+/// Whether an element is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// No operation that is applied here has put it in.
+    Absent,
+    /// A standing operation has deleted it, or it is below the floor.
+    Gone,
+    /// It is there; it may be taken.
+    There,
+}
+
+/// Whether an element is there.
+pub(crate) fn presence(view: &mut dyn ViewRows, prefix: &[u8], name: Name) -> Result<Presence, ReadError> {
+    _ = (view, prefix, name);
+    Err(ReadError::new(Unfinished))
+}
+
 /// The position of an element that an operation of entry `at` names; nothing while its entry is not here.
 pub(crate) fn local_name(
     view: &mut dyn ViewRows,
