@@ -77,6 +77,13 @@ pub(crate) fn positions(snapshot: &TreeSnapshot, ids: &[EntryId]) -> Result<Vec<
 }
 
 impl Version {
+    /// The version as a database: reads show it, writes are refused. What reads by way of the DAG, such as
+    /// [`Database::changes`], goes on with what is there now.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.0
+    }
+
     /// The entries that name it: those of its own that no other one descends from, sorted.
     pub fn tips(&self) -> Result<Vec<EntryId>, DbError> {
         self.0.tips()

@@ -44,6 +44,10 @@ impl Database {
         Self { node, inner }
     }
 
+    pub(crate) fn inner(&self) -> &Db {
+        &self.inner
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> TreeId {
@@ -228,7 +232,7 @@ impl Database {
 /// A stream of changes that reads the log: it loses nothing, however slow its reader is.
 #[derive(Debug)]
 pub struct Changes {
-    inner: eid_db::Changes,
+    pub(crate) inner: eid_db::Changes,
 }
 
 impl Changes {

@@ -65,6 +65,7 @@ mod database;
 mod doc;
 mod error;
 mod gate;
+mod history;
 mod instance;
 mod join;
 pub mod limits;
@@ -79,6 +80,7 @@ pub use access::Access;
 pub use database::{Changes, Database, KeyInfo};
 pub use doc::DocStore;
 pub use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, Slot, Time, TreeId};
+pub use eid_db::{Blame, Difference, Differences, Kept, Lagged, Undone};
 pub use eid_db::{Change, ChangedStore, Comparison, Cursor, LogEntry, Path, Since, StoreSummary, Value};
 pub use eid_store::{FsckReport, Problem};
 pub use eid_sync::{
@@ -86,6 +88,7 @@ pub use eid_sync::{
 };
 pub use eid_transport::Address;
 pub use error::{Error, ErrorKind};
+pub use history::Version;
 pub use instance::{Builder, Instance};
 pub use join::{Join, Joined};
 #[cfg(feature = "http")]
