@@ -38,5 +38,5 @@ pub use crdt::Crdt;
 pub use doc::{Doc, DocOp, leaves};
 pub use node::{Node, Shape};
 pub use register::Register;
-pub use row::{RowOp, RowState};
+pub use row::{FieldState, FieldView, ROW_FIELDS_MAX, RowOp, RowState};
 pub use value::{Finite, Integer, Value};
