@@ -201,7 +201,7 @@ impl Database {
     pub(crate) fn summary(&self, snapshot: &TreeSnapshot, info: StoreInfo) -> Result<StoreSummary, DbError> {
         let rows = Stored::new(snapshot.clone(), &info.name, &info.kind);
         let rows = match info.kind.as_str() {
-            table::KIND => crate::table::count(&rows)?,
+            table::KIND => table::row_count(&rows)?,
             doc::KIND => {
                 let mut count = 0;
                 doc::walk(&rows, &[], &mut |_| {

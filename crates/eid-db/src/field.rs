@@ -1,8 +1,12 @@
 //! Types for fields of rows that merge by more than the latest write: counters and texts.
 
+mod diff;
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+pub(crate) use diff::{Splice, splices};
 
 /// The names by which [`crate::typed`] knows the types when it meets them.
 const COUNTER: &str = "$eid_db::Counter";

@@ -72,7 +72,7 @@ pub use query::{
 };
 pub use registry::{Registry, StoreListing};
 pub use rights::{Rights, Settings, SlotValue};
-pub use table::{RawTable, Table, TxTable};
+pub use table::{CounterField, RawTable, Table, TxTable};
 pub use text::{
     EditPolicy, Observed, ParseTextCursorError, PendingFlush, Side, TextChange, TextChanges, TextCursor,
     TextDelta, TextEdit, TextHandle, TxText,

@@ -10,8 +10,8 @@ pub const PATH_BYTES_MAX: usize = 1024;
 pub const SET_SPREAD_MAX: usize = 32;
 /// Most bytes of the key of a table row, for the same reason.
 pub const ROW_KEY_BYTES_MAX: usize = 512;
-/// Most fields of a table row: a row is read and written as a whole.
-pub const ROW_FIELDS_MAX: usize = 1024;
+/// Most fields of a table row: a row is read and written as a whole. One that would have more keeps those written last.
+pub const ROW_FIELDS_MAX: usize = eid_crdt::ROW_FIELDS_MAX;
 /// Most bytes of the name of a field.
 pub const FIELD_BYTES_MAX: usize = 256;
 
@@ -24,6 +24,12 @@ pub const INDEXES_MAX: usize = 32;
 pub const INDEX_FIELD_BYTES_MAX: usize = PATH_BYTES_MAX;
 /// Most bytes of one encryption config of a store: what it needs, with room for a longer form.
 pub const ENCRYPTION_CONFIG_BYTES_MAX: usize = 2048;
+/// Most characters inserted and deleted for which the difference of two texts is looked for piece by piece: the work and
+/// the memory grow with its square. Beyond, all that lies between the first and the last difference is replaced.
+pub const TEXT_DIFFERENCE_MAX: usize = 512;
+/// Fewest equal characters between two differences that keep them apart: letters that words have in common by chance do
+/// not.
+pub const TEXT_EQUAL_MIN: usize = 4;
 
 /// Most rows of each index that planning a query counts: to tell few from many costs no more than reading few.
 pub const PLAN_PROBE_ROWS: usize = 256;

@@ -1,5 +1,6 @@
 //! Reading the rows of a view: as stored, or with what a transaction has staged on top.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
@@ -156,6 +157,73 @@ impl Rows for Overlaid<'_> {
 
     fn seq_of(&self, id: &EntryId) -> Result<Option<Seq>, DbError> {
         self.stored.seq_of(id)
+    }
+}
+
+/// A view without rows.
+#[derive(Debug)]
+pub(crate) struct Nothing;
+
+impl Rows for Nothing {
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError> {
+        Ok(vec![None; keys.len()])
+    }
+
+    fn scan(&self, _: &[u8], _: &[u8], _: Direction, _: usize) -> Result<Vec<(Key, Bytes)>, DbError> {
+        Ok(Vec::new())
+    }
+
+    fn id_of(&self, _: Seq) -> Result<EntryId, DbError> {
+        Err(DbError::Corrupt { what: "an entry" })
+    }
+
+    fn seq_of(&self, _: &EntryId) -> Result<Option<Seq>, DbError> {
+        Ok(None)
+    }
+}
+
+/// The rows of a view while a batch is admitted, for what reads rows.
+pub(crate) struct ViewAsRows<'a>(RefCell<&'a mut dyn ViewRows>);
+
+impl<'a> ViewAsRows<'a> {
+    pub(crate) fn new(view: &'a mut dyn ViewRows) -> Self {
+        Self(RefCell::new(view))
+    }
+}
+
+impl std::fmt::Debug for ViewAsRows<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ViewAsRows").finish_non_exhaustive()
+    }
+}
+
+impl Rows for ViewAsRows<'_> {
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError> {
+        let mut view = self.0.borrow_mut();
+        keys.iter().map(|key| Ok(view.get(key)?)).collect()
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, DbError> {
+        let mut rows = self.0.borrow_mut().scan(from, to)?;
+        if direction == Direction::Backward {
+            rows.reverse();
+        }
+        rows.truncate(max_rows);
+        Ok(rows)
+    }
+
+    fn id_of(&self, seq: Seq) -> Result<EntryId, DbError> {
+        Ok(self.0.borrow_mut().id_of(seq)?)
+    }
+
+    fn seq_of(&self, id: &EntryId) -> Result<Option<Seq>, DbError> {
+        Ok(self.0.borrow_mut().seq_of(id)?)
     }
 }
 

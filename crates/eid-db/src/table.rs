@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::ops::Bound;
 
+use eid_crdt::{Integer, Value};
 use eid_store::Direction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,11 +12,14 @@ use serde_json::Value as Json;
 
 use crate::database::Database;
 use crate::error::DbError;
-use crate::kind::table::{self, Fields, Flow};
+use crate::field::{FieldKind, Splice, splices};
+use crate::kind::sequence;
+use crate::kind::table::{self, Fields, Flow, Held};
+use crate::limits::ROW_FIELDS_MAX;
 use crate::query::Query;
-use crate::rows::Rows;
+use crate::rows::{Nothing, Rows};
 use crate::transaction::Transaction;
-use crate::typed::{from_row, to_row};
+use crate::typed::{Row, from_row, to_row};
 
 /// A table of a database, whose rows are of one Rust type that serde knows as a struct or map. A cheap handle; making
 /// one reads and writes nothing.
@@ -56,9 +60,9 @@ impl<T> std::fmt::Debug for TxTable<'_, T> {
 }
 
 /// The fields of a row.
-fn to_fields<T: Serialize>(row: &T) -> Result<Fields, DbError> {
+fn to_fields<T: Serialize>(row: &T) -> Result<Row, DbError> {
     let row = to_row(row)?;
-    table::check_fields(row.fields.keys()).map(|()| row.fields)
+    table::check_fields(row.fields.keys()).map(|()| row)
 }
 
 /// A page of rows, in the order of their keys.
@@ -96,6 +100,22 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         self.read(|rows| table::get(rows, key)?.map(|fields| from_row(key, fields)).transpose())
     }
 
+    /// The rows with these keys, in the order of the keys, from one moment.
+    pub fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<T>>, DbError> {
+        self.read(|rows| get_many(rows, keys))
+    }
+
+    /// Whether there is a row with this key.
+    pub fn contains(&self, key: &str) -> Result<bool, DbError> {
+        self.read(|rows| table::contains(rows, key))
+    }
+
+    /// A field that counts, to be added to without reading the row.
+    #[must_use]
+    pub fn counter(&self, key: &str, field: &str) -> CounterField<T> {
+        CounterField { table: self.clone(), key: key.to_owned(), field: field.to_owned() }
+    }
+
     /// Up to `limit` rows in the order of their keys, beginning after a key: the last one of the page before.
     pub fn page(&self, after: Option<&str>, limit: usize) -> Result<Vec<(String, T)>, DbError> {
         self.read(|rows| page(rows, after, limit))
@@ -116,9 +136,9 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         })
     }
 
-    /// How many rows there are. Reads them all.
+    /// How many rows there are. Reads none of them.
     pub fn count(&self) -> Result<u64, DbError> {
-        self.read(count)
+        self.read(table::row_count)
     }
 
     /// Begins a query.
@@ -180,14 +200,55 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     }
 }
 
-pub(crate) fn count(rows: &dyn Rows) -> Result<u64, DbError> {
-    let mut count = 0;
-    let all = (Bound::Unbounded, Bound::Unbounded);
-    table::scan(rows, all, Direction::Forward, usize::MAX, &mut |_, _| {
-        count += 1;
-        Ok(Flow::Continue)
-    })?;
-    Ok(count)
+/// A field of a row that counts: what several add at once adds up.
+pub struct CounterField<T> {
+    table: Table<T>,
+    key: String,
+    field: String,
+}
+
+impl<T> std::fmt::Debug for CounterField<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut f = f.debug_struct("CounterField");
+        f.field("table", &self.table).field("key", &self.key).field("field", &self.field).finish()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> CounterField<T> {
+    /// The count; nothing where the field is not.
+    ///
+    /// # Errors
+    /// [`DbError::NoSuchRow`]; [`DbError::Type`] when the field is no integer.
+    pub fn get(&self) -> Result<Option<Integer>, DbError> {
+        self.table.read(|rows| count_of(rows, &self.key, &self.field))
+    }
+
+    /// Adds; a negative number takes away. One entry; waits for the disk.
+    ///
+    /// # Errors
+    /// [`DbError::NoSuchRow`]; [`DbError::Type`] when the field is no integer.
+    pub fn add(&self, by: i64) -> Result<(), DbError> {
+        self.get()?;
+        let table =
+            |tx: &Transaction| tx.table::<T>(&self.table.name).stage_increment(&self.key, &self.field, by);
+        self.table.db.write_blind(table)
+    }
+}
+
+fn count_of(rows: &dyn Rows, key: &str, field: &str) -> Result<Option<Integer>, DbError> {
+    let fields = table::get(rows, key)?.ok_or_else(|| DbError::NoSuchRow { key: key.to_owned() })?;
+    match fields.get(field) {
+        None => Ok(None),
+        Some(Value::Int(count)) => Ok(Some(*count)),
+        Some(other) => Err(DbError::Type { found: other.type_name(), wanted: "integer" }),
+    }
+}
+
+fn get_many<T: DeserializeOwned>(rows: &dyn Rows, keys: &[&str]) -> Result<Vec<Option<T>>, DbError> {
+    let held = table::get_many(rows, keys)?;
+    let typed =
+        keys.iter().zip(held).map(|(key, fields)| fields.map(|fields| from_row(key, fields)).transpose());
+    typed.collect()
 }
 
 impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
@@ -219,43 +280,146 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
     /// Adds a row under a key of one's own. Where one is already, the fields are merged into it.
     pub fn insert_as(&self, key: &str, row: &T) -> Result<(), DbError> {
         table::check_key(key)?;
-        self.stage(table::encode_insert(key, &to_fields(row)?))
+        let Row { mut fields, kinds } = to_fields(row)?;
+        let mut texts = Vec::new();
+        for (name, kind) in kinds {
+            if let (FieldKind::Text, Some(Value::Text(text))) = (kind, fields.get_mut(&name)) {
+                let text = std::mem::take(text);
+                if !text.is_empty() {
+                    texts.push((name, text));
+                }
+            }
+        }
+        self.stage(table::encode_insert(key, &fields))?;
+        for (name, text) in texts {
+            let edits = sequence::insert_edits(&Nothing, &table::text_prefix(key, &name), 0, text)?;
+            self.stage(table::encode_edit(key, &name, &edits))?;
+        }
+        Ok(())
+    }
+
+    /// The rows with these keys, in the order of the keys.
+    pub fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<T>>, DbError> {
+        self.read(|rows| get_many(rows, keys))
+    }
+
+    /// Whether there is a row with this key.
+    pub fn contains(&self, key: &str) -> Result<bool, DbError> {
+        self.read(|rows| table::contains(rows, key))
     }
 
     /// Puts a row in the place of what is there: writes only what differs.
     pub fn put(&self, key: &str, row: &T) -> Result<(), DbError> {
         table::check_key(key)?;
-        let fields = to_fields(row)?;
-        match self.read(|rows| table::get(rows, key))? {
-            Some(held) => self.stage_difference(key, &held, fields),
-            None => self.stage(table::encode_insert(key, &fields)),
+        match self.read(|rows| table::held(rows, key))? {
+            Some(held) => {
+                let before = held.fields.clone();
+                self.stage_difference(key, &held, &before, to_fields(row)?)
+            }
+            None => self.insert_as(key, row),
         }
     }
 
-    /// Changes a row: writes only the fields that differ afterwards.
+    /// Changes a row: writes only the fields that differ afterwards; of counters and texts, what was added and edited.
     ///
     /// # Errors
     /// [`DbError::NoSuchRow`].
     pub fn update(&self, key: &str, change: impl FnOnce(&mut T)) -> Result<(), DbError> {
-        let held = self.read(|rows| table::get(rows, key))?;
+        let held = self.read(|rows| table::held(rows, key))?;
         let held = held.ok_or_else(|| DbError::NoSuchRow { key: key.to_owned() })?;
-        let mut row: T = from_row(key, held.clone())?;
+        let mut row: T = from_row(key, held.fields.clone())?;
         // Fields that the type does not know are not its own to take away.
-        let known = to_fields(&row)?;
+        let before = to_fields(&row)?;
         change(&mut row);
-        self.stage_difference(key, &known, to_fields(&row)?)
+        self.stage_difference(key, &held, &before.fields, to_fields(&row)?)
     }
 
-    fn stage_difference(&self, key: &str, held: &Fields, wanted: Fields) -> Result<(), DbError> {
+    /// Adds to a field that counts.
+    ///
+    /// # Errors
+    /// [`DbError::NoSuchRow`]; [`DbError::Type`] when the field is no integer.
+    pub fn add(&self, key: &str, field: &str, by: i64) -> Result<(), DbError> {
+        self.read(|rows| count_of(rows, key, field))?;
+        self.stage_increment(key, field, by)
+    }
+
+    fn stage_increment(&self, key: &str, field: &str, by: i64) -> Result<(), DbError> {
+        table::check_key(key)?;
+        table::check_fields([field.to_owned()].iter())?;
+        self.stage(table::encode_increment(key, field, by))
+    }
+
+    /// Stages what leads from `before`, which is what the row shows as the type of the rows sees it, to `wanted`.
+    fn stage_difference(&self, key: &str, held: &Held, before: &Fields, wanted: Row) -> Result<(), DbError> {
+        let mut set = Fields::new();
+        let mut counts: Vec<(String, i64)> = Vec::new();
+        let mut texts: Vec<(String, Vec<Splice>)> = Vec::new();
         let unset: BTreeSet<String> =
-            held.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
-        let set: Fields = wanted.into_iter().filter(|(name, value)| held.get(name) != Some(value)).collect();
-        if set.is_empty() && unset.is_empty() {
-            return Ok(());
+            before.keys().filter(|name| !wanted.fields.contains_key(*name)).cloned().collect();
+        for (name, value) in wanted.fields {
+            let old = before.get(&name);
+            if old == Some(&value) {
+                continue;
+            }
+            let shown = held.fields.get(&name);
+            let kind = held.kinds.get(&name).or_else(|| wanted.kinds.get(&name));
+            match (kind, shown, value) {
+                (Some(FieldKind::Counter), Some(Value::Int(shown)), Value::Int(count)) => {
+                    match i64::try_from(count.get() - shown.get()) {
+                        Ok(by) => counts.push((name, by)),
+                        Err(_) => drop(set.insert(name, Value::Int(count))),
+                    }
+                }
+                // What begins here and elsewhere at once adds up, and both texts stay.
+                (Some(FieldKind::Counter), None, Value::Int(count)) if count.get() != 0 => {
+                    match i64::try_from(count.get()) {
+                        Ok(by) => counts.push((name, by)),
+                        Err(_) => drop(set.insert(name, Value::Int(count))),
+                    }
+                }
+                (Some(FieldKind::Text), None, Value::Text(text)) if !text.is_empty() => {
+                    texts.push((name, splices("", &text)));
+                }
+                (Some(FieldKind::Text), Some(Value::Text(shown)), Value::Text(text))
+                    if held.kinds.contains_key(&name) || shown.is_empty() =>
+                {
+                    texts.push((name, splices(shown, &text)));
+                }
+                // What was something else becomes a text: of those who do that at once, one counts.
+                (Some(FieldKind::Text), _, Value::Text(text)) => {
+                    texts.push((name.clone(), splices("", &text)));
+                    set.insert(name, Value::Text(String::new()));
+                }
+                (_, _, value) => drop(set.insert(name, value)),
+            }
+        }
+        let names = || {
+            set.keys().chain(counts.iter().map(|(name, _)| name)).chain(texts.iter().map(|(name, _)| name))
+        };
+        let added = names().filter(|name| !held.fields.contains_key(*name)).collect::<BTreeSet<_>>().len();
+        if added > 0 && held.taken + added > ROW_FIELDS_MAX {
+            return Err(DbError::NotARow { found: "one with more fields" });
         }
         // A row may have grown beyond what one operation can name.
         table::check_fields(unset.iter())?;
-        self.stage(table::encode_update(key, &set, &unset))
+        if !(set.is_empty() && unset.is_empty()) {
+            self.stage(table::encode_update(key, &set, &unset))?;
+        }
+        for (name, by) in counts {
+            self.stage(table::encode_increment(key, &name, by))?;
+        }
+        for (name, splices) in texts {
+            let prefix = table::text_prefix(key, &name);
+            // They do not overlap, so each says what it does to the text as it was.
+            let edits = self.read(|rows| {
+                let edits = splices.into_iter().map(|splice| {
+                    sequence::splice_edits(rows, &prefix, splice.at, splice.delete, splice.insert)
+                });
+                edits.collect::<Result<Vec<_>, _>>()
+            })?;
+            edits.iter().try_for_each(|edits| self.stage(table::encode_edit(key, &name, edits)))?;
+        }
+        Ok(())
     }
 
     /// Deletes a row.

@@ -1,14 +1,24 @@
-//! Kind `table`: one row of the view for each row of the table.
+//! Kind `table`: one row of the view for each row of the table, and, for its fields that count or are texts, what those
+//! keep.
 //!
 //! ```text
-//! insert  [0, key, {field: value}]
-//! update  [1, key, {field: value}, [field taken away ...]]
-//! delete  [2, key]
-//! row     01 key -> [entries, inserted, deleted, [[field, entry, op, value?] ...]]
+//! insert     [0, key, {field: value}]
+//! update     [1, key, {field: value}, [field taken away ...]]
+//! delete     [2, key]
+//! increment  [3, key, field, by]
+//! edit       [4, key, field, edits]
+//! count      00 -> how many rows are visible
+//! row        01 key -> see `row`
+//! counter    03 key field -> increments, see `count`
+//! text       04 key field -> see `sequence`
 //! ```
+//! In the keys of counters and texts the key of the row and the name of the field each end with `00 01`, and a zero byte
+//! in them is written `00 ff`.
 
+mod row;
 mod written;
 
+pub(crate) use row::Held;
 pub(crate) use written::written;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,17 +27,17 @@ use std::ops::Bound;
 use bytes::Bytes;
 use eid_core::ReadError;
 use eid_core::cbor::{CborError, Reader, Writer};
-use eid_core::limits::NESTING_MAX;
-use eid_crdt::{Crdt as _, RowOp, RowState, Value};
+use eid_crdt::{Crdt as _, RowOp, Value};
 use eid_store::{Direction, Key, ViewRows, Wanted};
 
-use crate::codec::{decode_value, map_order, read_map, read_value, write_value};
+use crate::codec::{map_order, read_map, read_value, write_value};
 use crate::error::DbError;
-use crate::kind::DamagedRow;
 use crate::kind::index::{self, Indexes};
+use crate::kind::sequence::{self, Edits};
+use crate::kind::{DamagedRow, count};
 use crate::limits::{FIELD_BYTES_MAX, PAGE_ROWS, ROW_FIELDS_MAX, ROW_KEY_BYTES_MAX};
-use crate::rows::Rows;
-use crate::stamp::{Stamp, StampTable, resolve};
+use crate::rows::{Rows, ViewAsRows};
+use crate::stamp::{Stamp, resolve};
 
 /// The name of this kind in payloads.
 pub(crate) const KIND: &str = "table";
@@ -35,9 +45,13 @@ pub(crate) const KIND: &str = "table";
 const INSERT: u64 = 0;
 const UPDATE: u64 = 1;
 const DELETE: u64 = 2;
+const INCREMENT: u64 = 3;
+const EDIT: u64 = 4;
 
-/// The tag of every key of the view.
+const COUNT: &[u8] = &[0];
 const ROW: u8 = 1;
+const COUNTER: u8 = 3;
+const TEXT: u8 = 4;
 const ROWS_END: &[u8] = &[ROW + 1];
 
 /// The fields of a row.
@@ -48,6 +62,17 @@ pub(crate) type Fields = BTreeMap<String, Value>;
 pub(crate) struct TableOp {
     pub(crate) key: String,
     pub(crate) op: RowOp<Bytes>,
+    pub(crate) detail: Detail,
+}
+
+/// What the state of the row itself does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Detail {
+    None,
+    /// By how much an increment counts.
+    By(i64),
+    /// What an edit does.
+    Edits(Edits<String>),
 }
 
 fn is_key(key: &str) -> bool {
@@ -100,6 +125,18 @@ pub(crate) fn encode_update(key: &str, set: &Fields, unset: &BTreeSet<String>) -
     Bytes::from(w.into_bytes())
 }
 
+pub(crate) fn encode_increment(key: &str, field: &str, by: i64) -> Bytes {
+    let mut w = Writer::new();
+    w.array(4).uint(INCREMENT).text(key).text(field).int(i128::from(by));
+    Bytes::from(w.into_bytes())
+}
+
+pub(crate) fn encode_edit(key: &str, field: &str, edits: &Edits<String>) -> Bytes {
+    let mut w = Writer::new();
+    edits.write(w.array(4).uint(EDIT).text(key).text(field));
+    Bytes::from(w.into_bytes())
+}
+
 pub(crate) fn encode_delete(key: &str) -> Bytes {
     let mut w = Writer::new();
     w.array(2).uint(DELETE).text(key);
@@ -115,6 +152,7 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<TableOp, CborError> {
     if !is_key(key) {
         return Err(CborError::Limit);
     }
+    let mut detail = Detail::None;
     let op = match (code, items) {
         (INSERT, 3) => RowOp::Insert(read_fields(&mut r, bytes)?),
         (UPDATE, 4) => {
@@ -131,11 +169,21 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<TableOp, CborError> {
             RowOp::Update(fields)
         }
         (DELETE, 2) => RowOp::Delete,
+        (INCREMENT, 4) => {
+            let field = r.text(FIELD_BYTES_MAX)?.to_owned();
+            detail = Detail::By(i64::try_from(r.int()?).map_err(|_| CborError::Limit)?);
+            RowOp::Count(field)
+        }
+        (EDIT, 4) => {
+            let field = r.text(FIELD_BYTES_MAX)?.to_owned();
+            detail = Detail::Edits(Edits::read(&mut r)?);
+            RowOp::Edit(field)
+        }
         _ => return Err(CborError::Type),
     };
     let key = key.to_owned();
     r.finish()?;
-    Ok(TableOp { key, op })
+    Ok(TableOp { key, op, detail })
 }
 
 fn read_fields<'a>(r: &mut Reader<'a>, whole: &'a Bytes) -> Result<BTreeMap<String, Bytes>, CborError> {
@@ -154,104 +202,147 @@ fn row_key(key: &str) -> Key {
     row
 }
 
-/// Names the row that the operation changes.
+/// Under which keys of the view a field keeps what is not in its row.
+fn field_prefix(tag: u8, key: &str, field: &str) -> Key {
+    let mut prefix = vec![tag];
+    for part in [key, field] {
+        for byte in part.bytes() {
+            prefix.push(byte);
+            if byte == 0 {
+                prefix.push(0xff);
+            }
+        }
+        prefix.extend_from_slice(&[0, 1]);
+    }
+    prefix
+}
+
+/// Where the text of a field is.
+pub(crate) fn text_prefix(key: &str, field: &str) -> Key {
+    field_prefix(TEXT, key, field)
+}
+
+fn counter_prefix(key: &str, field: &str) -> Key {
+    field_prefix(COUNTER, key, field)
+}
+
+/// Names the rows that the operation changes.
 pub(crate) fn reads(op: &TableOp, wanted: &mut Wanted) {
+    wanted.key(COUNT);
     wanted.key(&row_key(&op.key));
     index::reads(wanted);
+    if let (RowOp::Edit(field), Detail::Edits(edits)) = (&op.op, &op.detail) {
+        sequence::wanted(&text_prefix(&op.key, field), edits, wanted);
+    }
+}
+
+fn damaged(cause: CborError) -> ReadError {
+    ReadError::new(DamagedRow { kind: KIND, cause })
 }
 
 /// The index rows of a row.
-fn index_rows(indexes: &Indexes, key: &str, row: &Row) -> Result<BTreeSet<Key>, ReadError> {
-    if indexes.is_empty() || !row.is_visible() {
+fn index_rows(
+    indexes: &Indexes,
+    key: &str,
+    row: &row::Row,
+    view: &mut dyn ViewRows,
+) -> Result<BTreeSet<Key>, ReadError> {
+    if indexes.is_empty() || !row.state.is_visible() {
         return Ok(BTreeSet::new());
     }
-    indexes.rows_of(key, |name| {
-        let field = row.stamped_fields().find(|(field, _, _)| *field == name);
-        let value = field.and_then(|(_, _, value)| value).map(|value| decode_value(value));
-        value.transpose().map_err(|cause| ReadError::new(DamagedRow { kind: KIND, cause }))
-    })
+    let rows = ViewAsRows::new(view);
+    indexes.rows_of(key, |name| row.value(&rows, key, name)).map_err(ReadError::new)
 }
 
 /// Joins the operation with the row.
 pub(crate) fn apply(op: &TableOp, stamp: Stamp, view: &mut dyn ViewRows) -> Result<(), ReadError> {
     let key = row_key(&op.key);
     let held = view.get(&key)?;
-    let mut row = match &held {
-        Some(bytes) => decode_row(bytes).map_err(|cause| ReadError::new(DamagedRow { kind: KIND, cause }))?,
-        None => RowState::default(),
-    };
+    let mut row = held.as_ref().map_or(Ok(row::Row::default()), row::decode).map_err(damaged)?;
     let mut stamp = stamp;
     let mut stamps: Vec<&mut Stamp> = row.stamps_mut().collect();
     stamps.push(&mut stamp);
     resolve(&mut stamps, |seq| view.id_of(seq))?;
     let indexes = Indexes::read(view)?;
-    let before = index_rows(&indexes, &op.key, &row)?;
-    row.apply(&stamp, &op.op);
-    index::replace(view, &before, &index_rows(&indexes, &op.key, &row)?);
-    let bytes = encode_row(&row);
+    let index_before = index_rows(&indexes, &op.key, &row, view)?;
+    let was_visible = row.state.is_visible();
+    let texts = row.state.fields().filter(|(_, field)| field.edited.is_some());
+    let texts: Vec<(String, Option<Stamp>)> =
+        texts.map(|(name, _)| (name.to_owned(), row.state.field_floor(name).copied())).collect();
+    row.state.apply(&stamp, &op.op);
+    for (name, floor_before) in texts {
+        match row.state.field_floor(&name).copied() {
+            Some(floor) if Some(floor) > floor_before => {
+                sequence::raise_floor::<String>(view, &text_prefix(&op.key, &name), floor)?;
+            }
+            _ => {}
+        }
+    }
+    match (&op.op, &op.detail) {
+        (RowOp::Count(field), Detail::By(by)) => {
+            let floor = row.state.field_floor(field).copied();
+            let sum = row.sums.remove(field);
+            if let Some(sum) = count::add(view, &counter_prefix(&op.key, field), sum, *by, stamp, floor)? {
+                row.sums.insert(field.clone(), sum);
+            }
+        }
+        // Also an edit that is dead: what later ones name may be in it.
+        (RowOp::Edit(field), Detail::Edits(edits)) => {
+            let floor = row.state.field_floor(field).copied();
+            sequence::apply(view, &text_prefix(&op.key, field), stamp, edits, floor)?;
+        }
+        _ => {}
+    }
+    let counted = |name: &String| row.state.field(name).is_some_and(|field| field.counted.is_some());
+    row.sums.retain(|name, _| counted(name));
+    let index_after = index_rows(&indexes, &op.key, &row, view)?;
+    index::replace(view, &index_before, &index_after);
+    if row.state.is_visible() != was_visible {
+        let held = view.get(COUNT)?;
+        let rows = held.as_deref().map_or(Ok(0), decode_row_count).map_err(damaged)?;
+        let rows = if was_visible { rows.saturating_sub(1) } else { rows + 1 };
+        view.put(COUNT, Bytes::copy_from_slice(&rows.to_be_bytes()));
+    }
+    let bytes = row::encode(&row);
     if held.as_ref() != Some(&bytes) {
         view.put(&key, bytes);
     }
     Ok(())
 }
 
-type Row = RowState<Stamp, Bytes>;
-
-fn encode_row(row: &Row) -> Bytes {
-    let mut table = StampTable::default();
-    let mut body = Writer::new();
-    table.write_optional(&mut body, row.inserted());
-    table.write_optional(&mut body, row.deleted());
-    let fields = row.stamped_fields();
-    body.array(fields.len());
-    for (name, stamp, value) in fields {
-        body.array(if value.is_some() { 4 } else { 3 }).text(name);
-        table.write(&mut body, stamp);
-        if let Some(value) = value {
-            body.raw(value);
-        }
-    }
-    let mut w = Writer::new();
-    table.write_entries(w.array(4));
-    w.raw(&body.into_bytes());
-    Bytes::from(w.into_bytes())
+fn decode_row_count(bytes: &[u8]) -> Result<u64, CborError> {
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| CborError::Type)
 }
 
-fn decode_row(bytes: &Bytes) -> Result<Row, CborError> {
-    let mut r = Reader::new(bytes);
-    r.array_exact(4)?;
-    let table = StampTable::read_entries(&mut r)?;
-    let inserted = table.read_optional(&mut r)?;
-    let deleted = table.read_optional(&mut r)?;
-    let mut fields = BTreeMap::new();
-    for _ in 0..r.array(usize::MAX)? {
-        let items = r.array(4)?;
-        let name = r.text(usize::MAX)?.to_owned();
-        let stamp = table.read(&mut r)?;
-        let start = r.position();
-        let value = match items {
-            3 => None,
-            _ => {
-                r.skip(NESTING_MAX)?;
-                Some(bytes.slice(start..r.position()))
-            }
-        };
-        fields.insert(name, (stamp, value));
-    }
-    r.finish()?;
-    Ok(RowState::from_parts(inserted, deleted, fields))
+/// How many rows are visible.
+pub(crate) fn row_count(rows: &dyn Rows) -> Result<u64, DbError> {
+    let held = rows.get(COUNT.to_vec())?;
+    held.as_deref().map_or(Ok(0), decode_row_count).map_err(row::damaged)
 }
 
-fn visible_fields(bytes: &Bytes) -> Result<Option<Fields>, DbError> {
-    let damaged = |_| DbError::Corrupt { what: "a row of a table" };
-    let Some(fields) = decode_row(bytes).map_err(damaged)?.into_fields() else { return Ok(None) };
-    let decoded = fields.into_iter().map(|(name, value)| Ok((name, decode_value(&value).map_err(damaged)?)));
-    decoded.collect::<Result<Fields, DbError>>().map(Some)
-}
-
-/// The fields of a row, if it is visible. A row's own state needs no order among its stamps.
+/// The fields of a row, if it is visible.
 pub(crate) fn get(rows: &dyn Rows, key: &str) -> Result<Option<Fields>, DbError> {
-    rows.get(row_key(key))?.map_or(Ok(None), |bytes| visible_fields(&bytes))
+    rows.get(row_key(key))?.map_or(Ok(None), |bytes| row::visible(rows, key, &bytes))
+}
+
+/// The fields of rows, in the order of the keys.
+pub(crate) fn get_many(rows: &dyn Rows, keys: &[&str]) -> Result<Vec<Option<Fields>>, DbError> {
+    let held = rows.get_many(&keys.iter().map(|key| row_key(key)).collect::<Vec<_>>())?;
+    let rows = keys
+        .iter()
+        .zip(held)
+        .map(|(key, bytes)| bytes.map_or(Ok(None), |bytes| row::visible(rows, key, &bytes)));
+    rows.collect()
+}
+
+/// Whether a row is visible: reads none of its fields.
+pub(crate) fn contains(rows: &dyn Rows, key: &str) -> Result<bool, DbError> {
+    rows.get(row_key(key))?.map_or(Ok(false), |bytes| row::is_visible(&bytes))
+}
+
+/// A row to be changed, if it is visible.
+pub(crate) fn held(rows: &dyn Rows, key: &str) -> Result<Option<Held>, DbError> {
+    rows.get(row_key(key))?.map_or(Ok(None), |bytes| row::held(rows, key, &bytes))
 }
 
 /// The fields of rows, in the order of the keys.
@@ -291,12 +382,12 @@ pub(crate) fn scan(
                 Direction::Forward => from = after(key.clone()),
                 Direction::Backward => to.clone_from(&key),
             }
-            if let Some(fields) = visible_fields(&bytes)? {
-                let text = std::str::from_utf8(&key[1..]);
-                let key = text.map_err(|_| DbError::Corrupt { what: "the key of a row" })?.to_owned();
-                if each(key, fields)? == Flow::Stop {
-                    return Ok(());
-                }
+            let text = std::str::from_utf8(&key[1..]);
+            let key = text.map_err(|_| DbError::Corrupt { what: "the key of a row" })?.to_owned();
+            if let Some(fields) = row::visible(rows, &key, &bytes)?
+                && each(key, fields)? == Flow::Stop
+            {
+                return Ok(());
             }
         }
         if !more {

@@ -1,11 +1,12 @@
 use eid_core::{Entry, Payload, Permission, SettingsOp, Slot};
-use eid_crdt::{Crdt as _, Doc, RowState, Value};
+use eid_crdt::{Crdt as _, Doc, Integer, RowOp, Value};
 use eid_store::{Applied, Change as Written, ViewRows, Wanted};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::support::{admit, causal_order, copy, entries, node};
-use crate::kind::{doc, table};
+use crate::kind::doc;
+use crate::kind::table::{self, Detail};
 use crate::{Database, Instance};
 
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ enum Step {
     Increment(Vec<String>, i64),
     Row(u8, u8, u8),
     Field(u8, u8, u8),
+    Count(u8, u8, i64),
+    Unset(u8, u8),
     DeleteRow(u8),
     /// Takes over everything that another replica has.
     Pull(usize),
@@ -34,6 +37,8 @@ fn any_step() -> impl Strategy<Value = (usize, Step)> {
         4 => (path(), -5i64..5).prop_map(|(path, by)| Step::Increment(path, by)),
         2 => (0u8..3, 0u8..3, any::<u8>()).prop_map(|(row, field, value)| Step::Row(row, field, value)),
         2 => (0u8..3, 0u8..3, any::<u8>()).prop_map(|(row, field, value)| Step::Field(row, field, value)),
+        3 => (0u8..3, 0u8..3, -5i64..5).prop_map(|(row, field, by)| Step::Count(row, field, by)),
+        1 => (0u8..3, 0u8..3).prop_map(|(row, field)| Step::Unset(row, field)),
         1 => (0u8..3).prop_map(Step::DeleteRow),
         3 => (0usize..3).prop_map(Step::Pull),
     ];
@@ -49,6 +54,12 @@ fn run(replicas: &[Database], at: usize, step: &Step) {
             .1
             .commit()
             .unwrap();
+    };
+    let stage_row = |ops: &[bytes::Bytes]| {
+        let stage = |tx: &crate::Transaction| {
+            ops.iter().try_for_each(|op| tx.stage("table", table::KIND, op.clone()))
+        };
+        db.prepare_blind(stage).unwrap().1.commit().unwrap();
     };
     let table = db.table::<Json>("table");
     match step.clone() {
@@ -70,9 +81,66 @@ fn run(replicas: &[Database], at: usize, step: &Step) {
                 Err(error) => panic!("{error}"),
             }
         }
+        Step::Count(row, field, by) => {
+            let (key, field) = (format!("row {row}"), format!("field {field}"));
+            stage_row(&[
+                table::encode_increment(&key, &field, by),
+                table::encode_increment(&key, &field, 10),
+            ]);
+        }
+        Step::Unset(row, field) => {
+            let gone = [format!("field {field}")].into();
+            stage_row(&[table::encode_update(&format!("row {row}"), &table::Fields::new(), &gone)]);
+        }
         Step::DeleteRow(row) => table.delete(&format!("row {row}")).unwrap(),
         Step::Pull(other) if other != at => drop(copy(&replicas[other], db.instance())),
         Step::Pull(_) => {}
+    }
+}
+
+/// A row as one device would have it that was told of everything in order.
+#[derive(Debug, Default)]
+struct NaiveRow {
+    visible: bool,
+    fields: std::collections::BTreeMap<String, NaiveField>,
+}
+
+#[derive(Debug, Default)]
+struct NaiveField {
+    base: Option<Value>,
+    count: Option<i128>,
+}
+
+impl NaiveRow {
+    fn apply(&mut self, op: table::TableOp) {
+        let decode = |value: bytes::Bytes| crate::codec::decode_value(&value).unwrap();
+        let set = |base| NaiveField { base, ..NaiveField::default() };
+        match (op.op, op.detail) {
+            (RowOp::Insert(fields), _) => {
+                self.visible = true;
+                self.fields.extend(fields.into_iter().map(|(k, v)| (k, set(Some(decode(v))))));
+            }
+            (RowOp::Update(fields), _) => {
+                self.fields.extend(fields.into_iter().map(|(k, v)| (k, set(v.map(decode)))));
+            }
+            (RowOp::Delete, _) => *self = Self::default(),
+            (RowOp::Count(field), Detail::By(by)) => {
+                *self.fields.entry(field).or_default().count.get_or_insert(0) += i128::from(by);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn view(&self) -> Option<Json> {
+        let shown = self.fields.iter().filter_map(|(name, field)| {
+            let value = match (&field.base, field.count) {
+                (Some(Value::Int(base)), Some(count)) => Value::Int(Integer::saturating(base.get() + count)),
+                (None, Some(count)) => Value::Int(Integer::saturating(count)),
+                (base, _) => base.clone()?,
+            };
+            Some((name.clone(), Json::from(value)))
+        });
+        self.visible.then(|| Json::Object(shown.collect()))
     }
 }
 
@@ -81,7 +149,7 @@ fn naive_replay(all: &[Entry]) -> (Value, Vec<(String, Option<Json>)>) {
     let mut sorted: Vec<&Entry> = all.iter().collect();
     sorted.sort_by_key(|entry| (entry.header().time, entry.header().height, entry.id()));
     let mut document = Doc::<usize>::default();
-    let mut rows = vec![RowState::<usize, bytes::Bytes>::default(); 3];
+    let mut rows: [NaiveRow; 3] = Default::default();
     let mut stamp = 0;
     for entry in sorted {
         for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
@@ -95,18 +163,12 @@ fn naive_replay(all: &[Entry]) -> (Value, Vec<(String, Option<Json>)>) {
                 } else {
                     let op = table::decode(&op).unwrap();
                     let row = op.key.strip_prefix("row ").unwrap().parse::<usize>().unwrap();
-                    rows[row].apply(&stamp, &op.op);
+                    rows[row].apply(op);
                 }
             }
         }
     }
-    let shown = rows.iter().enumerate().map(|(n, row)| {
-        let fields = row.view().map(|fields| {
-            let fields = fields.into_iter().map(|(k, v)| (k, crate::codec::decode_value(&v).unwrap()));
-            Json::from(Value::Map(fields.collect()))
-        });
-        (format!("row {n}"), fields)
-    });
+    let shown = rows.iter().enumerate().map(|(n, row)| (format!("row {n}"), row.view()));
     (document.view(), shown.collect())
 }
 
@@ -157,6 +219,8 @@ proptest! {
         if has_doc {
             prop_assert_eq!(held.get(crate::Path::root()).unwrap(), Some(document));
         }
+        let visible = rows.iter().filter(|(_, row)| row.is_some()).count();
+        prop_assert_eq!(arrived.table::<Json>("table").count().unwrap(), visible as u64);
         for (key, row) in rows {
             prop_assert_eq!(arrived.table::<Json>("table").get(&key).unwrap(), row);
         }
@@ -248,7 +312,7 @@ fn rows_do_not_grow_with_history() {
     }
     // Numbers become a few bytes longer as they grow; nothing else does.
     assert!(sizes[198] <= sizes[0] + 40, "{sizes:?}");
-    assert_eq!(rows.0.len(), 3);
+    assert_eq!(rows.0.len(), 4);
 }
 
 #[test]

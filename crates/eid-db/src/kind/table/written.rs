@@ -1,9 +1,9 @@
 //! Which operations made a row what it is.
 
-use super::{decode_row, row_key};
+use super::{row, row_key};
 use crate::error::DbError;
 use crate::rows::Rows;
-use crate::stamp::Stamp;
+use crate::stamp::{Stamp, resolve};
 
 /// The stamps of a row. They say which entry wrote what; they are not comparable with each other.
 #[derive(Debug, Clone, Default)]
@@ -19,8 +19,13 @@ pub(crate) struct Written {
 /// The stamps of a row, if it was ever written.
 pub(crate) fn written(rows: &dyn Rows, key: &str) -> Result<Option<Written>, DbError> {
     let Some(bytes) = rows.get(row_key(key))? else { return Ok(None) };
-    let row = decode_row(&bytes).map_err(|_| DbError::Corrupt { what: "a row of a table" })?;
-    let fields = row.stamped_fields().map(|(name, stamp, value)| (name.to_owned(), *stamp, value.is_some()));
+    let mut row = row::decode(&bytes).map_err(row::damaged)?;
+    // Which is the last of several things done to one field.
+    let mut stamps: Vec<&mut Stamp> = row.stamps_mut().collect();
+    resolve(&mut stamps, |seq| rows.id_of(seq))?;
+    let row = row.state;
+    let fields =
+        row.fields().filter_map(|(name, field)| Some((name.to_owned(), *field.last()?, field.is_shown())));
     Ok(Some(Written {
         inserted: row.inserted().copied(),
         deleted: row.deleted().copied(),
