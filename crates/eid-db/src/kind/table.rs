@@ -345,13 +345,6 @@ pub(crate) fn held(rows: &dyn Rows, key: &str) -> Result<Option<Held>, DbError> 
     rows.get(row_key(key))?.map_or(Ok(None), |bytes| row::held(rows, key, &bytes))
 }
 
-/// The fields of rows, in the order of the keys.
-pub(crate) fn get_many(rows: &dyn Rows, keys: &[&str]) -> Result<Vec<Option<Fields>>, DbError> {
-    let keys: Vec<Key> = keys.iter().map(|key| row_key(key)).collect();
-    let found = rows.get_many(&keys)?.into_iter();
-    found.map(|row| row.map_or(Ok(None), |bytes| visible_fields(&bytes))).collect()
-}
-
 /// A run of keys.
 pub(crate) type KeyRange<'a> = (Bound<&'a str>, Bound<&'a str>);
 
