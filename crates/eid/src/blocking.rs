@@ -22,7 +22,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut, Range};
 #[cfg(feature = "embedded")]
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -86,6 +86,19 @@ pub struct DocStore {
 pub struct Table<T> {
     waiter: Waiter,
     inner: crate::Table<T>,
+}
+
+/// A text of a database. A cheap handle.
+#[derive(Clone)]
+pub struct TextHandle {
+    waiter: Waiter,
+    inner: crate::TextHandle,
+}
+
+/// A local copy of a text, to be edited without waiting; it stores itself.
+pub struct TextEdit {
+    waiter: Waiter,
+    inner: crate::TextEdit,
 }
 
 /// A stream of the changes of a database.
@@ -180,6 +193,12 @@ impl Database {
         Table { waiter: self.waiter.clone(), inner: self.inner.table(name) }
     }
 
+    /// A text. Reads and writes nothing yet.
+    #[must_use]
+    pub fn text(&self, name: &str) -> TextHandle {
+        TextHandle { waiter: self.waiter.clone(), inner: self.inner.text(name) }
+    }
+
     /// Runs `work` and commits what it wrote as one entry: all of it, or, when it fails, nothing.
     pub fn write<R>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<R, Error>) -> Result<R, Error> {
         self.waiter.wait(self.inner.write(work))
@@ -269,6 +288,52 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     }
 }
 
+impl TextHandle {
+    /// Puts text in before a position.
+    pub fn insert(&self, at: usize, text: &str) -> Result<(), Error> {
+        self.waiter.wait(self.inner.insert(at, text))
+    }
+
+    /// Takes characters out from a position on.
+    pub fn delete(&self, at: usize, count: usize) -> Result<(), Error> {
+        self.waiter.wait(self.inner.delete(at, count))
+    }
+
+    /// Puts text in the place of a part.
+    pub fn replace(&self, range: Range<usize>, text: &str) -> Result<(), Error> {
+        self.waiter.wait(self.inner.replace(range, text))
+    }
+
+    /// Makes the text another one, by the edits in which they differ.
+    pub fn set(&self, text: &str) -> Result<(), Error> {
+        self.waiter.wait(self.inner.set(text))
+    }
+
+    /// A local copy to be edited without waiting for anything. It stores itself: one entry per pause in typing.
+    pub fn edit(&self) -> Result<TextEdit, Error> {
+        let _runtime = self.waiter.0.enter();
+        Ok(TextEdit { waiter: self.waiter.clone(), inner: self.inner.edit()? })
+    }
+}
+
+impl TextEdit {
+    /// Stores all edits now, and gives the last entry that came of it.
+    pub fn flush(&mut self) -> Result<Option<EntryId>, Error> {
+        self.waiter.wait(self.inner.flush())
+    }
+
+    /// Stores what is left and ends. To be able to try again when that fails, call [`Self::flush`] first.
+    pub fn close(self) -> Result<(), Error> {
+        self.waiter.wait(self.inner.close())
+    }
+}
+
+impl DerefMut for TextEdit {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.inner
+    }
+}
+
 impl Changes {
     /// The next change, if one comes within this time.
     pub fn next(&mut self, within: Duration) -> Result<Option<Change>, Error> {
@@ -300,6 +365,8 @@ handle!(Instance, crate::Instance);
 handle!(Database, crate::Database);
 handle!(DocStore, crate::DocStore);
 handle!(Table<T>, crate::Table<T>);
+handle!(TextHandle, crate::TextHandle);
+handle!(TextEdit, crate::TextEdit);
 handle!(Changes, crate::Changes);
 
 impl<T> Clone for Table<T> {

@@ -15,6 +15,7 @@ use crate::instance::Instance;
 use crate::offload::offload;
 use crate::status::DatabaseStatus;
 use crate::table::Table;
+use crate::text::TextHandle;
 use crate::transaction::Transaction;
 
 /// A database on this device. A cheap handle.
@@ -128,6 +129,12 @@ impl Database {
     #[must_use]
     pub fn table<T: Serialize + DeserializeOwned>(&self, name: &str) -> Table<T> {
         Table::new(&self.inner, name)
+    }
+
+    /// A text. Reads and writes nothing yet.
+    #[must_use]
+    pub fn text(&self, name: &str) -> TextHandle {
+        TextHandle { inner: self.inner.text(name) }
     }
 
     /// Runs `work` inline and commits what it wrote as one entry: all of it, or, when it fails, nothing. Closures run

@@ -74,6 +74,7 @@ mod offload;
 mod peers;
 mod status;
 mod table;
+mod text;
 mod transaction;
 
 pub use access::Access;
@@ -82,6 +83,8 @@ pub use doc::DocStore;
 pub use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, Slot, Time, TreeId};
 pub use eid_db::{Blame, Difference, Differences, Kept, Lagged, Undone};
 pub use eid_db::{Change, ChangedStore, Comparison, Cursor, LogEntry, Path, Since, StoreSummary, Value};
+pub use eid_db::{Counter, Text};
+pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, TextCursor, TextDelta};
 pub use eid_store::{FsckReport, Problem};
 pub use eid_sync::{
     DatabaseTicket, Delivered, Events, Rung, SessionReport, SyncEngine, SyncEvent, TicketError,
@@ -97,7 +100,8 @@ pub use listen::Listener;
 pub use peers::PeerInfo;
 pub use status::{DatabaseStatus, PeerProgress, Status};
 pub use table::{Query, Table};
-pub use transaction::{Transaction, TxDoc, TxTable};
+pub use text::{TextChanges, TextEdit, TextHandle};
+pub use transaction::{Transaction, TxDoc, TxTable, TxText};
 
 /// The document store that programs use when they need only one.
 pub const DEFAULT_DOC_STORE: &str = "main";

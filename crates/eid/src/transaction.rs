@@ -1,5 +1,7 @@
 //! Many stores, one atomic entry.
 
+use std::ops::Range;
+
 use eid_db::{Path, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +26,12 @@ pub struct TxTable<'t, T> {
     inner: eid_db::TxTable<'t, T>,
 }
 
+/// A text within a [`Transaction`].
+#[derive(Debug)]
+pub struct TxText<'t> {
+    inner: eid_db::TxText<'t>,
+}
+
 impl<'t> Transaction<'t> {
     /// A document.
     #[must_use]
@@ -35,6 +43,12 @@ impl<'t> Transaction<'t> {
     #[must_use]
     pub fn table<T: Serialize + DeserializeOwned>(&self, name: &str) -> TxTable<'t, T> {
         TxTable { inner: self.inner.table(name) }
+    }
+
+    /// A text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> TxText<'t> {
+        TxText { inner: self.inner.text(name) }
     }
 
     /// Lets the write return before it is on disk. A crash may lose it, with whatever came after it.
@@ -112,5 +126,47 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
     /// Deletes a row.
     pub fn delete(&self, key: &str) -> Result<(), Error> {
         Ok(self.inner.delete(key)?)
+    }
+}
+
+impl TxText<'_> {
+    /// How many characters there are.
+    pub fn len(&self) -> Result<usize, Error> {
+        Ok(self.inner.len()?)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.inner.is_empty()?)
+    }
+
+    /// The text.
+    pub fn read(&self) -> Result<String, Error> {
+        Ok(self.inner.read()?)
+    }
+
+    /// A part of the text.
+    pub fn slice(&self, range: Range<usize>) -> Result<String, Error> {
+        Ok(self.inner.slice(range)?)
+    }
+
+    /// Puts text in before a position.
+    pub fn insert(&self, at: usize, text: &str) -> Result<(), Error> {
+        Ok(self.inner.insert(at, text)?)
+    }
+
+    /// Takes characters out from a position on.
+    pub fn delete(&self, at: usize, count: usize) -> Result<(), Error> {
+        Ok(self.inner.delete(at, count)?)
+    }
+
+    /// Puts text in the place of a part.
+    pub fn replace(&self, range: Range<usize>, text: &str) -> Result<(), Error> {
+        Ok(self.inner.replace(range, text)?)
+    }
+
+    /// Makes the text another one, by the edits in which they differ.
+    pub fn set(&self, text: &str) -> Result<(), Error> {
+        Ok(self.inner.set(text)?)
     }
 }

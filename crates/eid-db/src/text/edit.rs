@@ -13,7 +13,7 @@ use super::rope::Rope;
 use super::{Side, TextChanges, TextCursor, TextDelta, TextHandle, check_range};
 use crate::error::DbError;
 use crate::limits::{ARRIVED_DELTAS_MAX, FLUSH_CHARS_MAX};
-use crate::transaction::PendingCommit;
+use crate::transaction::{PendingCommit, Transaction};
 
 /// When edits become an entry: after a pause in typing, at the latest after a while, and at once when there are many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct TextEdit {
     /// From what is stored, once what is being sent is there, to what is in the buffer.
     pending: Pending,
     sending: Option<Sending>,
+    /// How many characters one entry takes at most; less once an entry was too large.
+    part_chars: usize,
     /// What came from elsewhere and is not in the buffer: changes of what `pending` is a difference to.
     behind: Vec<TextDelta>,
     /// What is stored has to be read again to know what came.
@@ -100,6 +102,7 @@ impl TextEdit {
             buffer,
             pending: Pending::default(),
             sending: None,
+            part_chars: FLUSH_CHARS_MAX,
             behind: Vec::new(),
             stale: false,
             policy: EditPolicy::default(),
@@ -200,6 +203,12 @@ impl TextEdit {
         Ok(changed)
     }
 
+    /// Rings when entries arrive from here on, of this text or not: then [`Self::remote`] may have something.
+    pub fn arrival(&self) -> impl Future<Output = ()> + Send + 'static {
+        let listener = self.handle().db.state().admitted.listen();
+        async move { listener.await }
+    }
+
     /// Blocks the thread until something came from elsewhere, at most this long.
     pub fn wait_remote(&mut self, at_most: Duration) -> Result<Vec<TextDelta>, DbError> {
         let deadline = Instant::now().checked_add(at_most);
@@ -249,42 +258,64 @@ impl TextEdit {
     /// As [`Self::flush`] up to the wait for the disk, so that the buffer can be edited meanwhile. Every prepared flush
     /// is to be ended by [`Self::finish_flush`]; nothing is given when there is nothing to store or one is under way.
     pub fn prepare_flush(&mut self) -> Result<Option<PendingFlush>, DbError> {
-        if self.sending.is_some() || self.pending.is_empty() {
-            return Ok(None);
-        }
-        let mut chars_max = FLUSH_CHARS_MAX;
+        let db = self.handle().database().clone();
         loop {
-            match self.prepare_part(chars_max) {
-                // Characters of many bytes, or deletes of what many entries have put in.
-                Err(DbError::TooLarge) if chars_max > 1 => chars_max /= 2,
-                done => return done,
+            match db.prepare_write(|tx| self.stage_flush(tx)) {
+                Ok((staged, commit)) => return Ok(staged.then_some(PendingFlush(commit))),
+                Err(DbError::TooLarge) if self.has_smaller_part() => {}
+                Err(error) => return Err(error),
             }
         }
     }
 
-    fn prepare_part(&mut self, chars_max: usize) -> Result<Option<PendingFlush>, DbError> {
-        let handle = self.handle().clone();
-        let ((rest, sending), commit) = handle.db.prepare_write(|tx| {
-            let snapshot = tx.pin()?;
-            self.pull(&snapshot)?;
-            let mut rest = self.pending.clone();
-            let mut part = rest.cut(chars_max);
-            // The buffer as it is without the rest, and then with what came: that is what will be stored.
-            let mut stored =
-                if rest.is_empty() { None } else { Some(Rope::from(rest.stored(&self.buffer).as_str())) };
-            let mut behind = Vec::new();
-            if !self.behind.is_empty() {
-                let stored = stored.get_or_insert_with(|| self.buffer.clone());
-                for delta in &self.behind {
-                    part.integrate(stored, delta, &mut behind);
-                }
+    /// Stages in a transaction of the caller what a flush stores first. Says whether there was anything; if so, the
+    /// flush is under way until [`Self::finish_flush`].
+    ///
+    /// # Errors
+    /// [`DbError::TooLarge`]: while [`Self::has_smaller_part`], another transaction may take less.
+    pub fn stage_flush(&mut self, tx: &Transaction) -> Result<bool, DbError> {
+        if self.sending.is_some() || self.pending.is_empty() {
+            return Ok(false);
+        }
+        match self.stage_part(tx) {
+            // Characters of many bytes, or deletes of what many entries have put in.
+            Err(DbError::TooLarge) => {
+                self.part_chars /= 2;
+                Err(DbError::TooLarge)
             }
-            handle.within(tx).stage_all(&part.replacements(stored.as_ref().unwrap_or(&self.buffer)))?;
-            Ok((rest, Sending { whole: Pending::default(), behind, at: snapshot.end() }))
-        })?;
+            done => {
+                self.part_chars = FLUSH_CHARS_MAX;
+                done.map(|()| true)
+            }
+        }
+    }
+
+    /// Whether the next attempt after [`DbError::TooLarge`] stages less than the last.
+    #[must_use]
+    pub fn has_smaller_part(&self) -> bool {
+        self.part_chars > 0
+    }
+
+    fn stage_part(&mut self, tx: &Transaction) -> Result<(), DbError> {
+        let handle = self.handle().clone();
+        let snapshot = tx.pin()?;
+        self.pull(&snapshot)?;
+        let mut rest = self.pending.clone();
+        let mut part = rest.cut(self.part_chars.max(1));
+        // The buffer as it is without the rest, and then with what came: that is what will be stored.
+        let mut stored =
+            if rest.is_empty() { None } else { Some(Rope::from(rest.stored(&self.buffer).as_str())) };
+        let mut behind = Vec::new();
+        if !self.behind.is_empty() {
+            let stored = stored.get_or_insert_with(|| self.buffer.clone());
+            for delta in &self.behind {
+                part.integrate(stored, delta, &mut behind);
+            }
+        }
+        handle.within(tx).stage_all(&part.replacements(stored.as_ref().unwrap_or(&self.buffer)))?;
         let whole = std::mem::replace(&mut self.pending, rest);
-        self.sending = Some(Sending { whole, ..sending });
-        Ok(Some(PendingFlush(commit)))
+        self.sending = Some(Sending { whole, behind, at: snapshot.end() });
+        Ok(())
     }
 
     /// Ends a flush that was prepared with what came of its commit.
