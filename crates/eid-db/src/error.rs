@@ -137,6 +137,9 @@ pub enum DbError {
     /// A query sorts by too many fields.
     #[error("a query sorts by at most {max} fields", max = crate::limits::ORDER_FIELDS_MAX)]
     OrderFields,
+    /// The table has as many indexes as it can.
+    #[error("a table has at most {max} indexes", max = crate::limits::INDEXES_MAX)]
+    TooManyIndexes,
     /// There are too many open invites.
     #[error("there are {max} open invites of the database already", max = crate::limits::INVITES_MAX)]
     TooManyInvites,

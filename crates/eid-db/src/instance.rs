@@ -208,6 +208,7 @@ impl Instance {
         }
         self.forget_invites(tree)?;
         crate::changes::forget_consumers(self, tree)?;
+        crate::indexes::forget_wishes(self, tree)?;
         self.names().delete(&tree.0)?;
         self.handle(*tree).state().forget_checked();
         Ok(())

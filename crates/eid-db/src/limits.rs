@@ -18,6 +18,13 @@ pub const FIELD_BYTES_MAX: usize = 256;
 /// Most bytes of a text or of bytes that an index sorts by: with the key of the row they are part of the key of a stored
 /// row. Longer ones are told apart by reading the rows.
 pub const SORTABLE_BYTES_MAX: usize = 256;
+/// Rows of a table that one step of building an index goes through: commits wait for a step. In the tests of this crate
+/// few rows take many steps, and bring about every plan.
+pub const INDEX_STEP_ROWS: usize = if cfg!(test) { 3 } else { 1000 };
+/// Bytes of rows after which a step ends.
+pub const INDEX_STEP_BYTES: usize = 1024 * 1024;
+/// Rows of a step that are read at once to see where it ends: rows may be large.
+pub const STEP_PAGE_ROWS: usize = 64;
 /// Most indexes of one table: every change of a row writes to each.
 pub const INDEXES_MAX: usize = 32;
 /// Most bytes of the name of a field with a declared index: part of the key of a row.
@@ -32,10 +39,10 @@ pub const TEXT_DIFFERENCE_MAX: usize = 512;
 pub const TEXT_EQUAL_MIN: usize = 4;
 
 /// Most rows of each index that planning a query counts: to tell few from many costs no more than reading few.
-pub const PLAN_PROBE_ROWS: usize = 256;
+pub const PLAN_PROBE_ROWS: usize = if cfg!(test) { 4 } else { 256 };
 /// From how many rows that an index finds on the first rows are looked for in the index of the order instead: near the
 /// square root of how many rows are looked at then, for 10 rows of a million.
-pub const PLAN_WALK_ROWS: usize = 4096;
+pub const PLAN_WALK_ROWS: usize = if cfg!(test) { 8 } else { 4096 };
 /// Most fields that a query sorts by.
 pub const ORDER_FIELDS_MAX: usize = 16;
 /// How deep the text of a condition may be nested: its parser recurses.
@@ -48,7 +55,7 @@ pub const SALT_BYTES: usize = 16;
 /// Rows that a walk over a store reads at once: bounds memory, and makes the cost of a read per row small.
 pub const PAGE_ROWS: usize = 512;
 /// Rows that a query with a small limit reads first: some may not be what is asked for.
-pub const PAGE_ROWS_FIRST: usize = 16;
+pub const PAGE_ROWS_FIRST: usize = if cfg!(test) { 2 } else { 16 };
 /// Bytes of entries that a stream of changes or the log reads at once.
 pub const LOG_PAGE_BYTES: usize = 256 * 1024;
 /// Entries that the log reads at once when it goes backwards.

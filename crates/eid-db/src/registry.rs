@@ -175,6 +175,17 @@ pub(crate) fn indexes_in(snapshot: &TreeSnapshot, store: &str) -> Result<Vec<Str
     Ok(fields)
 }
 
+/// Every table and field with a declared index.
+pub(crate) fn declared_indexes(snapshot: &TreeSnapshot) -> Result<Vec<(String, String)>, DbError> {
+    let mut declared = Vec::new();
+    registry::each_index(&stored(snapshot), None, &mut |store, kind, field| {
+        if kind == table::KIND {
+            declared.push((store.to_owned(), field.to_owned()));
+        }
+    })?;
+    Ok(declared)
+}
+
 /// Whether applications may not write a store of this name.
 pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with('_')

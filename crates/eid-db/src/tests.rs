@@ -4,6 +4,7 @@ mod changes;
 mod documents;
 mod history;
 mod instances;
+mod queries;
 mod registry;
 mod replicas;
 mod rights;

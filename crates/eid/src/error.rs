@@ -242,7 +242,7 @@ impl From<DbError> for Error {
             E::Unregistrable => ErrorKind::InvalidName,
             E::NotARow { .. } | E::Type { .. } | E::Position { .. } => ErrorKind::InvalidValue,
             E::Decode(_) | E::DecodeRow { .. } | E::Encode(_) | E::TooDeep => ErrorKind::InvalidValue,
-            E::TooLarge | E::TooManyStores => ErrorKind::TooLarge,
+            E::TooLarge | E::TooManyStores | E::TooManyIndexes => ErrorKind::TooLarge,
             E::ForeignCursor | E::ForeignPage | E::OrderFields | E::NestedWrite => ErrorKind::InvalidValue,
             E::TextMoved => ErrorKind::Busy,
             E::TooManyInvites => ErrorKind::Busy,

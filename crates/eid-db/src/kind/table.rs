@@ -35,7 +35,10 @@ use crate::error::DbError;
 use crate::kind::index::{self, Indexes};
 use crate::kind::sequence::{self, Edits};
 use crate::kind::{DamagedRow, count};
-use crate::limits::{FIELD_BYTES_MAX, PAGE_ROWS, ROW_FIELDS_MAX, ROW_KEY_BYTES_MAX};
+use crate::limits::{
+    FIELD_BYTES_MAX, INDEX_STEP_BYTES, INDEX_STEP_ROWS, PAGE_ROWS, ROW_FIELDS_MAX, ROW_KEY_BYTES_MAX,
+    STEP_PAGE_ROWS,
+};
 use crate::rows::{Rows, ViewAsRows};
 use crate::stamp::{Stamp, resolve};
 
@@ -310,6 +313,78 @@ pub(crate) fn apply(op: &TableOp, stamp: Stamp, view: &mut dyn ViewRows) -> Resu
     Ok(())
 }
 
+/// Whether an index has rows for a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Covered {
+    In,
+    Out,
+}
+
+/// Writes or removes the index rows of the rows of a range. Gives how many rows there are.
+pub(crate) fn index_range(
+    view: &mut dyn ViewRows,
+    indexes: &Indexes,
+    from: &str,
+    to: Option<&str>,
+    covered: Covered,
+) -> Result<u64, ReadError> {
+    let to = to.map_or_else(|| ROWS_END.to_vec(), row_key);
+    let rows = view.scan(&row_key(from), &to)?;
+    for (key, bytes) in &rows {
+        let key = std::str::from_utf8(&key[1..]).map_err(|_| damaged(CborError::Type))?;
+        let mut row = row::decode(bytes).map_err(damaged)?;
+        let mut stamps: Vec<&mut Stamp> = row.stamps_mut().collect();
+        resolve(&mut stamps, |seq| view.id_of(seq))?;
+        let found = index_rows(indexes, key, &row, view)?;
+        match covered {
+            Covered::In => index::replace(view, &BTreeSet::new(), &found),
+            Covered::Out => index::replace(view, &found, &BTreeSet::new()),
+        }
+    }
+    Ok(rows.len() as u64)
+}
+
+/// Where a step over rows ends that begins at a key: at the next row after it, or nowhere when no row is left.
+pub(crate) fn step_up(rows: &dyn Rows, from: &str) -> Result<Option<String>, DbError> {
+    let mut from = row_key(from);
+    let (mut count, mut bytes) = (0, 0);
+    loop {
+        let page = rows.scan(&from, ROWS_END, Direction::Forward, STEP_PAGE_ROWS)?;
+        for (key, value) in &page {
+            if count == INDEX_STEP_ROWS || bytes >= INDEX_STEP_BYTES {
+                return key_of_row(key).map(Some);
+            }
+            count += 1;
+            bytes += value.len();
+        }
+        let Some((last, _)) = page.last().filter(|_| page.len() == STEP_PAGE_ROWS) else { return Ok(None) };
+        from = after(last.clone());
+    }
+}
+
+/// Where a step over rows begins that ends below a key, or at the last row: at a row, or before all.
+pub(crate) fn step_down(rows: &dyn Rows, below: Option<&str>) -> Result<Option<String>, DbError> {
+    let mut to = below.map_or_else(|| ROWS_END.to_vec(), row_key);
+    let (mut count, mut bytes) = (0, 0);
+    loop {
+        let page = rows.scan(&[ROW], &to, Direction::Backward, STEP_PAGE_ROWS)?;
+        for (key, value) in &page {
+            count += 1;
+            bytes += value.len();
+            if count == INDEX_STEP_ROWS || bytes >= INDEX_STEP_BYTES {
+                return key_of_row(key).map(Some);
+            }
+        }
+        let Some((last, _)) = page.last().filter(|_| page.len() == STEP_PAGE_ROWS) else { return Ok(None) };
+        to.clone_from(last);
+    }
+}
+
+fn key_of_row(row: &[u8]) -> Result<String, DbError> {
+    let key = row.get(1..).and_then(|key| std::str::from_utf8(key).ok());
+    key.map(str::to_owned).ok_or(DbError::Corrupt { what: "the key of a row" })
+}
+
 fn decode_row_count(bytes: &[u8]) -> Result<u64, CborError> {
     bytes.try_into().map(u64::from_be_bytes).map_err(|_| CborError::Type)
 }
@@ -348,6 +423,9 @@ pub(crate) fn held(rows: &dyn Rows, key: &str) -> Result<Option<Held>, DbError> 
 /// A run of keys.
 pub(crate) type KeyRange<'a> = (Bound<&'a str>, Bound<&'a str>);
 
+/// All keys.
+pub(crate) const ALL: KeyRange<'static> = (Bound::Unbounded, Bound::Unbounded);
+
 /// The visible rows of a range, in order of their keys, one after another until `each` says to stop.
 pub(crate) fn scan(
     rows: &dyn Rows,
@@ -375,8 +453,7 @@ pub(crate) fn scan(
                 Direction::Forward => from = after(key.clone()),
                 Direction::Backward => to.clone_from(&key),
             }
-            let text = std::str::from_utf8(&key[1..]);
-            let key = text.map_err(|_| DbError::Corrupt { what: "the key of a row" })?.to_owned();
+            let key = key_of_row(&key)?;
             if let Some(fields) = row::visible(rows, &key, &bytes)?
                 && each(key, fields)? == Flow::Stop
             {

@@ -371,7 +371,7 @@ fn cheapest_of_all(rows: &dyn Rows, indexes: &Indexes, parts: &[Filter]) -> Resu
     // Where none can be counted, equality before a range with two ends before one with one.
     let openness = |way: &Way| match &way.finds[..] {
         [found] if found.is_one_value() => 0,
-        [found] => 1 + found.spans.iter().map(|span| open_ends(span)).max().unwrap_or(0),
+        [found] => 1 + found.spans.iter().map(open_ends).max().unwrap_or(0),
         _ => 4,
     };
     Ok(ways.into_iter().min_by_key(|way| (way.rows, openness(way))))
