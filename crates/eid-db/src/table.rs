@@ -18,6 +18,7 @@ use crate::kind::table::{self, Fields, Flow, Held};
 use crate::limits::ROW_FIELDS_MAX;
 use crate::query::Query;
 use crate::rows::{Nothing, Rows};
+use crate::text::{Location, TextHandle, TxText};
 use crate::transaction::Transaction;
 use crate::typed::{Row, from_row, to_row};
 
@@ -114,6 +115,18 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     #[must_use]
     pub fn counter(&self, key: &str, field: &str) -> CounterField<T> {
         CounterField { table: self.clone(), key: key.to_owned(), field: field.to_owned() }
+    }
+
+    /// A field that is a text, to be read and edited without the rest of the row. One that is absent or empty begins as
+    /// a text with the first edit.
+    ///
+    /// # Errors
+    /// [`DbError::NoSuchRow`]; [`DbError::Type`] when the field holds something else, which may be a text that is one
+    /// value: an update with the type [`crate::Text`] makes it one that is edited.
+    pub fn text_field(&self, key: &str, field: &str) -> Result<TextHandle, DbError> {
+        self.read(|rows| table::check_text(rows, key, field))?;
+        let location = Location::field(key, field);
+        Ok(TextHandle { db: self.db.clone(), name: self.name.clone(), location })
     }
 
     /// Up to `limit` rows in the order of their keys, beginning after a key: the last one of the page before.
@@ -332,6 +345,12 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
         let before = to_fields(&row)?;
         change(&mut row);
         self.stage_difference(key, &held, &before.fields, to_fields(&row)?)
+    }
+
+    /// A field that is a text. The same holds as for [`Table::text_field`].
+    pub fn text_field(&self, key: &str, field: &str) -> Result<TxText<'_>, DbError> {
+        self.read(|rows| table::check_text(rows, key, field))?;
+        Ok(TxText { tx: self.tx, name: self.name.clone(), location: Location::field(key, field) })
     }
 
     /// Adds to a field that counts.

@@ -2,6 +2,7 @@
 
 mod changes;
 mod documents;
+mod fields;
 mod history;
 mod instances;
 mod queries;

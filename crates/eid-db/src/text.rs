@@ -14,12 +14,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use eid_core::dag::Replica as _;
-use eid_store::TreeSnapshot;
+use eid_store::{Key, TreeSnapshot};
 
 use crate::database::Database;
 use crate::error::DbError;
 use crate::kind::sequence::{self, Edits, SequenceReader};
-use crate::kind::text;
+use crate::kind::{table, text};
 use crate::rows::Rows;
 use crate::transaction::Transaction;
 use diff::differences;
@@ -54,6 +54,15 @@ pub struct TxText<'t> {
 pub(crate) enum Location {
     /// The store is the text.
     Store,
+    /// A field of a row of a table.
+    Field {
+        /// The key of the row.
+        key: String,
+        /// The name of the field.
+        field: String,
+        /// Under which keys of the table's view it is.
+        prefix: Key,
+    },
 }
 
 /// A change of a text, against the text right before it.
@@ -90,9 +99,15 @@ impl TextDelta {
 }
 
 impl Location {
+    /// A field of a row of a table.
+    pub(crate) fn field(key: &str, field: &str) -> Self {
+        Self::Field { key: key.to_owned(), field: field.to_owned(), prefix: table::text_prefix(key, field) }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::Store => text::KIND,
+            Self::Field { .. } => table::KIND,
         }
     }
 
@@ -100,12 +115,14 @@ impl Location {
     fn prefix(&self) -> &[u8] {
         match self {
             Self::Store => text::PREFIX,
+            Self::Field { prefix, .. } => prefix,
         }
     }
 
     fn encode(&self, edits: &Edits<String>) -> Bytes {
         match self {
             Self::Store => text::encode(edits),
+            Self::Field { key, field, .. } => table::encode_edit(key, field, edits),
         }
     }
 

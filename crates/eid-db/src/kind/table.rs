@@ -18,6 +18,8 @@
 mod row;
 mod written;
 
+use row::AsText;
+
 pub(crate) use row::Held;
 pub(crate) use written::written;
 
@@ -418,6 +420,16 @@ pub(crate) fn contains(rows: &dyn Rows, key: &str) -> Result<bool, DbError> {
 /// A row to be changed, if it is visible.
 pub(crate) fn held(rows: &dyn Rows, key: &str) -> Result<Option<Held>, DbError> {
     rows.get(row_key(key))?.map_or(Ok(None), |bytes| row::held(rows, key, &bytes))
+}
+
+/// Whether the field of a visible row is a text that is edited, or becomes one by its first edit.
+pub(crate) fn check_text(rows: &dyn Rows, key: &str, field: &str) -> Result<(), DbError> {
+    check_fields([field.to_owned()].iter())?;
+    match rows.get(row_key(key))?.map_or(Ok(AsText::NoRow), |bytes| row::as_text(&bytes, field))? {
+        AsText::Text => Ok(()),
+        AsText::Other(found) => Err(DbError::Type { found, wanted: "text that is edited" }),
+        AsText::NoRow => Err(DbError::NoSuchRow { key: key.to_owned() }),
+    }
 }
 
 /// A run of keys.

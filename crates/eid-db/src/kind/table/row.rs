@@ -161,6 +161,28 @@ pub(super) fn held(rows: &dyn Rows, key: &str, bytes: &Bytes) -> Result<Option<H
     merging(rows, key, bytes)
 }
 
+/// What a field is to somebody who wants to edit it as a text.
+pub(super) enum AsText {
+    NoRow,
+    /// It is a text that is edited, or becomes one by its first edit.
+    Text,
+    /// It is something of this type.
+    Other(&'static str),
+}
+
+pub(super) fn as_text(bytes: &Bytes, field: &str) -> Result<AsText, DbError> {
+    let row = decode(bytes).map_err(damaged)?;
+    if !row.state.is_visible() {
+        return Ok(AsText::NoRow);
+    }
+    let base = row.state.field(field).and_then(FieldState::value);
+    Ok(match base.map(|value| decode_value(value)).transpose().map_err(damaged)? {
+        None => AsText::Text,
+        Some(Value::Text(text)) if text.is_empty() => AsText::Text,
+        Some(other) => AsText::Other(other.type_name()),
+    })
+}
+
 /// The fields of a row of which all are what was written last; nothing if others are among them.
 fn plain(bytes: &[u8]) -> Result<Option<Option<Fields>>, CborError> {
     let mut r = Reader::new(bytes);
