@@ -17,12 +17,14 @@ use eid_core::{
 use crate::apply::Apply;
 use crate::backend::{Batch, Durability, Key, Snapshot, Value};
 use crate::error::StoreError;
+use crate::limits::CHECKPOINT_ENTRIES;
 use crate::offer::{Admission, Admitted, Committed, LocalCommit, Parents, Prepared, Verdict};
+use crate::past::{Interval, past_key};
 use crate::prepare::{Checked, Item, Sound, Write};
 use crate::rows::{
-    Edge, Facts, Meta, Space, StoreRow, TreeNo, TreeState, decode_log, encode_frontier, encode_log,
-    encode_tree_no, frontier_key, id_key, meta_key, missing_key, seq_key, settings_key, state_key, store_key,
-    trees_key,
+    Edge, Facts, Meta, Space, StoreRow, TreeNo, TreeState, checkpoint_key, decode_log, encode_checkpoint,
+    encode_frontier, encode_log, encode_tree_no, frontier_key, id_key, late_key, meta_key, missing_key,
+    seq_key, settings_key, state_key, store_key, trees_key,
 };
 use crate::settings::{
     Frontier, Overlay, PendingSettings, SettingsRow, TreeMemory, encode_settings, load_all,
@@ -171,12 +173,29 @@ struct Work<'a> {
     dirty: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct StoreWork {
     row: StoreRow,
     /// Made by this group, so its view has no rows.
     fresh: bool,
     dirty: bool,
+    /// What the row was before an interval changed it.
+    left_behind: Vec<(Interval, StoreRow)>,
+}
+
+impl StoreWork {
+    fn new(held: Option<StoreRow>) -> Self {
+        let (row, fresh) = (held.unwrap_or_default(), held.is_none());
+        Self { row, fresh, dirty: false, left_behind: Vec::new() }
+    }
+
+    /// Comes when everything is counted already.
+    fn add_undecodable(&mut self, count: u32, interval: Interval) {
+        self.row.undecodable += u64::from(count);
+        for (_, before) in self.left_behind.iter_mut().filter(|(later, _)| *later > interval) {
+            before.undecodable += u64::from(count);
+        }
+    }
 }
 
 /// The settings that an entry descends from.
@@ -283,7 +302,7 @@ impl<'a> Group<'a> {
                 let work = self.works.get_mut(&tree).expect("every job's tree has a place");
                 let name = (write.store.clone(), write.kind.clone());
                 if let std::collections::btree_map::Entry::Vacant(place) = work.stores.entry(name) {
-                    place.insert(StoreWork { row: StoreRow::default(), fresh: true, dirty: false });
+                    place.insert(StoreWork::new(None));
                     keys.push(store_key(number, &write.store, &write.kind));
                     asked.push((tree, Asked::Store(write.store.clone(), write.kind.clone())));
                 }
@@ -306,7 +325,7 @@ impl<'a> Group<'a> {
                 }
                 Asked::Store(store, kind) => {
                     let row = StoreRow::decode(&value)?;
-                    work.stores.insert((store, kind), StoreWork { row, fresh: false, dirty: false });
+                    work.stores.insert((store, kind), StoreWork::new(Some(row)));
                 }
             }
         }
@@ -399,12 +418,12 @@ impl<'a> Group<'a> {
                 let work = self.works.values_mut().find(|work| work.memory.number == change.tree);
                 let name = (change.write.store.clone(), change.write.kind.clone());
                 if let Some(store) = work.and_then(|work| work.stores.get_mut(&name)) {
-                    store.row.undecodable += u64::from(applied.undecodable);
+                    store.add_undecodable(applied.undecodable, Interval::of(change.applied));
                 }
             }
         }
         let mut batch = Batch { durability, ..Batch::default() };
-        views.write_into(&mut batch);
+        views.write_into(&mut batch)?;
         let (mut admitted, mut learned) = (Vec::new(), Vec::new());
         let mut made = false;
         for (tree, work) in self.works {
@@ -686,6 +705,11 @@ impl<'a> Work<'a> {
         self.state.bytes += entry.bytes_len() as u64;
         self.state.time = self.state.time.max(header.time);
         self.add_to_tips(id, facts, &header.parents);
+        if self.state.next_seq.0.is_multiple_of(CHECKPOINT_ENTRIES) {
+            let tips: Vec<Seq> = self.state.tips.values().map(|facts| facts.seq).collect();
+            let checkpoint = Interval::of(self.state.next_seq);
+            self.puts.push((checkpoint_key(number, checkpoint), encode_checkpoint(tips)));
+        }
         self.known.insert(id, facts);
         self.added.push((id, local));
         self.dirty = true;
@@ -697,7 +721,8 @@ impl<'a> Work<'a> {
 
     /// Counts a write and leaves it for the views.
     fn change(&mut self, seq: Seq, entry: &Entry, write: &'a Write, changes: &mut Vec<PendingChange<'a>>) {
-        let (store, fresh) = self.count_write(write);
+        let applied = if seq < self.first { self.state.next_seq } else { seq };
+        let (store, fresh) = self.count_write(write, applied);
         if write.ops.is_empty() {
             return;
         }
@@ -712,7 +737,7 @@ impl<'a> Work<'a> {
             height: header.height,
             seq,
             id: entry.id(),
-            applied: if seq < self.first { self.state.next_seq } else { seq },
+            applied,
         });
     }
 
@@ -743,6 +768,8 @@ impl<'a> Work<'a> {
                 self.state.missing = self.state.missing.saturating_sub(1);
                 self.state.bytes += payload.len() as u64;
                 self.deletes.push(missing_key(number, seq, section));
+                let interval = Interval::of(self.state.next_seq);
+                self.puts.push((late_key(number, interval, seq, section), Value::new()));
                 if let Some(write) = sound.writes.iter().find(|write| write.store == name.store) {
                     self.change(seq, entry, write, changes);
                 }
@@ -767,16 +794,17 @@ impl<'a> Work<'a> {
     }
 
     /// Counts a write to a store, which gets a number with its first one.
-    fn count_write(&mut self, write: &Write) -> (u32, bool) {
-        let store = self.stores.entry((write.store.clone(), write.kind.clone())).or_insert(StoreWork {
-            row: StoreRow::default(),
-            fresh: true,
-            dirty: false,
-        });
+    fn count_write(&mut self, write: &Write, applied: Seq) -> (u32, bool) {
+        let name = (write.store.clone(), write.kind.clone());
+        let store = self.stores.entry(name).or_insert_with(|| StoreWork::new(None));
+        let interval = Interval::of(applied);
         if store.fresh && !store.dirty {
             store.row.number = self.state.next_store;
             self.state.next_store += 1;
+        } else if store.row.changed < interval {
+            store.left_behind.push((interval, store.row));
         }
+        store.row.changed = interval;
         store.dirty = true;
         store.row.entries += 1;
         store.row.undecodable += u64::from(write.undecodable);
@@ -814,7 +842,10 @@ impl<'a> Work<'a> {
         let mut stores = Vec::new();
         for ((name, kind), store) in self.stores {
             if store.dirty {
-                batch.puts.push((store_key(number, &name, &kind), store.row.encode()));
+                let key = store_key(number, &name, &kind);
+                let left_behind = store.left_behind.iter();
+                batch.puts.extend(left_behind.map(|(at, row)| (past_key(&key, *at), row.encode())));
+                batch.puts.push((key, store.row.encode()));
                 stores.push((name, kind, store.row.number));
             }
         }

@@ -19,6 +19,12 @@ pub enum StoreError {
     /// Too many callers wait already.
     #[error("too many commits are waiting")]
     Busy,
+    /// So much was written beside the version that was asked for that its rows do not fit in memory.
+    #[error("more than {bytes_max} bytes of rows were written beside this version")]
+    VersionTooLarge {
+        /// [`crate::limits::VERSION_BYTES_MAX`].
+        bytes_max: usize,
+    },
     /// A stored row is not what was written.
     #[error("the store is damaged: {what}")]
     Corrupt {
@@ -37,7 +43,11 @@ impl StoreError {
         match self {
             Self::Backend(error) => error.is_transient(),
             Self::Busy => true,
-            Self::Refused(_) | Self::UnknownTree | Self::Corrupt { .. } | Self::Read(_) => false,
+            Self::Refused(_)
+            | Self::UnknownTree
+            | Self::VersionTooLarge { .. }
+            | Self::Corrupt { .. }
+            | Self::Read(_) => false,
         }
     }
 }

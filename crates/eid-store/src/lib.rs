@@ -85,6 +85,7 @@ mod backend;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod counting;
+mod cursor;
 mod embedded;
 mod entry_store;
 mod error;
@@ -96,12 +97,14 @@ mod maintain;
 mod memory;
 mod offer;
 mod pages;
+mod past;
 mod prepare;
 mod rows;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod version;
 mod views;
 
 pub use apply::{Applied, Apply, Change, LOCAL_ROWS, ViewRows, Wanted};

@@ -22,5 +22,15 @@ pub const FSCK_ENTRIES_MAX: usize = 1024;
 pub const FSCK_BYTES_MAX: usize = 1024 * 1024;
 /// Most problems that a report of `fsck` lists; the rest are counted.
 pub const FSCK_PROBLEMS_MAX: usize = 1000;
+/// Entries between two checkpoints of a tree's log: about what an old version has to fold. Fewer would keep more old
+/// values of rows that change often; more would make old versions slower to open.
+pub const CHECKPOINT_ENTRIES: u64 = if cfg!(test) { 8 } else { 1024 };
+/// Most entries of a version that are folded at once: what is in memory of the log then.
+pub const FOLD_ENTRIES_MAX: usize = 256;
+/// Most bytes of rows of one old version that are kept in memory: what was written since the last checkpoint that it
+/// descends from as a whole. Beside it the same number of entries would take several times as long to write.
+pub const VERSION_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Rows that are read at once where present rows and earlier ones are read side by side.
+pub const MERGE_ROWS: usize = 256;
 /// Most bytes of the name of a namespace of local rows.
 pub const NAMESPACE_BYTES_MAX: usize = 64;

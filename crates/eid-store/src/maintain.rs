@@ -74,7 +74,7 @@ impl EntryStore {
         let mut view = OneView::new(&mut views, (number, row.number), &NothingPending, state.next_seq);
         let done = work(&mut view)?;
         let mut batch = Batch { durability: Durability::Relaxed, ..Batch::default() };
-        views.write_into(&mut batch);
+        views.write_into(&mut batch)?;
         if batch.puts.is_empty() && batch.deletes.is_empty() {
             return Ok(done);
         }

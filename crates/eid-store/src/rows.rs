@@ -12,6 +12,7 @@ use eid_core::{EntryId, Height, PublicKey, StoreName, Time, TreeId};
 
 use crate::backend::{Key, Value, prefix_end};
 use crate::error::StoreError;
+use crate::past::Interval;
 
 /// The format of the rows. A store with a greater one is refused before anything is written.
 pub(crate) const FORMAT: u32 = 2;
@@ -46,10 +47,16 @@ pub(crate) enum Space {
     View = 0x17,
     /// tree, seq, section -> (): a payload that is not here.
     Missing = 0x18,
+    /// tree, store number, path, interval -> what the row was before that interval changed it.
+    Past = 0x19,
+    /// tree, checkpoint -> the tips of the entries before it.
+    Checkpoint = 0x1a,
+    /// tree, interval, seq, section -> (): a payload that came later than its entry.
+    Late = 0x1b,
 }
 
 /// The spaces that hold rows of one tree.
-pub(crate) const TREE_SPACES: [Space; 9] = [
+pub(crate) const TREE_SPACES: [Space; 12] = [
     Space::State,
     Space::Log,
     Space::Id,
@@ -59,6 +66,9 @@ pub(crate) const TREE_SPACES: [Space; 9] = [
     Space::Stores,
     Space::View,
     Space::Missing,
+    Space::Past,
+    Space::Checkpoint,
+    Space::Late,
 ];
 
 /// A tree's local number.
@@ -152,6 +162,43 @@ pub(crate) const VIEW_PREFIX_BYTES: usize = 9;
 pub(crate) fn missing_key(tree: TreeNo, seq: Seq, section: usize) -> Key {
     let section = u16::try_from(section).unwrap_or(u16::MAX);
     tree_key(Space::Missing, tree, &[&seq.0.to_be_bytes()[..], &section.to_be_bytes()].concat())
+}
+
+pub(crate) fn checkpoint_key(tree: TreeNo, checkpoint: Interval) -> Key {
+    tree_key(Space::Checkpoint, tree, &checkpoint.0.to_be_bytes())
+}
+
+/// The positions of the tips of the entries before a checkpoint.
+pub(crate) fn encode_checkpoint(mut tips: Vec<Seq>) -> Value {
+    tips.sort_unstable();
+    let mut out = Vec::with_capacity(8 * tips.len());
+    tips.iter().for_each(|tip| write_uint(&mut out, tip.0));
+    out.into()
+}
+
+pub(crate) fn decode_checkpoint(value: &Value) -> Result<Vec<Seq>, StoreError> {
+    let mut r = RowReader::new(value, "the tips of a checkpoint");
+    let mut tips = Vec::new();
+    while !r.bytes.is_empty() {
+        tips.push(Seq(r.uint()?));
+    }
+    Ok(tips)
+}
+
+pub(crate) fn late_key(tree: TreeNo, interval: Interval, seq: Seq, section: usize) -> Key {
+    let section = u16::try_from(section).unwrap_or(u16::MAX);
+    let rest = [&interval.0.to_be_bytes()[..], &seq.0.to_be_bytes(), &section.to_be_bytes()].concat();
+    tree_key(Space::Late, tree, &rest)
+}
+
+/// The position and the section in a key made by [`late_key`].
+pub(crate) fn late_of_key(key: &[u8]) -> Result<(Seq, usize), StoreError> {
+    let parse = || {
+        let (seq, section) = key.get(9..)?.split_first_chunk::<8>()?;
+        let section = u16::from_be_bytes(section.try_into().ok()?);
+        Some((Seq(u64::from_be_bytes(*seq)), usize::from(section)))
+    };
+    parse().ok_or(StoreError::Corrupt { what: "the key of a late payload" })
 }
 
 /// Appends a LEB128 number.
@@ -478,6 +525,8 @@ pub(crate) fn decode_frontier(value: &Value) -> Result<Vec<EntryId>, StoreError>
 /// A store's number and counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct StoreRow {
+    /// The interval that changed it last.
+    pub changed: Interval,
     pub number: u32,
     pub entries: u64,
     pub undecodable: u64,
@@ -485,7 +534,8 @@ pub(crate) struct StoreRow {
 
 impl StoreRow {
     pub(crate) fn encode(&self) -> Value {
-        let mut out = Vec::with_capacity(12);
+        let mut out = Vec::with_capacity(16);
+        write_uint(&mut out, u64::from(self.changed.0));
         write_uint(&mut out, u64::from(self.number));
         write_uint(&mut out, self.entries);
         write_uint(&mut out, self.undecodable);
@@ -494,7 +544,8 @@ impl StoreRow {
 
     pub(crate) fn decode(value: &Value) -> Result<Self, StoreError> {
         let mut r = RowReader::new(value, "the row of a store");
-        let row = Self { number: r.u32()?, entries: r.uint()?, undecodable: r.uint()? };
+        let changed = Interval(r.u32()?);
+        let row = Self { changed, number: r.u32()?, entries: r.uint()?, undecodable: r.uint()? };
         r.finish()?;
         Ok(row)
     }

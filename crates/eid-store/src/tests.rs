@@ -7,3 +7,4 @@ mod fsck;
 mod group;
 mod kit;
 mod maintain;
+mod versions;

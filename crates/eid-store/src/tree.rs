@@ -10,13 +10,16 @@ use eid_core::{
 };
 
 use crate::admit::height_of;
+use crate::apply::Apply;
 use crate::backend::{Direction, Key, Scan, Snapshot, Value, prefix_end};
 use crate::error::StoreError;
+use crate::past::decode_changed;
 use crate::rows::{
     Edge, Facts, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_log, id_key, seq_key,
     seq_of_key, state_key, store_key, store_of_key, tree_key, tree_range, view_key,
 };
 use crate::settings::{Overlay, PendingSettings, TreeMemory};
+use crate::version::{self, Ancestry};
 use crate::views::stored_id;
 
 /// A consistent view of one tree.
@@ -27,6 +30,14 @@ pub struct TreeSnapshot {
     memory: Arc<TreeMemory>,
     snapshot: Arc<dyn Snapshot>,
     state: Arc<TreeState>,
+    /// Nothing for the tree as it is.
+    version: Option<Arc<Version>>,
+}
+
+#[derive(Debug)]
+struct Version {
+    ancestry: Ancestry,
+    present: TreeSnapshot,
 }
 
 /// What is known of an entry without reading it.
@@ -78,7 +89,35 @@ impl TreeSnapshot {
             return Ok(None);
         };
         let state = Arc::new(TreeState::decode(&state)?);
-        Ok(Some(Self { tree, epoch, memory, snapshot, state }))
+        Ok(Some(Self { tree, epoch, memory, snapshot, state, version: None }))
+    }
+
+    /// The tree as it was when these were its tips. Those that others descend from are left out of [`Self::tips`].
+    ///
+    /// It has the entries that they descend from, at the positions that they have, and the rows that these give:
+    /// what came in between and does not belong to it is not seen. Rows that are this device's own are those of
+    /// today and so are not there, see [`crate::LOCAL_ROWS`]; neither are earlier counts of [`Self::bytes`] and
+    /// [`Self::missing_payloads`]. It takes time and memory for what was written since the last checkpoint that it
+    /// descends from as a whole, not for what was written before. `apply` is what the store was opened with.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when a tip is not held, and [`StoreError::VersionTooLarge`].
+    pub fn at(&self, tips: &[EntryId], apply: &dyn Apply) -> Result<Self, StoreError> {
+        let present = self.version.as_ref().map_or(self, |version| &version.present);
+        let snapshot = present.snapshot.clone();
+        let opened = version::open(snapshot, present.memory.number, &present.state, tips, apply)?;
+        let version = Version { ancestry: opened.ancestry, present: present.clone() };
+        Ok(Self {
+            snapshot: Arc::new(opened.rows),
+            state: Arc::new(opened.state),
+            version: Some(Arc::new(version)),
+            ..present.clone()
+        })
+    }
+
+    /// Whether an entry that is stored at a position is one of this version.
+    fn holds(&self, seq: Seq) -> bool {
+        self.version.as_ref().is_none_or(|version| version.ancestry.holds(seq))
     }
 
     /// The tree.
@@ -90,7 +129,7 @@ impl TreeSnapshot {
     /// How many entries are held.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.state.next_seq.0
+        self.version.as_ref().map_or(self.state.next_seq.0, |version| version.ancestry.count())
     }
 
     /// Bytes of all blocks and payloads held.
@@ -114,7 +153,11 @@ impl TreeSnapshot {
     /// An entry, if it is held.
     pub fn entry(&self, id: &EntryId) -> Result<Option<Entry>, StoreError> {
         let Some(facts) = self.get(id_key(self.memory.number, id))? else { return Ok(None) };
-        let logged = self.logged(Facts::decode(&facts)?.seq)?;
+        let seq = Facts::decode(&facts)?.seq;
+        if !self.holds(seq) {
+            return Ok(None);
+        }
+        let logged = self.logged(seq)?;
         match logged.map(|logged| Entry::parse_stored(*id, logged.block, logged.payloads)) {
             Some(Ok(entry)) => Ok(Some(entry)),
             Some(Err(_)) => Err(StoreError::Corrupt { what: "an entry in the log" }),
@@ -124,7 +167,7 @@ impl TreeSnapshot {
 
     /// The entry at a position.
     pub fn entry_at(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
-        let Some(logged) = self.logged(seq)? else { return Ok(None) };
+        let Some(logged) = self.logged(seq)?.filter(|_| self.holds(seq)) else { return Ok(None) };
         let entry = Entry::parse(logged.block, logged.payloads);
         entry.map(Some).map_err(|_| StoreError::Corrupt { what: "an entry in the log" })
     }
@@ -134,22 +177,23 @@ impl TreeSnapshot {
         stored_id(&*self.snapshot, self.memory.number, seq)
     }
 
-    /// Up to `count` entries beginning at `from`, ascending.
+    /// The entries at up to `count` positions beginning with `from`, ascending.
     pub fn nodes(&self, from: Seq, count: usize) -> Result<Vec<Node>, StoreError> {
-        self.edges(from, count)?
-            .into_iter()
-            .map(|(key, value)| {
-                let edge = Edge::decode(&value)?;
-                Ok(Node {
-                    seq: seq_of_key(&key)?,
+        let mut nodes = Vec::new();
+        for (key, value) in self.edges(from, count)? {
+            let (seq, edge) = (seq_of_key(&key)?, Edge::decode(&value)?);
+            if self.holds(seq) {
+                nodes.push(Node {
+                    seq,
                     parents: edge.parents,
                     height: edge.height,
                     time: edge.time,
                     author: edge.author,
                     settings: edge.frontier,
-                })
-            })
-            .collect()
+                });
+            }
+        }
+        Ok(nodes)
     }
 
     /// The settings entries that no other one descends from. Sorted.
@@ -235,14 +279,16 @@ impl View {
     /// The value of a row.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let Some(store) = self.store.clone()? else { return Ok(None) };
-        Ok(self.snapshot.get_many(&[view_key(self.number, store, key)])?.pop().flatten())
+        let value = self.snapshot.get_many(&[view_key(self.number, store, key)])?.pop().flatten();
+        value.map(value_of).transpose()
     }
 
     /// The values of rows, in the order of the keys.
     pub fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let Some(store) = self.store.clone()? else { return Ok(vec![None; keys.len()]) };
         let keys: Vec<Key> = keys.iter().map(|key| view_key(self.number, store, key)).collect();
-        Ok(self.snapshot.get_many(&keys)?)
+        let values = self.snapshot.get_many(&keys)?.into_iter();
+        values.map(|value| value.map(value_of).transpose()).collect()
     }
 
     /// The rows of a range, `to` exclusive (`None`: to the end of the view), with keys relative to the view.
@@ -261,8 +307,14 @@ impl View {
         let from = view_key(self.number, store, from);
         let scan = Scan { from, to, direction, max_rows, max_bytes: usize::MAX };
         let rows = self.snapshot.scan_many(&[scan])?.pop().unwrap_or_default();
-        Ok(rows.into_iter().map(|(key, value)| (key[VIEW_PREFIX_BYTES..].to_vec(), value)).collect())
+        rows.into_iter()
+            .map(|(key, value)| Ok((key[VIEW_PREFIX_BYTES..].to_vec(), value_of(value)?)))
+            .collect()
     }
+}
+
+fn value_of(value: Value) -> Result<Bytes, StoreError> {
+    Ok(decode_changed(value)?.1)
 }
 
 impl Dag for TreeSnapshot {
@@ -289,7 +341,10 @@ impl Replica for TreeSnapshot {
         let keys: Vec<Key> = ids.iter().map(|id| id_key(self.memory.number, id)).collect();
         let rows = self.snapshot.get_many(&keys).map_err(ReadError::new)?;
         rows.iter()
-            .map(|row| Ok(row.as_ref().map(Facts::decode).transpose()?.map(|facts| facts.seq)))
+            .map(|row| {
+                let facts = row.as_ref().map(Facts::decode).transpose()?;
+                Ok(facts.map(|facts| facts.seq).filter(|seq| self.holds(*seq)))
+            })
             .collect()
     }
 
@@ -305,22 +360,29 @@ impl Replica for TreeSnapshot {
         found
             .iter()
             .map(|rows| match &rows[..] {
-                [(_, value)] => Ok(Some(Facts::decode(value)?.seq)),
+                [(_, value)] => Ok(Some(Facts::decode(value)?.seq).filter(|seq| self.holds(*seq))),
                 _ => Ok(None),
             })
             .collect()
     }
 
     fn log(&self, range: Range<Seq>, bytes_max: usize) -> Result<Vec<Logged>, ReadError> {
-        let number = self.memory.number;
         let to = range.end.min(self.state.next_seq);
-        let from = seq_key(Space::Log, number, range.start);
-        let scan = Scan { max_bytes: bytes_max, ..Scan::range(from, seq_key(Space::Log, number, to)) };
-        let rows = self.scan(scan)?;
-        Ok(rows
-            .iter()
-            .map(|(key, value)| decode_log(seq_of_key(key)?, value))
-            .collect::<Result<_, StoreError>>()?)
+        let (mut from, mut logged) = (range.start, Vec::new());
+        while from < to && logged.is_empty() {
+            let keys = [from, to].map(|seq| seq_key(Space::Log, self.memory.number, seq));
+            let [first, end] = keys;
+            let rows = self.scan(Scan { max_bytes: bytes_max, ..Scan::range(first, end) })?;
+            from = to;
+            for (key, value) in rows {
+                let seq = seq_of_key(&key)?;
+                from = Seq(seq.0 + 1);
+                if self.holds(seq) {
+                    logged.push(decode_log(seq, &value)?);
+                }
+            }
+        }
+        Ok(logged)
     }
 }
 

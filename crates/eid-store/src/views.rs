@@ -1,15 +1,17 @@
 //! The rows of views while a batch is admitted: read once for all its changes, written once.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
 use eid_core::dag::Seq;
 use eid_core::{EntryId, Height, PublicKey, ReadError, Time};
 
-use crate::apply::{Applied, Apply, Change, ViewRows, Wanted};
-use crate::backend::{Batch, Key, Scan, Snapshot, Value, prefix_end};
+use crate::apply::{Applied, Apply, Change, ViewRows, Wanted, is_local};
+use crate::backend::{BackendError, Batch, Key, Scan, Snapshot, Value, prefix_end};
 use crate::error::StoreError;
+use crate::past::{Interval, decode_changed, encode_changed, past_key};
 use crate::prepare::Write;
 use crate::rows::{Facts, Space, TreeNo, VIEW_PREFIX_BYTES, decode_log, id_key, seq_key, view_key};
 
@@ -49,6 +51,10 @@ impl PendingChange<'_> {
 pub(crate) trait PendingIds {
     fn pending_id(&self, tree: TreeNo, seq: Seq) -> Option<EntryId>;
     fn pending_seq(&self, tree: TreeNo, id: &EntryId) -> Option<Seq>;
+    /// Whether a stored entry is part of what is worked on.
+    fn sees(&self, _: Seq) -> bool {
+        true
+    }
 }
 
 /// Rows by their full keys: `None` is known to be absent.
@@ -58,18 +64,41 @@ pub(crate) struct Views<'a> {
     rows: BTreeMap<Key, Row>,
     /// Ranges of which every row is in `rows`; sorted and disjoint.
     covered: Vec<(Key, Key)>,
+    /// Rows by id, by their keys.
+    facts: HashMap<Key, Option<Value>>,
+    /// What rows were before an interval changed them, by the keys of the past.
+    left_behind: Vec<(Key, Value)>,
+    /// Rows that were written and never read, with the interval that did so first.
+    unseen: Vec<(Key, Interval)>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Row {
-    value: Option<Value>,
+    value: Option<Bytes>,
+    /// What changed it last.
+    changed: Interval,
     dirty: bool,
+}
+
+impl Row {
+    fn stored(value: Option<Value>) -> Result<Self, BackendError> {
+        let Some(value) = value else { return Ok(Self::default()) };
+        let (changed, value) = decode_changed(value)?;
+        Ok(Self { value: Some(value), changed, dirty: false })
+    }
 }
 
 impl<'a> Views<'a> {
     /// Nothing fetched: every read goes to the backend by itself.
     pub(crate) fn unfetched(snapshot: &'a dyn Snapshot) -> Self {
-        Self { snapshot, rows: BTreeMap::new(), covered: Vec::new() }
+        Self {
+            snapshot,
+            rows: BTreeMap::new(),
+            covered: Vec::new(),
+            facts: HashMap::new(),
+            left_behind: Vec::new(),
+            unseen: Vec::new(),
+        }
     }
 
     /// Fetches what the changes will read, with at most one call to the backend.
@@ -101,11 +130,12 @@ impl<'a> Views<'a> {
         keys.sort_unstable();
         keys.dedup();
         keys.retain(|key| covering(&ranges, key).is_none());
-        let mut rows = BTreeMap::new();
-        let known = |value| Row { value, dirty: false };
+        let mut views = Self::unfetched(snapshot);
         if ranges.is_empty() && !keys.is_empty() {
             let values = snapshot.get_many(&keys)?;
-            rows.extend(keys.into_iter().zip(values.into_iter().map(known)));
+            for (key, value) in keys.into_iter().zip(values) {
+                views.fetched(key, value)?;
+            }
         } else if !ranges.is_empty() {
             let scans = ranges.iter().map(|(from, to)| Scan::range(from.clone(), to.clone()));
             let points = keys.iter().map(|key| {
@@ -114,11 +144,24 @@ impl<'a> Views<'a> {
                 Scan::range(key.clone(), to)
             });
             let found = snapshot.scan_many(&scans.chain(points).collect::<Vec<_>>())?;
-            rows.extend(keys.into_iter().map(|key| (key, Row::default())));
-            rows.extend(found.into_iter().flatten().map(|(key, value)| (key, known(Some(value)))));
+            for key in keys {
+                views.fetched(key, None)?;
+            }
+            for (key, value) in found.into_iter().flatten() {
+                views.fetched(key, Some(value))?;
+            }
         }
-        let covered = merge_ranges(ranges.into_iter().chain(fresh).collect());
-        Ok(Self { snapshot, rows, covered })
+        views.covered = merge_ranges(ranges.into_iter().chain(fresh).collect());
+        Ok(views)
+    }
+
+    fn fetched(&mut self, key: Key, value: Option<Value>) -> Result<(), BackendError> {
+        if key.first() == Some(&(Space::Id as u8)) {
+            self.facts.insert(key, value);
+        } else {
+            self.rows.insert(key, Row::stored(value)?);
+        }
+        Ok(())
     }
 
     /// Applies one change.
@@ -138,17 +181,35 @@ impl<'a> Views<'a> {
         Ok(applied)
     }
 
-    /// Adds what was written to a batch.
-    pub(crate) fn write_into(self, batch: &mut Batch) {
-        for (key, row) in self.rows.into_iter().filter(|(_, row)| row.dirty) {
-            match row.value {
+    /// Adds what was written to a batch, with what it leaves behind.
+    pub(crate) fn write_into(mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let unseen = std::mem::take(&mut self.unseen);
+        if !unseen.is_empty() {
+            let keys: Vec<Key> = unseen.iter().map(|(key, _)| key.clone()).collect();
+            for ((key, interval), value) in unseen.into_iter().zip(self.snapshot.get_many(&keys)?) {
+                let Some(value) = value else { continue };
+                if decode_changed(value.clone())?.0 < interval {
+                    self.left_behind.push((past_key(&key, interval), value));
+                }
+            }
+        }
+        batch.puts.append(&mut self.left_behind);
+        for (key, value) in self.written() {
+            match value {
                 Some(value) => batch.puts.push((key, value)),
                 None => batch.deletes.push(key),
             }
         }
+        Ok(())
     }
 
-    fn get(&mut self, key: Key) -> Result<Option<Value>, StoreError> {
+    /// What was written, by full keys and as it is stored.
+    pub(crate) fn written(self) -> impl Iterator<Item = (Key, Option<Value>)> {
+        let written = self.rows.into_iter().filter(|(_, row)| row.dirty);
+        written.map(|(key, row)| (key, row.value.map(|value| encode_changed(row.changed, &value))))
+    }
+
+    fn get(&mut self, key: Key) -> Result<Option<Bytes>, StoreError> {
         if let Some(row) = self.rows.get(&key) {
             return Ok(row.value.clone());
         }
@@ -156,18 +217,22 @@ impl<'a> Views<'a> {
             return Ok(None);
         }
         let value = self.snapshot.get_many(std::slice::from_ref(&key))?.pop().flatten();
-        self.rows.insert(key, Row { value: value.clone(), dirty: false });
+        let row = Row::stored(value)?;
+        let value = row.value.clone();
+        self.rows.insert(key, row);
         Ok(value)
     }
 
-    fn scan(&mut self, from: Key, to: Key) -> Result<Vec<(Key, Value)>, StoreError> {
+    fn scan(&mut self, from: Key, to: Key) -> Result<Vec<(Key, Bytes)>, StoreError> {
         if to <= from {
             return Ok(Vec::new());
         }
         if covering(&self.covered, &from).is_none_or(|(_, end)| to > *end) {
             let found = self.snapshot.scan_many(&[Scan::range(from.clone(), to.clone())])?;
             for (key, value) in found.into_iter().flatten() {
-                self.rows.entry(key).or_insert(Row { value: Some(value), dirty: false });
+                if let Slot::Vacant(place) = self.rows.entry(key) {
+                    place.insert(Row::stored(Some(value))?);
+                }
             }
             self.covered.push((from.clone(), to.clone()));
             self.covered = merge_ranges(std::mem::take(&mut self.covered));
@@ -177,8 +242,27 @@ impl<'a> Views<'a> {
         Ok(rows.filter_map(|(key, row)| row.value.clone().map(|value| (key.clone(), value))).collect())
     }
 
-    fn set(&mut self, key: Key, value: Option<Value>) {
-        self.rows.insert(key, Row { value, dirty: true });
+    /// Changes a row, and keeps what it was when this is the first change of the interval.
+    fn set(&mut self, key: Key, value: Option<Bytes>, interval: Interval) {
+        let own = is_local(&key[VIEW_PREFIX_BYTES..]);
+        match self.rows.get(&key) {
+            _ if own => {}
+            Some(Row { value: Some(before), changed, .. }) if *changed < interval => {
+                self.left_behind.push((past_key(&key, interval), encode_changed(*changed, before)));
+            }
+            Some(_) => {}
+            None if covering(&self.covered, &key).is_none() => self.unseen.push((key.clone(), interval)),
+            None => {}
+        }
+        self.rows.insert(key, Row { value, changed: interval, dirty: true });
+    }
+
+    fn facts(&mut self, key: Key) -> Result<Option<Facts>, StoreError> {
+        let value = match self.facts.get(&key) {
+            Some(value) => value.clone(),
+            None => self.snapshot.get_many(std::slice::from_ref(&key))?.pop().flatten(),
+        };
+        value.as_ref().map(Facts::decode).transpose()
     }
 }
 
@@ -242,11 +326,11 @@ impl ViewRows for OneView<'_, '_> {
     }
 
     fn put(&mut self, key: &[u8], value: Bytes) {
-        self.views.set(self.key(key), Some(value));
+        self.views.set(self.key(key), Some(value), Interval::of(self.end));
     }
 
     fn delete(&mut self, key: &[u8]) {
-        self.views.set(self.key(key), None);
+        self.views.set(self.key(key), None, Interval::of(self.end));
     }
 
     fn id_of(&mut self, seq: Seq) -> Result<EntryId, ReadError> {
@@ -259,12 +343,9 @@ impl ViewRows for OneView<'_, '_> {
     fn seq_of(&mut self, id: &EntryId) -> Result<Option<Seq>, ReadError> {
         let seq = match self.ids.pending_seq(self.tree, id) {
             Some(seq) => Some(seq),
-            None => {
-                let facts = self.views.get(id_key(self.tree, id))?;
-                facts.as_ref().map(Facts::decode).transpose()?.map(|facts| facts.seq)
-            }
+            None => self.views.facts(id_key(self.tree, id))?.map(|facts| facts.seq),
         };
-        Ok(seq.filter(|seq| *seq < self.end))
+        Ok(seq.filter(|seq| *seq < self.end && self.ids.sees(*seq)))
     }
 }
 

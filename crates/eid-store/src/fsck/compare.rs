@@ -9,11 +9,13 @@ use super::Found;
 use super::rebuild::{LogFacts, has_log_from};
 use crate::apply::is_local;
 use crate::backend::{Key, Scan, Snapshot, Value, prefix_end};
+use crate::cursor::Cursor;
 use crate::error::StoreError;
 use crate::limits::FSCK_ENTRIES_MAX;
+use crate::past::decode_changed;
 use crate::rows::{
     Edge, Facts, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_frontier, seq_of_key,
-    state_key, store_of_key, tree_range, view_key,
+    state_key, store_of_key, tree_key, tree_range,
 };
 
 type Frontiers = BTreeMap<u32, Option<Vec<EntryId>>>;
@@ -48,7 +50,11 @@ impl Sides<'_> {
         })?;
         self.merge(Space::Settings, found, "settings_row", |_, stored, again| Ok(stored == again))?;
         self.merge(Space::Missing, found, "missing_row", |_, stored, again| Ok(stored == again))?;
-        self.compare_stores(found)
+        self.merge(Space::Checkpoint, found, "checkpoint_row", |_, stored, again| Ok(stored == again))?;
+        // Payloads that came late changed rows later than they do now.
+        let (from, to) = tree_range(Space::Late, self.number);
+        let late = self.stored.scan_many(&[Scan { max_rows: 1, ..Scan::range(from, to) }])?;
+        self.compare_stores(late.iter().all(Vec::is_empty), found)
     }
 
     fn compare_state(
@@ -116,7 +122,7 @@ impl Sides<'_> {
         Ok(stores)
     }
 
-    fn compare_stores(&self, found: &mut Found) -> Result<(), StoreError> {
+    fn compare_stores(&self, in_time: bool, found: &mut Found) -> Result<(), StoreError> {
         let stored = self.stores(self.stored, found)?;
         let again = self.stores(self.again, found)?;
         let unwritten = stored.iter().filter(|(name, row)| row.entries > 0 && !again.contains_key(name));
@@ -133,24 +139,32 @@ impl Sides<'_> {
                 let detail = format!("the counts of the store {name} ({kind}) are wrong");
                 found.problem("store_row", self.tree, None, &detail);
             }
-            let range = |number: u32| {
-                let from = view_key(self.number, number, &[]);
+            let range = |space, number: u32| {
+                let from = tree_key(space, self.number, &number.to_be_bytes());
                 let to = prefix_end(&from);
                 (from, to)
             };
-            let sides = (range(held.number), range(row.number));
+            let sides =
+                |space| ((self.stored, range(space, held.number)), (self.again, range(space, row.number)));
             let detail = format!("a row of the store {name} ({kind}) is not what its entries give");
-            merge_ranges(
-                (self.stored, sides.0),
-                (self.again, sides.1),
-                VIEW_PREFIX_BYTES,
-                |key, stored, again| {
-                    if stored != again && !is_local(&key[VIEW_PREFIX_BYTES..]) {
-                        found.problem("view_row", self.tree, None, &detail);
-                    }
-                    Ok(())
-                },
-            )?;
+            let (stored, again) = sides(Space::View);
+            merge_ranges(stored, again, VIEW_PREFIX_BYTES, |key, stored, again| {
+                if !is_local(&key[VIEW_PREFIX_BYTES..]) && !same_row(in_time, stored, again) {
+                    found.problem("view_row", self.tree, None, &detail);
+                }
+                Ok(())
+            })?;
+            if !in_time {
+                continue;
+            }
+            let detail = format!("an earlier row of the store {name} ({kind}) is not what its entries give");
+            let (stored, again) = sides(Space::Past);
+            merge_ranges(stored, again, VIEW_PREFIX_BYTES, |_, stored, again| {
+                if stored != again {
+                    found.problem("past_row", self.tree, None, &detail);
+                }
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -185,36 +199,13 @@ impl Sides<'_> {
     }
 }
 
-/// Reads a range in steps.
-struct Cursor<'a> {
-    snapshot: &'a dyn Snapshot,
-    from: Key,
-    to: Key,
-    rows: std::vec::IntoIter<(Key, Value)>,
-    done: bool,
-}
-
-impl<'a> Cursor<'a> {
-    fn new((snapshot, (from, to)): (&'a dyn Snapshot, (Key, Key))) -> Self {
-        Self { snapshot, from, to, rows: Vec::new().into_iter(), done: false }
-    }
-
-    fn next(&mut self) -> Result<Option<(Key, Value)>, StoreError> {
-        if self.rows.len() == 0 && !self.done {
-            let scan = Scan { max_rows: FSCK_ENTRIES_MAX, ..Scan::range(self.from.clone(), self.to.clone()) };
-            let rows = self.snapshot.scan_many(&[scan])?.pop().unwrap_or_default();
-            self.done = rows.len() < FSCK_ENTRIES_MAX;
-            if let Some((last, _)) = rows.last() {
-                self.from.clone_from(last);
-                self.from.push(0);
-            }
-            self.rows = rows.into_iter();
-        }
-        Ok(self.rows.next())
-    }
-}
-
 type Row<'a> = (&'a dyn Snapshot, (Key, Key));
+
+/// Whether two rows of a view are the same, and changed by the same interval where that can be compared.
+fn same_row(in_time: bool, stored: Option<&Value>, again: Option<&Value>) -> bool {
+    let value = |row: Option<&Value>| Some(decode_changed(row?.clone()).ok()?.1);
+    stored == again || !in_time && value(stored).is_some_and(|stored| Some(stored) == value(again))
+}
 
 /// Walks two ranges side by side; keys are compared behind `skip` bytes.
 fn merge_ranges(
@@ -223,7 +214,8 @@ fn merge_ranges(
     skip: usize,
     mut visit: impl FnMut(&Key, Option<&Value>, Option<&Value>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let (mut a, mut b) = (Cursor::new(a), Cursor::new(b));
+    let step = FSCK_ENTRIES_MAX;
+    let (mut a, mut b) = (Cursor::new(a.0, a.1, step), Cursor::new(b.0, b.1, step));
     let (mut left, mut right) = (a.next()?, b.next()?);
     loop {
         let order = match (&left, &right) {

@@ -1,0 +1,385 @@
+//! Old versions: what they show, and what they cost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eid_core::cbor::{Reader, Writer};
+use eid_core::dag::{Replica, Seq};
+use eid_core::{Entry, EntryId, Payload, Permission, ReadError, SectionDraft, StoreName, TreeId};
+use proptest::prelude::*;
+
+use super::kit::*;
+use crate::limits::CHECKPOINT_ENTRIES;
+use crate::{
+    Applied, Apply, Backend, Change, Counting, Direction, EntryStore, Key, LOCAL_ROWS, Memory, Offer,
+    StoreError, TreeSnapshot, ViewRows, Wanted,
+};
+
+/// The last write to a key wins. `[0, key, n]` sets, `[1, key]` removes. Each write also leaves a row of its own, and
+/// puts one row that is never read.
+#[derive(Debug)]
+struct Cells;
+
+const CELLS: &str = "cells";
+
+/// Keys that are prefixes of each other, with what an escape could trip over.
+const KEYS: [&[u8]; 9] = [b"", b"\0", b"\0\0", b"\0\x01", b"\0\xff", b"\x01", b"a", b"a\0", b"\xff\xff"];
+
+fn rows_of(key: &[u8]) -> [Key; 2] {
+    [[b"V", key].concat(), [b"T", key].concat()]
+}
+
+fn decode(op: &[u8]) -> Option<(bool, Vec<u8>, Bytes)> {
+    let mut r = Reader::new(op);
+    let parts = r.array(3).ok()?;
+    let (code, key) = (r.uint().ok()?, r.bytes(8).ok()?.to_vec());
+    let value = if parts == 3 { r.uint().ok()? } else { 0 };
+    (code < 2).then(|| (code == 0, key, Bytes::copy_from_slice(&value.to_be_bytes())))
+}
+
+impl Apply for Cells {
+    fn reads(&self, change: &Change<'_>, wanted: &mut Wanted) {
+        for (_, key, _) in change.ops.iter().filter_map(|op| decode(op)) {
+            rows_of(&key).iter().for_each(|row| wanted.key(row));
+        }
+    }
+
+    fn apply(&self, change: &Change<'_>, view: &mut dyn ViewRows) -> Result<Applied, ReadError> {
+        let mut applied = Applied::default();
+        for op in change.ops {
+            let Some((set, key, value)) = decode(op) else {
+                applied.undecodable += 1;
+                continue;
+            };
+            let [row, tomb] = rows_of(&key);
+            let stamp = [&change.time.0.to_be_bytes()[..], &change.id.0].concat();
+            let mut held = [view.get(&row)?, view.get(&tomb)?].into_iter().flatten();
+            if held.all(|held| held[..40] < stamp[..]) {
+                let (written, removed) = if set { (&row, &tomb) } else { (&tomb, &row) };
+                view.put(written, [&stamp, &value[..]].concat().into());
+                view.delete(removed);
+            }
+            view.put(&[b"O", &stamp[..], &key].concat(), value);
+            view.put(b"P", Bytes::from_static(b"never read"));
+        }
+        Ok(applied)
+    }
+}
+
+fn open(backend: Arc<dyn Backend>) -> Arc<EntryStore> {
+    EntryStore::open(backend, Arc::new(Simple::default()), Arc::new(Cells), [5; 32]).unwrap()
+}
+
+/// What an entry writes: a store, a key, and a value or nothing; or operation 9, which does not decode.
+#[derive(Debug, Clone)]
+enum Act {
+    Set(&'static str, usize, u64),
+    Remove(&'static str, usize),
+    Unknown,
+    Grant(u8),
+}
+
+fn entry(parents: &[&Entry], act: &Act) -> Entry {
+    let mut w = Writer::new();
+    let store = match act {
+        Act::Set(store, key, n) => {
+            w.array(3).uint(0).bytes(KEYS[*key]).uint(*n);
+            store
+        }
+        Act::Remove(store, key) => {
+            w.array(2).uint(1).bytes(KEYS[*key]);
+            store
+        }
+        Act::Unknown => {
+            w.array(2).uint(9).bytes(b"");
+            "x"
+        }
+        Act::Grant(n) => return settings_child(parents, &[grant(*n, Permission::Write)]),
+    };
+    let payload = Payload::encode(CELLS, &[], &[w.into_bytes()]);
+    let section = SectionDraft { store: StoreName::new(store).unwrap(), enc: None, payload };
+    draft(parents, vec![section]).seal(&key(3)).unwrap()
+}
+
+/// Everything that can be read of a version.
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    tips: Vec<EntryId>,
+    ids: BTreeSet<EntryId>,
+    count: u64,
+    height: u64,
+    time: u64,
+    settings: Vec<EntryId>,
+    stores: Vec<(String, String, u64, u64)>,
+    rows: BTreeMap<&'static str, Vec<(Key, Bytes)>>,
+}
+
+const STORES: [&str; 2] = ["x", "y"];
+
+fn see_version(snapshot: &TreeSnapshot) -> Version {
+    let mut rows = BTreeMap::new();
+    for name in STORES {
+        let view = snapshot.view(&StoreName::new(name).unwrap(), CELLS);
+        let all = view.scan(b"", None, Direction::Forward, usize::MAX).unwrap();
+        // However it is read, it is the same.
+        let mut back = view.scan(b"", None, Direction::Backward, usize::MAX).unwrap();
+        back.reverse();
+        assert_eq!(back, all);
+        let mut paged: Vec<(Key, Bytes)> = Vec::new();
+        loop {
+            let from = paged.last().map_or(Vec::new(), |(key, _)| [&key[..], &[0]].concat());
+            let page = view.scan(&from, None, Direction::Forward, 2).unwrap();
+            if page.is_empty() {
+                break;
+            }
+            paged.extend(page);
+        }
+        assert_eq!(paged, all);
+        let keys: Vec<Key> = KEYS.iter().flat_map(|key| rows_of(key)).collect();
+        let known: BTreeMap<_, _> = all.iter().cloned().collect();
+        let singly: Vec<_> = keys.iter().map(|key| known.get(key).cloned()).collect();
+        assert_eq!(view.get_many(&keys).unwrap(), singly);
+        for (i, from) in keys.iter().enumerate().step_by(5) {
+            for to in keys.iter().skip(i).step_by(3).filter(|to| *to > from) {
+                let range = view.scan(from, Some(to), Direction::Forward, usize::MAX).unwrap();
+                let expected = known.range(from.clone()..to.clone());
+                assert!(range.iter().map(|(k, v)| (k, v)).eq(expected), "{from:?} {to:?}");
+            }
+        }
+        rows.insert(name, all);
+    }
+    let logged = snapshot.log(Seq(0)..snapshot.end(), usize::MAX).unwrap();
+    let ids: BTreeSet<EntryId> = logged.iter().map(|logged| EntryId::of_block(&logged.block)).collect();
+    let nodes = snapshot.nodes(Seq(0), usize::MAX >> 1).unwrap();
+    assert_eq!(nodes.len(), logged.len());
+    let stores = snapshot.stores().unwrap().into_iter();
+    Version {
+        tips: snapshot.tips().unwrap().into_iter().map(|(id, _)| id).collect(),
+        ids,
+        count: snapshot.count(),
+        height: snapshot.height().0,
+        time: snapshot.time().0,
+        settings: snapshot.settings_frontier().unwrap(),
+        stores: stores.map(|s| (s.name.to_string(), s.kind, s.entries, s.undecodable)).collect(),
+        rows,
+    }
+}
+
+/// A store that was given these entries and what they descend from, and nothing else.
+fn fresh(
+    held: &BTreeMap<EntryId, Offer>,
+    parents: &BTreeMap<EntryId, Vec<EntryId>>,
+    tips: &[EntryId],
+) -> Version {
+    let (mut open_ids, mut wanted) = (tips.to_vec(), BTreeSet::new());
+    while let Some(id) = open_ids.pop() {
+        if wanted.insert(id) {
+            open_ids.extend(&parents[&id]);
+        }
+    }
+    let store = open(Arc::new(Memory::new()));
+    let tree = TreeId(root().id().0);
+    let offers = wanted.iter().map(|id| held[id].clone()).collect();
+    admit_offers(&store, tree, offers);
+    see_version(&store.tree(&tree).unwrap().unwrap())
+}
+
+/// How a history arrives.
+#[derive(Debug, Clone)]
+struct Arrival {
+    /// For each entry what it writes, and which of those before it are its parents, counted from the last.
+    entries: Vec<(Act, Vec<usize>)>,
+    /// Which of those that may come comes next.
+    order: Vec<usize>,
+    batches: Vec<usize>,
+    /// Which payloads come later, and after how many batches; those that never do come after too many.
+    late: BTreeMap<usize, usize>,
+    /// Which versions are looked at.
+    asked: Vec<Vec<usize>>,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let store = proptest::sample::select(&STORES[..]);
+    prop_oneof![
+        6 => (store.clone(), 0..KEYS.len(), 0..50u64).prop_map(|(store, key, n)| Act::Set(store, key, n)),
+        3 => (store, 0..KEYS.len()).prop_map(|(store, key)| Act::Remove(store, key)),
+        1 => Just(Act::Unknown),
+        1 => (10..13u8).prop_map(Act::Grant),
+    ]
+}
+
+fn arrival() -> impl Strategy<Value = Arrival> {
+    (10..60usize).prop_flat_map(|count| {
+        let parents = prop_oneof![
+            3 => Just(vec![0]),
+            1 => proptest::collection::vec(0..5usize, 1..4),
+            1 => proptest::collection::vec(0..40usize, 1..3),
+        ];
+        (
+            proptest::collection::vec((act(), parents), count),
+            proptest::collection::vec(prop_oneof![2 => Just(0usize), 1 => 0..50usize], count),
+            proptest::collection::vec(1..20usize, count),
+            proptest::collection::btree_map(0..count, 1..12usize, 0..4),
+            proptest::collection::vec(proptest::collection::vec(0..=count, 1..4), 6),
+        )
+            .prop_map(|(entries, order, batches, late, asked)| Arrival {
+                entries,
+                order,
+                batches,
+                late,
+                asked,
+            })
+    })
+}
+
+fn check(arrival: &Arrival) {
+    let root = root();
+    let tree = root.tree();
+    let mut entries = vec![root];
+    for (act, parents) in &arrival.entries {
+        let chosen: BTreeSet<usize> =
+            parents.iter().map(|back| entries.len() - 1 - back % entries.len()).collect();
+        let chosen: Vec<&Entry> = chosen.iter().map(|index| &entries[*index]).collect();
+        entries.push(entry(&chosen, act));
+    }
+    let parents: BTreeMap<EntryId, Vec<EntryId>> =
+        entries.iter().map(|entry| (entry.id(), entry.header().parents.clone())).collect();
+    // A causal order.
+    let (mut left, mut order) = (entries.iter().collect::<Vec<_>>(), Vec::new());
+    let mut came = BTreeSet::new();
+    while !left.is_empty() {
+        let ready: Vec<usize> =
+            (0..left.len()).filter(|i| left[*i].header().parents.iter().all(|p| came.contains(p))).collect();
+        let pick = arrival.order.get(order.len()).copied().unwrap_or_default() % ready.len();
+        let next = left.remove(ready[pick]);
+        came.insert(next.id());
+        order.push(next);
+    }
+    let store = open(Arc::new(Memory::new()));
+    let mut held: BTreeMap<EntryId, Offer> = BTreeMap::new();
+    let mut waiting: Vec<(usize, &Entry)> = Vec::new();
+    let mut at = 0;
+    for (number, size) in arrival.batches.iter().enumerate() {
+        let mut offers = Vec::new();
+        waiting.retain(|(due, late)| {
+            if *due <= number {
+                offers.push(offer(late));
+            }
+            *due > number
+        });
+        for entry in order.iter().skip(at).take(*size) {
+            let index = entries.iter().position(|other| other.id() == entry.id()).unwrap();
+            let bare = !entry.header().is_settings() && !entry.header().sections.is_empty();
+            match arrival.late.get(&index).filter(|_| bare) {
+                Some(after) => {
+                    waiting.push((number + after, entry));
+                    offers.push(Offer { block: entry.block().clone(), payloads: vec![None] });
+                }
+                None => offers.push(offer(entry)),
+            }
+        }
+        at += size;
+        if offers.is_empty() {
+            continue;
+        }
+        for verdict in admit_offers(&store, tree, offers.clone()) {
+            assert!(!matches!(verdict, crate::Verdict::Refused(_)), "{verdict:?}");
+        }
+        for offer in offers {
+            held.insert(EntryId::of_block(&offer.block), offer);
+        }
+        if number % 3 == 0 || at >= order.len() {
+            let snapshot = store.tree(&tree).unwrap().unwrap();
+            for asked in &arrival.asked {
+                let tips: BTreeSet<EntryId> = asked.iter().map(|i| entries[*i].id()).collect();
+                let tips: Vec<EntryId> = tips.into_iter().filter(|id| held.contains_key(id)).collect();
+                if !tips.is_empty() {
+                    let version = snapshot.at(&tips, &Cells).unwrap();
+                    assert_eq!(see_version(&version), fresh(&held, &parents, &tips));
+                    let again = version.at(&tips, &Cells).unwrap();
+                    assert_eq!(again.count(), version.count());
+                }
+            }
+        }
+    }
+    let report = store.fsck(false, &mut |_, _| {}).unwrap();
+    assert_eq!(report.problems, []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_version_is_what_a_store_shows_that_was_given_nothing_else(arrival in arrival()) {
+        check(&arrival);
+    }
+}
+
+/// A store with one long chain, and the ids of its entries.
+fn chain(store: &EntryStore, count: u64) -> Vec<EntryId> {
+    let root = root();
+    let mut entries = vec![root];
+    for n in 1..count {
+        let act = Act::Set("x", (n % 9) as usize, n);
+        entries.push(entry(&[&entries[entries.len() - 1]], &act));
+    }
+    for batch in entries.chunks(100) {
+        admit(store, &batch.iter().collect::<Vec<_>>());
+    }
+    entries.iter().map(Entry::id).collect()
+}
+
+#[test]
+fn an_old_version_of_a_long_chain_costs_what_a_checkpoint_holds() {
+    for count in [60u64, 600, 2400] {
+        let backend = Arc::new(Counting::new(Memory::new()));
+        let store = open(backend.clone());
+        let ids = chain(&store, count);
+        let tree = root().tree();
+        for age in [1, count / 2, count - 20, count - 2] {
+            let snapshot = store.tree(&tree).unwrap().unwrap();
+            let before = backend.counts();
+            let version = snapshot.at(&[ids[(count - 1 - age) as usize]], &Cells).unwrap();
+            assert_eq!(version.count(), count - age);
+            let view = version.view(&StoreName::new("x").unwrap(), CELLS);
+            assert!(view.get(&rows_of(KEYS[1])[0]).unwrap().is_some() || version.count() < 3);
+            let spent = backend.counts() - before;
+            assert!(spent.rows_read <= 8 * CHECKPOINT_ENTRIES, "{count} {age}: {spent:?}");
+            assert!(spent.reads <= 16, "{count} {age}: {spent:?}");
+        }
+    }
+}
+
+#[test]
+fn a_version_that_is_not_held_is_refused_and_the_present_one_is_itself() {
+    let store = open(Arc::new(Memory::new()));
+    let ids = chain(&store, 30);
+    let snapshot = store.tree(&root().tree()).unwrap().unwrap();
+    let refused = snapshot.at(&[ids[3], EntryId([1; 32])], &Cells);
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    let version = snapshot.at(&[ids[29]], &Cells).unwrap();
+    assert_eq!(see_version(&version), see_version(&snapshot));
+    let nothing = snapshot.at(&[], &Cells).unwrap();
+    assert_eq!((nothing.count(), nothing.stores().unwrap().len()), (0, 0));
+}
+
+#[test]
+fn rows_of_this_device_are_in_no_old_version() {
+    let store = open(Arc::new(Memory::new()));
+    let ids = chain(&store, 30);
+    let (tree, name) = (root().tree(), StoreName::new("x").unwrap());
+    store
+        .maintain(&tree, &name, CELLS, &mut |view| {
+            view.put(&[LOCAL_ROWS.start, 1], Bytes::from_static(b"index"));
+            Ok(())
+        })
+        .unwrap();
+    let snapshot = store.tree(&tree).unwrap().unwrap();
+    let key = [LOCAL_ROWS.start, 1];
+    assert!(snapshot.view(&name, CELLS).get(&key).unwrap().is_some());
+    let version = snapshot.at(&[ids[28]], &Cells).unwrap().view(&name, CELLS);
+    assert!(version.get(&key).unwrap().is_none());
+    let rows = version.scan(b"", None, Direction::Forward, usize::MAX).unwrap();
+    assert!(rows.iter().all(|(key, _)| key[0] != LOCAL_ROWS.start));
+}
