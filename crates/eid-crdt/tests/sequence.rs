@@ -147,7 +147,7 @@ fn base(letters: &str) -> Text {
 fn after(base: &Text, entries: &[(u32, &[Op<u32, String>])]) -> Text {
     let mut text = base.clone();
     for (entry, ops) in entries {
-        text.integrate(*entry, (1, *entry as usize), Standing::Stands, ops, |entry| entry == 0);
+        text.integrate(*entry, (1, *entry as usize), Standing::Stands, ops);
     }
     text
 }
@@ -171,12 +171,12 @@ fn runs_typed_at_one_place_do_not_interleave() {
 #[test]
 fn typing_letter_by_letter_is_one_operation_and_one_run() {
     let mut ops = Vec::new();
-    for op in typed(&base("()"), 1, "abcdef", |count| 1 + count) {
-        Op::push(&mut ops, 1, op);
+    for (first, op) in (0..).zip(typed(&base("()"), 1, "abcdef", |count| 1 + count)) {
+        Op::push(&mut ops, 1, first, op);
     }
     assert_eq!(
         ops,
-        [Op::Insert { at: Anchor::Before(Name { entry: 0, offset: 1 }), first: 0, run: "abcdef".to_owned() }]
+        [Op::Insert { at: Anchor::Before(Name { entry: 0, offset: 1 }), run: "abcdef".to_owned() }]
     );
     let letters = typed(&base("()"), 1, "abcdef", |count| 1 + count);
     assert_eq!(after(&base("()"), &[(1, &letters)]).runs().collect::<Vec<_>>(), ["(", "abcdef", ")"]);
@@ -190,7 +190,7 @@ fn deleting_backwards_or_forwards_is_one_operation() {
         let mut ops = Vec::new();
         for position in positions {
             for op in text.delete(1, position, 1).unwrap() {
-                Op::push(&mut ops, 1, op);
+                Op::push(&mut ops, 1, 0, op);
             }
         }
         assert_eq!(text.text(), "ae");
@@ -199,40 +199,92 @@ fn deleting_backwards_or_forwards_is_one_operation() {
 }
 
 #[test]
-fn offsets_that_the_entry_has_used_have_no_effect() {
-    let at = Anchor::After(Name { entry: 0, offset: 1 });
-    let insert = |first, run: &str| Op::Insert { at, first, run: run.to_owned() };
-    let text =
-        after(&base("()"), &[(1, &[insert(4, "abc"), insert(2, "xyz"), insert(6, "x"), insert(7, "!")])]);
-    assert_eq!(text.text(), "()abc!");
-    let text = after(&base("()"), &[(1, &[insert(u32::MAX, "a"), insert(0, ""), insert(0, "b")])]);
-    assert_eq!(text.text(), "()b");
+fn what_is_not_there_cannot_be_named() {
+    let base = base("()");
+    for name in [(0, 2), (7, 0), (1, 3)].map(|(entry, offset)| Name { entry, offset }) {
+        let ops = [
+            Op::Insert { at: Anchor::After(name), run: "x".to_owned() },
+            Op::Insert { at: Anchor::Before(name), run: "y".to_owned() },
+            Op::Delete(Span { first: name, count: 1 }),
+            Op::Insert { at: Anchor::After(Name { entry: 0, offset: 0 }), run: "abc".to_owned() },
+            Op::Insert { at: Anchor::After(Name { entry: 1, offset: 2 }), run: String::new() },
+            // What had no effect took no offsets.
+            Op::Delete(Span { first: Name { entry: 1, offset: 1 }, count: 1 }),
+        ];
+        assert_eq!(after(&base, &[(1, &ops)]).text(), "()ac");
+    }
+    for (offset, count) in [(1, 2), (1, u32::MAX), (0, 0)] {
+        let ops = [Op::Delete(Span { first: Name { entry: 0, offset }, count })];
+        assert_eq!(after(&base, &[(1, &ops)]).text(), "()");
+    }
 }
 
 #[test]
-fn what_is_not_there_or_not_in_the_past_cannot_be_named() {
-    let base = base("()");
-    let mine = typed(&base, 1, "abc", |count| 1 + count);
-    let names = [(1, 0), (0, 2), (7, 0), (2, 0)].map(|(entry, offset)| Name { entry, offset });
-    for name in names {
-        let ops = [
-            Op::Insert { at: Anchor::After(name), first: 0, run: "x".to_owned() },
-            Op::Insert { at: Anchor::Before(name), first: 0, run: "y".to_owned() },
-            Op::Delete(Span { first: name, count: 1 }),
-        ];
-        for order in [[(1, &mine[..]), (2, &ops[..])], [(2, &ops[..]), (1, &mine[..])]] {
-            assert_eq!(after(&base, &order).text(), "(abc)");
-        }
+fn a_floor_hides_what_is_older_and_what_comes_late() {
+    let mut text = base("abcd");
+    text.open(1, (1, 1), Standing::Stands);
+    text.delete(1, 0, 1).unwrap();
+    text.insert(1, 3, "new".to_owned()).unwrap();
+    assert_eq!(text.raise_floor((1, 0)), [Delta::Deleted { position: 0, count: 3 }]);
+    assert_eq!(text.text(), "new");
+    // What was deleted meets the floor when the delete is void.
+    text.set_standing(1, Standing::Void);
+    assert_eq!(text.text(), "");
+    text.set_standing(1, Standing::Stands);
+    let late = Op::Insert { at: Anchor::After(Name { entry: 0, offset: 3 }), run: "late".to_owned() };
+    assert_eq!(text.integrate(2, (0, 7), Standing::Stands, std::slice::from_ref(&late)), []);
+    assert_eq!(text.raise_floor((0, 9)), []);
+    text.integrate(3, (1, 7), Standing::Stands, &[late]);
+    assert_eq!(text.text(), "newlate");
+    assert_eq!(text.raise_floor((2, 0)).len(), 1);
+    assert_eq!(text.text(), "");
+}
+
+#[test]
+fn an_element_can_be_taken_and_given_back() {
+    let mut text = base("abcd");
+    let name = text.name_at(2).unwrap();
+    assert_eq!(text.set_taken(name, true), [Delta::Deleted { position: 2, count: 1 }]);
+    assert_eq!(text.set_taken(name, true), []);
+    text.set_taken(Name { entry: 9, ..name }, true);
+    assert_eq!(text.text(), "abd");
+    assert_eq!(text.set_taken(name, false), [Delta::Inserted { position: 2, run: "c".to_owned() }]);
+    assert_eq!(text.runs().count(), 1, "records that can be one are one again");
+}
+
+#[test]
+fn an_operation_gets_its_number_when_it_is_sealed() {
+    let open = u32::MAX;
+    let mut text = base("()");
+    let letters: String = (0..3_000u32).map(|n| char::from_u32(0x4e00 + n).unwrap()).collect();
+    text.open(open, (200, 0), Standing::Stands);
+    let mut ops = vec![text.insert(open, 1, letters.clone()).unwrap()];
+    ops.push(text.insert(open, 1_000, "here".to_owned()).unwrap());
+    ops.extend(text.delete(open, 998, 4).unwrap());
+    let shown = text.text();
+    text.seal(open, 1, (1, 1));
+    let ops: Vec<_> =
+        ops.iter().map(|op| history::renamed(op, &|entry| if entry == open { 1 } else { entry })).collect();
+    let mut other = after(&base("()"), &[(1, &ops)]);
+    assert_eq!((text.text(), other.text()), (shown.clone(), shown));
+    positions_and_names_agree(&text);
+    for position in 0..text.len() {
+        assert_eq!(text.name_at(position), other.name_at(position));
     }
-    let too_long = [Op::Delete(Span { first: Name { entry: 0, offset: 1 }, count: 2 })];
-    assert_eq!(after(&base, &[(1, &too_long)]).text(), "()");
+    for text in [&mut text, &mut other] {
+        assert!(!text.open(1, (1, 1), Standing::Stands));
+        assert!(text.open(open, (201, 0), Standing::Stands));
+        text.insert(open, 5, "x".to_owned()).unwrap();
+        text.set_standing(1, Standing::Void);
+        assert_eq!(text.text(), "(x)");
+    }
 }
 
 #[test]
 fn a_void_entry_hides_what_it_put_in_and_what_hangs_there_stays() {
     let mut text = base("()");
     let void = typed(&text, 1, "spam", |count| 1 + count);
-    text.integrate(1, (1, 1), Standing::Stands, &void, |_| true);
+    text.integrate(1, (1, 1), Standing::Stands, &void);
     text.open(2, (2, 2), Standing::Stands);
     text.insert(2, 3, "ok".to_owned()).unwrap();
     assert_eq!(text.text(), "(spokam)");
@@ -251,7 +303,7 @@ fn a_void_entry_deletes_nothing_that_it_alone_deleted() {
         text.delete(entry, position, 2).unwrap();
     }
     let again = Op::Delete(Span { first: Name { entry: 0, offset: 2 }, count: 2 });
-    text.integrate(3, (1, 3), Standing::Stands, &[again], |_| true);
+    text.integrate(3, (1, 3), Standing::Stands, &[again]);
     text.set_standing(2, Standing::Void);
     assert_eq!(text.text(), "");
     text.set_standing(1, Standing::Void);

@@ -28,15 +28,17 @@ fn edit<S: Ord + Clone + std::fmt::Debug>(
     entry: u32,
     transaction: &Value,
 ) -> Vec<Op<u32, String>> {
-    let mut ops = Vec::new();
+    let (mut ops, mut first) = (Vec::new(), 0);
     for patch in transaction["patches"].as_array().unwrap() {
         let (position, deleted) = (number(&patch[0]), number(&patch[1]));
         for op in text.delete(entry, position, deleted).unwrap() {
-            Op::push(&mut ops, entry, op);
+            Op::push(&mut ops, entry, first, op);
         }
         let inserted = patch[2].as_str().unwrap();
         if !inserted.is_empty() {
-            Op::push(&mut ops, entry, text.insert(entry, position, inserted.to_owned()).unwrap());
+            let op = text.insert(entry, position, inserted.to_owned()).unwrap();
+            Op::push(&mut ops, entry, first, op);
+            first += u32::try_from(inserted.chars().count()).unwrap();
         }
     }
     ops
@@ -49,7 +51,7 @@ fn replays(packed: &[u8]) {
     for (entry, transaction) in (0u32..).zip(trace["txns"].as_array().unwrap()) {
         here.open(entry, entry, Standing::Stands);
         let ops = edit(&mut here, entry, transaction);
-        there.integrate(entry, entry, Standing::Stands, &ops, |_| true);
+        there.integrate(entry, entry, Standing::Stands, &ops);
     }
     let end = trace["endContent"].as_str().unwrap();
     assert!(here.text() == end, "another text");
@@ -91,7 +93,7 @@ fn friendsforever_ends_in_its_text_on_both_replicas() {
             }
         }
         for entry in missing {
-            text.integrate(stamp(entry).1, stamp(entry), Standing::Stands, &made[entry], |_| true);
+            text.integrate(stamp(entry).1, stamp(entry), Standing::Stands, &made[entry]);
             held.insert(entry);
         }
         text.open(stamp(entry).1, stamp(entry), Standing::Stands);
@@ -100,7 +102,7 @@ fn friendsforever_ends_in_its_text_on_both_replicas() {
     }
     for (text, held) in &mut replicas {
         for (entry, ops) in made.iter().enumerate().filter(|(entry, _)| !held.contains(entry)) {
-            text.integrate(stamp(entry).1, stamp(entry), Standing::Stands, ops, |_| true);
+            text.integrate(stamp(entry).1, stamp(entry), Standing::Stands, ops);
         }
     }
     let end = trace["endContent"].as_str().unwrap();

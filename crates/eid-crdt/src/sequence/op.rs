@@ -2,12 +2,13 @@
 
 use super::Run;
 
-/// The name of an element: the entry that put it in, by its local number, and which of that entry's elements it is.
+/// The name of an element: the operation that put it in, by its local number, and which of all the elements that the
+/// operation puts in it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name<E> {
-    /// The entry.
+    /// The operation.
     pub entry: E,
-    /// The element, counted as the entry's operations say.
+    /// The element, counted from 0 in the order in which they are put in.
     pub offset: u32,
 }
 
@@ -22,7 +23,7 @@ pub enum Anchor<E> {
     Before(Name<E>),
 }
 
-/// Consecutive elements of one entry.
+/// Consecutive elements of one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span<E> {
     /// The first element.
@@ -31,15 +32,13 @@ pub struct Span<E> {
     pub count: u32,
 }
 
-/// One operation of an entry.
+/// One edit of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op<E, R> {
     /// Puts a run in.
     Insert {
         /// Where.
         at: Anchor<E>,
-        /// The offset of the run's first element; the rest follow.
-        first: u32,
         /// What.
         run: R,
     },
@@ -88,7 +87,7 @@ pub enum Side {
     Right,
 }
 
-/// Whether the operations of an entry count.
+/// Whether an operation counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// They do.
@@ -98,17 +97,12 @@ pub enum Standing {
 }
 
 impl<E: Copy + Ord, R: Run> Op<E, R> {
-    /// Adds an operation of `entry` to what it did so far. What continues the operation before it, as typing, deleting
-    /// forwards and deleting backwards do, makes that longer.
-    pub fn push(ops: &mut Vec<Self>, entry: E, op: Self) {
+    /// Adds an edit to what `entry` did so far. What continues the edit before it, as typing, deleting forwards and
+    /// deleting backwards do, makes that longer. `first` is the offset of the first element that the edit puts in.
+    pub fn push(ops: &mut Vec<Self>, entry: E, first: u32, op: Self) {
         match (ops.last_mut(), op) {
-            (
-                Some(Self::Insert { first: held_first, run: held, .. }),
-                Self::Insert { at: Anchor::After(name), first, run },
-            ) if name.entry == entry
-                && name.offset.checked_add(1) == Some(first)
-                && u32::try_from(held.count()).ok().and_then(|count| held_first.checked_add(count))
-                    == Some(first) =>
+            (Some(Self::Insert { run: held, .. }), Self::Insert { at: Anchor::After(name), run })
+                if name.entry == entry && name.offset.checked_add(1) == Some(first) =>
             {
                 held.append(run);
             }

@@ -1,26 +1,94 @@
-//! What the list holds: runs with what is needed to put others among them.
+//! What leaves hold: runs with what is needed to put others among them.
 
-use super::chunks::{Item, Measure};
-use super::limits::RECORD_ELEMENTS_MAX;
-use super::{Anchor, Name, Run};
+use std::fmt::Debug;
 
-/// Consecutive elements of one entry, each hanging after the one before, that are shown or hidden together.
+use super::limits::{RECORD_BYTES_MAX, RECORD_ELEMENTS_MAX};
+use super::{Name, Run, Span};
+
+/// Consecutive elements of one operation, each hanging after the one before, that are shown or hidden together.
 #[derive(Debug, Clone)]
-pub(super) struct Record<E, R> {
-    pub(super) first: Name<E>,
-    pub(super) count: u32,
-    /// Where the first element hangs.
-    pub(super) at: Anchor<E>,
-    /// How many elements are above the first one, and one for the start.
-    pub(super) depth: u32,
-    /// The depth of the topmost element whose part of the tree begins with the first element; its own if there is none.
-    pub(super) low: u32,
-    pub(super) shown: bool,
-    pub(super) deleted_by: Vec<E>,
-    pub(super) run: R,
+pub struct Record<E, R> {
+    /// All but the elements themselves.
+    pub stretch: Stretch<E>,
+    /// The elements, also where they are hidden: what hid them can become void.
+    pub run: R,
 }
 
-impl<E: Copy + Ord, R: Run> Record<E, R> {
+/// A record without its elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch<E> {
+    /// The name of the first element.
+    pub first: Name<E>,
+    /// How many there are.
+    pub count: u32,
+    /// How many elements are above the first one in the tree, and one for the start.
+    pub depth: u32,
+    /// The depth of the topmost element whose part of the tree begins with the first element; its own if there is none.
+    pub low: u32,
+    /// How many operations that stand have deleted it.
+    pub deleted: u32,
+    /// Why else it is hidden, and what hangs there.
+    pub marks: Marks,
+}
+
+/// Facts of a record that are there or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks(pub u8);
+
+impl Marks {
+    /// Something hangs before the first element.
+    pub const HUNG_BEFORE: Self = Self(1);
+    /// The operation that put it in is void.
+    pub const VOID: Self = Self(2);
+    /// The caller has hidden it.
+    pub const TAKEN: Self = Self(4);
+    /// The operation that put it in is below the floor.
+    pub const FLOORED: Self = Self(8);
+    /// Every mark.
+    pub const ALL: Self = Self(15);
+
+    pub(super) fn has(self, mark: Self) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    pub(super) fn with(self, mark: Self) -> Self {
+        Self(self.0 | mark.0)
+    }
+
+    pub(super) fn without(self, mark: Self) -> Self {
+        Self(self.0 & !mark.0)
+    }
+}
+
+/// What a stretch of the sequence adds up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// How many elements are shown.
+    pub shown: usize,
+    /// The least of the records' lows.
+    pub low: u32,
+}
+
+impl Measure {
+    pub(super) fn sum(parts: impl Iterator<Item = Self>) -> Self {
+        parts.fold(Self { shown: 0, low: u32::MAX }, |sum, part| Self {
+            shown: sum.shown + part.shown,
+            low: sum.low.min(part.low),
+        })
+    }
+}
+
+impl<E: Copy> Stretch<E> {
+    /// Whether its elements are shown.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.deleted == 0 && self.marks.without(Marks::HUNG_BEFORE).0 == 0
+    }
+
+    pub(super) fn shown(&self) -> usize {
+        if self.is_shown() { self.count as usize } else { 0 }
+    }
+
     pub(super) fn name(&self, within: u32) -> Name<E> {
         Name { entry: self.first.entry, offset: self.first.offset + within }
     }
@@ -30,81 +98,69 @@ impl<E: Copy + Ord, R: Run> Record<E, R> {
         self.first.offset + self.count
     }
 
+    pub(super) fn measure(&self) -> Measure {
+        Measure { shown: self.shown(), low: self.low }
+    }
+}
+
+impl<E: Copy + Ord> Stretch<E> {
+    /// Whether a record that directly follows can be part of this one. Its depth and low say that it hangs after the
+    /// last element here, and nothing before it.
+    fn goes_on_with(&self, next: &Self) -> bool {
+        next.first == self.name(self.count)
+            && (next.depth, next.low) == (self.depth + self.count, self.depth + self.count)
+            && self.deleted == next.deleted
+            && self.marks.without(Marks::HUNG_BEFORE) == next.marks
+    }
+}
+
+impl<E: Copy + Ord, R: Run> Record<E, R> {
     /// Leaves the first `at` elements and gives the rest.
     pub(super) fn split_off(&mut self, at: u32) -> Self {
-        let depth = self.depth + at;
-        let rest = Self {
-            first: self.name(at),
-            count: self.count - at,
-            at: Anchor::After(self.name(at - 1)),
+        let held = self.stretch;
+        let depth = held.depth + at;
+        let rest = Stretch {
+            first: held.name(at),
+            count: held.count - at,
             depth,
             low: depth,
-            shown: self.shown,
-            deleted_by: self.deleted_by.clone(),
-            run: self.run.split_off(at as usize),
+            marks: held.marks.without(Marks::HUNG_BEFORE),
+            ..held
         };
-        self.count = at;
-        rest
+        self.stretch.count = at;
+        Self { stretch: rest, run: self.run.split_off(at as usize) }
     }
 
-    /// Whether a record that directly follows in the list can be part of this one.
-    pub(super) fn can_grow(&self, next: &Self) -> bool {
-        next.at == Anchor::After(self.name(self.count - 1))
-            && next.first == self.name(self.count)
-            && next.shown == self.shown
-            && self.deleted_by.is_empty()
-            && self.count as usize + next.count as usize <= RECORD_ELEMENTS_MAX
+    /// The names of the elements.
+    pub(super) fn span(&self) -> Span<E> {
+        Span { first: self.stretch.first, count: self.stretch.count }
     }
-}
 
-impl<E, R> Item for Record<E, R> {
-    fn measure(&self) -> Measure {
-        Measure { shown: if self.shown { self.count as usize } else { 0 }, low: self.low }
+    /// Whether a record that directly follows can be part of this one.
+    pub(super) fn goes_on_with(&self, next: &Stretch<E>, run: &R) -> bool {
+        self.stretch.goes_on_with(next)
+            && self.stretch.count as usize + next.count as usize <= RECORD_ELEMENTS_MAX
+            && self.run.weight() + run.weight() <= RECORD_BYTES_MAX
     }
-}
 
-impl<E: PartialEq> Name<E> {
-    /// Whether hanging there makes it the next element of a run.
-    pub(super) fn follows(&self, at: &Anchor<E>) -> bool {
-        matches!(at, Anchor::After(name) if name.entry == self.entry && name.offset.checked_add(1) == Some(self.offset))
+    /// Takes in a record that can be part of this one.
+    pub(super) fn join(&mut self, next: Self) {
+        self.stretch.count += next.stretch.count;
+        self.run.append(next.run);
     }
 }
 
-/// What hangs at one anchor, in order. Nearly always it is one.
-#[derive(Debug, Clone, Default)]
-pub(super) enum Children<E> {
-    #[default]
-    None,
-    One(Name<E>),
-    Many(Vec<Name<E>>),
-}
-
-impl<E: Copy + Ord> Children<E> {
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::None)
-    }
-
-    /// The last one that ranks below another.
-    pub(super) fn before<K: Ord>(&self, name: &Name<E>, rank: impl Fn(&Name<E>) -> K) -> Option<Name<E>> {
-        let limit = rank(name);
-        match self {
-            Self::None => None,
-            Self::One(one) => (rank(one) < limit).then_some(*one),
-            Self::Many(many) => many[..many.partition_point(|held| rank(held) < limit)].last().copied(),
+/// Cuts a run into such as fit records, in order.
+pub(super) fn cut_up<R: Run>(run: R) -> Vec<R> {
+    let (mut done, mut todo) = (Vec::new(), vec![run]);
+    while let Some(mut run) = todo.pop() {
+        let count = run.count();
+        if count > 1 && (count > RECORD_ELEMENTS_MAX || run.weight() > RECORD_BYTES_MAX) {
+            let rest = run.split_off(count / 2);
+            todo.extend([rest, run]);
+        } else {
+            done.push(run);
         }
     }
-
-    pub(super) fn add<K: Ord>(&mut self, name: Name<E>, rank: impl Fn(&Name<E>) -> K) {
-        let mut many = match std::mem::take(self) {
-            Self::None => {
-                *self = Self::One(name);
-                return;
-            }
-            Self::One(one) => vec![one],
-            Self::Many(many) => many,
-        };
-        let limit = rank(&name);
-        many.insert(many.partition_point(|held| rank(held) < limit), name);
-        *self = Self::Many(many);
-    }
+    done
 }

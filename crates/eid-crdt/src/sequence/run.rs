@@ -14,8 +14,6 @@ pub trait Run: Clone + Debug {
     fn split_off(&mut self, at: usize) -> Self;
     /// Adds the elements of another run at the end.
     fn append(&mut self, rest: Self);
-    /// How many elements from the start on weigh at most `bytes` together; one if even the first weighs more.
-    fn fits(&self, bytes: usize) -> usize;
     /// About how many bytes it takes when it is stored.
     fn weight(&self) -> usize;
 }
@@ -41,11 +39,6 @@ impl Run for String {
         self.push_str(&rest);
     }
 
-    fn fits(&self, bytes: usize) -> usize {
-        let end = self.floor_char_boundary(bytes);
-        self[..end].chars().count().max(1)
-    }
-
     fn weight(&self) -> usize {
         self.len()
     }
@@ -63,12 +56,6 @@ impl<V: Item> Run for Vec<V> {
 
     fn append(&mut self, rest: Self) {
         self.extend(rest);
-    }
-
-    fn fits(&self, bytes: usize) -> usize {
-        let mut left = bytes;
-        let fit = |item: &&V| left.checked_sub(item.weight()).map(|rest| left = rest).is_some();
-        self.iter().take_while(fit).count().max(1)
     }
 
     fn weight(&self) -> usize {

@@ -8,9 +8,10 @@ use proptest::prelude::*;
 /// A replica under test: stamps end in the name of the entry, as everywhere.
 pub(crate) type Text = Sequence<u32, (u8, usize), String>;
 
-/// An entry by its place in the history, which is its name.
+/// An operation by its place in the history, which is its name.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
+    /// What its author had seen, and what it names: it comes after these.
     pub(crate) past: BTreeSet<usize>,
     pub(crate) stamp: (u8, usize),
     pub(crate) ops: Vec<Op<usize, String>>,
@@ -30,10 +31,9 @@ pub(crate) enum Step {
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {
     kind: u8,
-    /// How many entries back the named one is; 0 is the entry itself, and a negative one is still to come.
-    back: isize,
+    /// How many entries back the named one is, whether its author had it or not; 0 is the entry itself.
+    back: usize,
     offset: u32,
-    first: u32,
     count: u32,
 }
 
@@ -42,8 +42,12 @@ const DEVICES: usize = 3;
 pub(crate) fn steps(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>> {
     let edit = (0..DEVICES, any::<u8>(), prop::collection::vec((any::<usize>(), 0..4usize, 0..5usize), 1..4))
         .prop_map(|(device, time, edits)| Step::Edit { device, time, edits });
-    let claim = (0u8..4, -2isize..12, 0u32..6, 0u32..8, 0u32..4)
-        .prop_map(|(kind, back, offset, first, count)| Claim { kind, back, offset, first, count });
+    let claim = (0u8..4, 0usize..12, 0u32..6, 0u32..4).prop_map(|(kind, back, offset, count)| Claim {
+        kind,
+        back,
+        offset,
+        count,
+    });
     let claim = (0..DEVICES, any::<u8>(), prop::collection::vec(claim, 1..5))
         .prop_map(|(device, time, claims)| Step::Claim { device, time, claims });
     let pull = (0..DEVICES, 0..DEVICES).prop_map(|(to, from)| Step::Pull { to, from });
@@ -70,7 +74,7 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Entry> {
                 let entry = entries.len();
                 let past = held.clone();
                 text.open(local(entry), (*time, entry), Standing::Stands);
-                let mut ops = Vec::new();
+                let (mut ops, mut first) = (Vec::new(), 0);
                 for (position, deleted, inserted) in edits {
                     let position = position % (text.len() + 1);
                     let deleted = (*deleted).min(text.len() - position);
@@ -81,7 +85,9 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Entry> {
                     made.extend(text.insert(local(entry), position, letters));
                     for op in made {
                         let op = renamed(&op, &|entry| entry as usize);
-                        Op::push(&mut ops, entry, op);
+                        let count = if let Op::Insert { run, .. } = &op { run.count() } else { 0 };
+                        Op::push(&mut ops, entry, first, op);
+                        first += u32::try_from(count).unwrap();
                     }
                 }
                 held.insert(entry);
@@ -89,12 +95,22 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Entry> {
             }
             Step::Claim { device, time, claims } => {
                 let entry = entries.len();
-                let past = devices[*device].1.clone();
+                let named = claims.iter().map(|claim| entry.saturating_sub(claim.back));
+                let past =
+                    devices[*device].1.iter().copied().chain(named.filter(|named| *named < entry)).collect();
                 let ops = claims.iter().map(|claim| claim.op(entry)).collect();
                 entries.push(Entry { past, stamp: (*time, entry), ops });
                 let (text, held) = &mut devices[*device];
-                bring(text, &entries, entry, &local, Standing::Stands);
-                held.insert(entry);
+                let (mut missing, mut todo) = (BTreeSet::new(), vec![entry]);
+                while let Some(entry) = todo.pop() {
+                    if !held.contains(&entry) && missing.insert(entry) {
+                        todo.extend(&entries[entry].past);
+                    }
+                }
+                for entry in missing {
+                    bring(text, &entries, entry, &local, Standing::Stands);
+                    held.insert(entry);
+                }
             }
         }
     }
@@ -103,7 +119,7 @@ pub(crate) fn history(steps: &[Step]) -> Vec<Entry> {
 
 impl Claim {
     fn op(&self, entry: usize) -> Op<usize, String> {
-        let named = entry.saturating_add_signed(-self.back);
+        let named = entry.saturating_sub(self.back);
         let name = Name { entry: named, offset: self.offset };
         let at = match self.kind {
             0 => Anchor::Start,
@@ -112,7 +128,7 @@ impl Claim {
             _ => return Op::Delete(Span { first: name, count: self.count }),
         };
         let run = (0..self.count).map(|i| char::from_digit(i, 10).unwrap()).collect();
-        Op::Insert { at, first: self.first, run }
+        Op::Insert { at, run }
     }
 }
 
@@ -124,23 +140,21 @@ pub(crate) fn bring(
     number: &impl Fn(usize) -> u32,
     standing: Standing,
 ) -> Vec<Delta<String>> {
-    let Entry { past, stamp, ops } = &entries[entry];
-    let past: BTreeSet<u32> = past.iter().map(|entry| number(*entry)).collect();
+    let Entry { stamp, ops, .. } = &entries[entry];
     let ops: Vec<Op<u32, String>> = ops.iter().map(|op| renamed(op, number)).collect();
-    text.integrate(number(entry), *stamp, standing, &ops, |entry| past.contains(&entry))
+    text.integrate(number(entry), *stamp, standing, &ops)
 }
 
-fn renamed<A: Copy, B, R: Clone>(op: &Op<A, R>, number: &impl Fn(A) -> B) -> Op<B, R> {
+pub(crate) fn renamed<A: Copy, B, R: Clone>(op: &Op<A, R>, number: &impl Fn(A) -> B) -> Op<B, R> {
     let named = |name: &Name<A>| Name { entry: number(name.entry), offset: name.offset };
     match op {
         Op::Delete(span) => Op::Delete(Span { first: named(&span.first), count: span.count }),
-        Op::Insert { at, first, run } => Op::Insert {
+        Op::Insert { at, run } => Op::Insert {
             at: match at {
                 Anchor::Start => Anchor::Start,
                 Anchor::After(name) => Anchor::After(named(name)),
                 Anchor::Before(name) => Anchor::Before(named(name)),
             },
-            first: *first,
             run: run.clone(),
         },
     }
@@ -167,21 +181,21 @@ pub(crate) fn naive(entries: &[Entry], void: &BTreeSet<usize>) -> String {
     }
     let mut nodes: BTreeMap<Name<usize>, Node> = BTreeMap::new();
     let mut hangs: BTreeMap<Anchor<usize>, Siblings> = BTreeMap::new();
-    for (entry, Entry { past, stamp, ops }) in entries.iter().enumerate() {
+    for (entry, Entry { stamp, ops, .. }) in entries.iter().enumerate() {
+        let mut first = 0;
         for op in ops {
             match op {
-                Op::Insert { at, first, run } => {
+                Op::Insert { at, run } => {
                     let names: Vec<Name<usize>> =
-                        (*first..).take(run.count()).map(|offset| Name { entry, offset }).collect();
+                        (first..).take(run.count()).map(|offset| Name { entry, offset }).collect();
                     let exists = match at {
                         Anchor::Start => true,
-                        Anchor::After(name) | Anchor::Before(name) => {
-                            nodes.contains_key(name) && (name.entry == entry || past.contains(&name.entry))
-                        }
+                        Anchor::After(name) | Anchor::Before(name) => nodes.contains_key(name),
                     };
-                    if !exists || names.iter().any(|name| nodes.contains_key(name)) {
+                    if !exists {
                         continue;
                     }
+                    first += u32::try_from(names.len()).unwrap();
                     let mut at = *at;
                     for (name, letter) in names.into_iter().zip(run.chars()) {
                         nodes.insert(name, Node { letter, deleted_by: BTreeSet::new() });
@@ -193,8 +207,7 @@ pub(crate) fn naive(entries: &[Entry], void: &BTreeSet<usize>) -> String {
                     let names: Vec<Name<usize>> = (first.offset..first.offset + count)
                         .map(|offset| Name { entry: first.entry, offset })
                         .collect();
-                    let seen = first.entry == entry || past.contains(&first.entry);
-                    if seen && names.iter().all(|name| nodes.contains_key(name)) {
+                    if names.iter().all(|name| nodes.contains_key(name)) {
                         for name in names {
                             nodes.get_mut(&name).unwrap().deleted_by.insert(entry);
                         }
