@@ -18,7 +18,7 @@ use event_listener::Event;
 use crate::doc_store::DocStore;
 use crate::error::DbError;
 use crate::instance::Instance;
-use crate::kind::{doc, table};
+use crate::kind::{doc, table, text};
 use crate::limits::SALT_BYTES;
 use crate::registry::{self, is_reserved};
 use crate::rights::Settings;
@@ -210,6 +210,7 @@ impl Database {
                 })?;
                 count
             }
+            text::KIND => text::len(&rows)? as u64,
             _ => 0,
         };
         Ok(StoreSummary {

@@ -28,7 +28,13 @@ impl Apply for Kinds {
                 each_decoded(change.ops, doc::decode, |op| doc::reads(&op, wanted));
             }
             table::KIND => each_decoded(change.ops, table::decode, |op| table::reads(&op, wanted)),
-            text::KIND => each_decoded(change.ops, text::decode, |op| text::reads(&op, wanted)),
+            text::KIND => {
+                for (index, op) in (0..).zip(change.ops) {
+                    if let Ok(op) = text::decode(op) {
+                        text::reads(&op, Entry::of(change).stamp(index), wanted);
+                    }
+                }
+            }
             registry::KIND => each_decoded(change.ops, registry::decode, |op| registry::reads(&op, wanted)),
             _ => {}
         }

@@ -50,12 +50,18 @@ pub const FILTER_DEPTH_MAX: usize = 64;
 /// Most conditions, or values of one, in the text of a condition: each is looked up.
 pub const FILTER_CONDITIONS_MAX: usize = 1024;
 
+/// Elements of one operation of which one row says in which leaves of a sequence they are: bounds what an edit of one
+/// of them writes.
+pub const PIECE_ELEMENTS: u32 = 512;
+
 /// Bytes of random salt in each payload: enough that the hash of an erased short payload tells nothing.
 pub const SALT_BYTES: usize = 16;
 /// Rows that a walk over a store reads at once: bounds memory, and makes the cost of a read per row small.
 pub const PAGE_ROWS: usize = 512;
 /// Rows that a query with a small limit reads first: some may not be what is asked for.
 pub const PAGE_ROWS_FIRST: usize = if cfg!(test) { 2 } else { 16 };
+/// Characters that a walk over a text reads at once.
+pub const TEXT_PAGE: usize = 64 * 1024;
 /// Bytes of entries that a stream of changes or the log reads at once.
 pub const LOG_PAGE_BYTES: usize = 256 * 1024;
 /// Entries that the log reads at once when it goes backwards.

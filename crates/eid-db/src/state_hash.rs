@@ -9,7 +9,7 @@ use eid_store::{Direction, TreeSnapshot};
 use crate::codec::write_value;
 use crate::error::DbError;
 use crate::kind::table::Flow;
-use crate::kind::{doc, registry, table};
+use crate::kind::{doc, registry, table, text};
 use crate::rights::Settings;
 use crate::rows::Stored;
 
@@ -95,6 +95,12 @@ pub(crate) fn state_hash(snapshot: &TreeSnapshot, settings: &Settings) -> Result
                     said(2, &[store.as_bytes(), &config]);
                 })?;
             }
+            text::KIND => text::pages(&rows, &mut |page| {
+                begin(&mut hasher);
+                feed(&mut hasher, |w| {
+                    w.text(page);
+                });
+            })?,
             _ => {}
         }
         if !is_empty {

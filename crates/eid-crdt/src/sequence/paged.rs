@@ -49,6 +49,11 @@ impl<P: Pages> Paged<P> {
         &self.pages
     }
 
+    /// The pages, for what is kept beside the sequence.
+    pub fn pages_mut(&mut self) -> &mut P {
+        &mut self.pages
+    }
+
     /// Gives the pages back.
     #[must_use]
     pub fn into_pages(self) -> P {
@@ -137,9 +142,9 @@ impl<P: Pages> Paged<P> {
         Ok(Some(self.shown_before(found.place)? + here))
     }
 
-    /// Whether an element is shown; nothing if it never came here.
-    pub fn is_shown(&self, name: &Name<P::Entry>) -> Result<Option<bool>, P::Error> {
-        Ok(self.seek(name)?.map(|found| found.stretch.is_shown()))
+    /// The record that an element is in; nothing if it never came here.
+    pub fn stretch_of(&self, name: &Name<P::Entry>) -> Result<Option<Stretch<P::Entry>>, P::Error> {
+        Ok(self.seek(name)?.map(|found| found.stretch))
     }
 
     /// Integrates a whole operation and gives what changes. One that is here already changes nothing.
@@ -304,7 +309,7 @@ impl<P: Pages> Paged<P> {
             let Some(held) = self.stretch(place)? else { break };
             if self.is_floored(held.first.entry)? {
                 self.change(place, |record| {
-                    record.stretch.marks = record.stretch.marks.with(Marks::FLOORED)
+                    record.stretch.marks = record.stretch.marks.with(Marks::FLOORED);
                 })?;
                 Delta::push(&mut changes, Delta::Deleted { position, count: held.count as usize });
             } else {
@@ -314,7 +319,8 @@ impl<P: Pages> Paged<P> {
         Ok(changes)
     }
 
-    fn is_floored(&self, entry: P::Entry) -> Result<bool, P::Error> {
+    /// Whether an operation is below the floor.
+    pub fn is_floored(&self, entry: P::Entry) -> Result<bool, P::Error> {
         let Some(floor) = &self.pages.head().floor else { return Ok(false) };
         match self.pages.operation(entry)? {
             Some(held) => self.pages.precedes(&held.stamp, floor),

@@ -47,7 +47,9 @@ impl Marks {
     /// Every mark.
     pub const ALL: Self = Self(15);
 
-    pub(super) fn has(self, mark: Self) -> bool {
+    /// Whether one of these is there.
+    #[must_use]
+    pub fn has(self, mark: Self) -> bool {
         self.0 & mark.0 != 0
     }
 

@@ -10,25 +10,27 @@
 //! the start (0), after an element (1) or before one (2); then elements are deleted. Refs are listed in the order of
 //! their first use, once each; deletes ascend and neither overlap nor touch. Anything else does not decode.
 
-#![expect(dead_code, reason = "kinds that hold sequences use it")]
-
+mod apply;
 mod content;
 mod edits;
+mod pages;
+mod reader;
 
-use std::marker::PhantomData;
-use std::ops::Range;
-
+use eid_core::ReadError;
 use eid_core::dag::Seq;
-use eid_core::{EntryId, ReadError};
-use eid_crdt::sequence;
+use eid_crdt::sequence::{self, Marks, Pages as _};
 use eid_store::{ViewRows, Wanted};
 
 use crate::error::DbError;
 use crate::rows::Rows;
-use crate::stamp::Stamp;
+use crate::stamp::{STAGED, Stamp};
+use apply::Changing;
+use pages::{head_key, leaf_key, operation_key};
 
-pub(crate) use content::{Content, Element};
+pub(crate) use content::Content;
+pub(crate) use content::Element;
 pub(crate) use edits::{Edits, Ref};
+pub(crate) use reader::SequenceReader;
 pub(crate) use sequence::{Side, Standing};
 
 /// An operation: what the algorithm takes for the origin of elements.
@@ -63,9 +65,27 @@ pub(crate) struct WireName {
     pub(crate) offset: u32,
 }
 
-/// Names the rows that an apply reads, as far as they are known before the positions of the entries that it names.
+/// Names the rows that an apply reads, as far as they are known: those of the operations that it names follow from the
+/// positions of their entries, and those of the pages from the rows of these operations.
 pub(crate) fn wanted<R>(prefix: &[u8], edits: &Edits<R>, wanted: &mut Wanted) {
-    _ = (prefix, edits, wanted);
+    wanted.key(&head_key(prefix));
+    wanted.key(&leaf_key(prefix, 0));
+    edits.refs().iter().filter_map(|held| held.entry).for_each(|id| wanted.id(id));
+}
+
+/// Names the row of the operation itself, which tells whether it is applied already.
+pub(crate) fn wanted_own(prefix: &[u8], own: OpId, wanted: &mut Wanted) {
+    wanted.key(&operation_key(prefix, own));
+}
+
+fn changing<R: Content>(
+    view: &mut dyn ViewRows,
+    prefix: &[u8],
+    change: impl FnOnce(&mut Changing<'_, R>) -> Result<(), ReadError>,
+) -> Result<Vec<Delta<R>>, ReadError> {
+    let mut changing = Changing::open(view, prefix)?;
+    change(&mut changing)?;
+    Ok(changing.finish())
 }
 
 /// Applies edits, or keeps them until what they name is here, and gives what changes; what had waited for them comes
@@ -77,8 +97,12 @@ pub(crate) fn apply<R: Content>(
     edits: &Edits<R>,
     floor: Option<Stamp>,
 ) -> Result<Vec<Delta<R>>, ReadError> {
-    _ = (view, prefix, stamp, edits, floor);
-    Err(ReadError::new(Unfinished))
+    changing(view, prefix, |at| {
+        if let Some(floor) = floor {
+            at.changes = at.list.raise_floor(floor)?;
+        }
+        at.apply(stamp, edits)
+    })
 }
 
 /// Hides whatever operations below a stamp have put in. Floors only rise.
@@ -87,19 +111,24 @@ pub(crate) fn raise_floor<R: Content>(
     prefix: &[u8],
     floor: Stamp,
 ) -> Result<Vec<Delta<R>>, ReadError> {
-    _ = (view, prefix, floor);
-    Err(ReadError::new(Unfinished))
+    changing(view, prefix, |at| {
+        at.changes = at.list.raise_floor(floor)?;
+        Ok(())
+    })
 }
 
-/// Makes an operation void or standing. Work is in proportion to what the operation did.
+/// Makes an operation void or standing. Work is in proportion to what the operation did. One that still waits is
+/// nothing yet.
 pub(crate) fn set_standing<R: Content>(
     view: &mut dyn ViewRows,
     prefix: &[u8],
     op: OpId,
     standing: Standing,
 ) -> Result<Vec<Delta<R>>, ReadError> {
-    _ = (view, prefix, op, standing);
-    Err(ReadError::new(Unfinished))
+    changing(view, prefix, |at| {
+        at.changes = at.list.set_standing(op, standing)?;
+        Ok(())
+    })
 }
 
 /// Hides one element for a reason of the caller's own, or takes that back. An element that is not here is nothing.
@@ -109,14 +138,19 @@ pub(crate) fn set_taken<R: Content>(
     name: Name,
     taken: bool,
 ) -> Result<Vec<Delta<R>>, ReadError> {
-    _ = (view, prefix, name, taken);
-    Err(ReadError::new(Unfinished))
+    changing(view, prefix, |at| {
+        at.changes = at.list.set_taken(name, taken)?;
+        Ok(())
+    })
 }
 
 /// The stamp of an operation that is applied here; nothing while it waits or is not here.
-pub(crate) fn stamp_of(view: &mut dyn ViewRows, prefix: &[u8], op: OpId) -> Result<Option<Stamp>, ReadError> {
-    _ = (view, prefix, op);
-    Err(ReadError::new(Unfinished))
+pub(crate) fn stamp_of<R: Content>(
+    view: &mut dyn ViewRows,
+    prefix: &[u8],
+    op: OpId,
+) -> Result<Option<Stamp>, ReadError> {
+    Ok(Changing::<R>::open(view, prefix)?.list.pages().operation(op)?.map(|held| held.stamp))
 }
 
 /// Whether an element is there.
@@ -124,16 +158,22 @@ pub(crate) fn stamp_of(view: &mut dyn ViewRows, prefix: &[u8], op: OpId) -> Resu
 pub(crate) enum Presence {
     /// No operation that is applied here has put it in.
     Absent,
-    /// A standing operation has deleted it, or it is below the floor.
+    /// A standing operation has deleted it, it is below the floor, or what put it in is void.
     Gone,
     /// It is there; it may be taken.
     There,
 }
 
 /// Whether an element is there.
-pub(crate) fn presence(view: &mut dyn ViewRows, prefix: &[u8], name: Name) -> Result<Presence, ReadError> {
-    _ = (view, prefix, name);
-    Err(ReadError::new(Unfinished))
+pub(crate) fn presence<R: Content>(
+    view: &mut dyn ViewRows,
+    prefix: &[u8],
+    name: Name,
+) -> Result<Presence, ReadError> {
+    let list = Changing::<R>::open(view, prefix)?.list;
+    let Some(held) = list.stretch_of(&name)? else { return Ok(Presence::Absent) };
+    let gone = held.deleted > 0 || held.marks.has(Marks::VOID) || list.is_floored(name.entry)?;
+    Ok(if gone { Presence::Gone } else { Presence::There })
 }
 
 /// The position of an element that an operation of entry `at` names; nothing while its entry is not here.
@@ -142,74 +182,22 @@ pub(crate) fn local_name(
     at: Seq,
     name: &WireName,
 ) -> Result<Option<Name>, ReadError> {
-    _ = (view, at, name);
-    Err(ReadError::new(Unfinished))
+    let seq = match &name.op.entry {
+        Some(id) => view.seq_of(id)?,
+        None => Some(at),
+    };
+    Ok(seq.map(|seq| Name { entry: OpId { seq, op: name.op.op }, offset: name.offset }))
 }
 
 /// The name of an element for an operation that a transaction stages.
 pub(crate) fn wire_name(rows: &dyn Rows, name: &Name) -> Result<WireName, DbError> {
-    _ = (rows, name);
-    Err(ReadError::new(Unfinished).into())
+    let OpId { seq, op } = name.entry;
+    let entry = if seq == STAGED { None } else { Some(rows.id_of(seq)?) };
+    Ok(WireName { op: Ref { entry, op }, offset: name.offset })
 }
 
-/// Reads one sequence, page by page as it is asked.
-#[derive(Debug)]
-pub(crate) struct SequenceReader<'a, R> {
-    rows: &'a dyn Rows,
-    prefix: Vec<u8>,
-    runs: PhantomData<R>,
-}
-
-impl<'a, R: Content> SequenceReader<'a, R> {
-    /// Opens the sequence under a prefix; one that nobody has written is empty.
-    pub(crate) fn open(rows: &'a dyn Rows, prefix: &[u8]) -> Result<Self, DbError> {
-        Ok(Self { rows, prefix: prefix.to_vec(), runs: PhantomData })
-    }
-
-    /// How many elements are shown.
-    pub(crate) fn len(&self) -> usize {
-        _ = (self.rows, &self.prefix, self.runs);
-        0
-    }
-
-    /// The elements of a range of positions, as far as there are any.
-    pub(crate) fn read(&self, range: Range<usize>) -> Result<R, DbError> {
-        _ = range;
-        Err(ReadError::new(Unfinished).into())
-    }
-
-    /// The name of the element at a position.
-    pub(crate) fn name_at(&self, position: usize) -> Result<Option<Name>, DbError> {
-        _ = position;
-        Err(ReadError::new(Unfinished).into())
-    }
-
-    /// The names of the elements of a range.
-    pub(crate) fn names(&self, range: Range<usize>) -> Result<Vec<Span>, DbError> {
-        _ = range;
-        Err(ReadError::new(Unfinished).into())
-    }
-
-    /// A cursor at a position; nothing beyond the end.
-    pub(crate) fn cursor(&self, position: usize, side: Side) -> Result<Option<Cursor>, DbError> {
-        _ = (position, side);
-        Err(ReadError::new(Unfinished).into())
-    }
-
-    /// Where a cursor stands; nothing if its neighbour never came here.
-    pub(crate) fn position(&self, cursor: &Cursor) -> Result<Option<usize>, DbError> {
-        _ = cursor;
-        Err(ReadError::new(Unfinished).into())
-    }
-
-    /// Which operations put in the elements of a range: how many each, in order.
-    pub(crate) fn blame(&self, range: Range<usize>) -> Result<Vec<(usize, OpId)>, DbError> {
-        _ = range;
-        Err(ReadError::new(Unfinished).into())
-    }
-}
-
-/// The edits that delete `count` elements from a position on and put a run there.
+/// The edits that delete `count` elements from a position on and put a run there. Edits that do nothing are not to be
+/// written: no replica would read them.
 ///
 /// # Errors
 /// [`DbError::Position`] beyond the end.
@@ -220,8 +208,9 @@ pub(crate) fn splice_edits<R: Content>(
     count: usize,
     content: R,
 ) -> Result<Edits<R>, DbError> {
-    _ = (rows, prefix, position, count, content);
-    Err(ReadError::new(Unfinished).into())
+    let own = OpId { seq: STAGED, op: u32::MAX };
+    let edits = SequenceReader::open(rows, prefix)?.splice(own, position, count, content)?;
+    Ok(edits.unwrap_or_default())
 }
 
 /// The edits that put a run in at a position.
@@ -235,7 +224,7 @@ pub(crate) fn insert_edits<R: Content>(
 }
 
 /// The edits that delete elements from a position on.
-pub(crate) fn delete_edits<R: Content + Default>(
+pub(crate) fn delete_edits<R: Content>(
     rows: &dyn Rows,
     prefix: &[u8],
     position: usize,
@@ -243,80 +232,3 @@ pub(crate) fn delete_edits<R: Content + Default>(
 ) -> Result<Edits<R>, DbError> {
     splice_edits(rows, prefix, position, count, R::default())
 }
-
-/// A whole sequence in memory, for many edits between two commits.
-#[derive(Debug)]
-pub(crate) struct Buffer<R> {
-    runs: PhantomData<R>,
-}
-
-impl<R: Content + Default> Buffer<R> {
-    /// Takes in all of a sequence.
-    pub(crate) fn load(rows: &dyn Rows, prefix: &[u8]) -> Result<Self, DbError> {
-        _ = (rows, prefix);
-        Err(ReadError::new(Unfinished).into())
-    }
-
-    /// How many elements are shown.
-    pub(crate) fn len(&self) -> usize {
-        0
-    }
-
-    /// The elements of a range of positions, as far as there are any.
-    pub(crate) fn read(&self, range: Range<usize>) -> R {
-        _ = range;
-        R::default()
-    }
-
-    /// Deletes `count` elements from a position on and puts a run there.
-    ///
-    /// # Errors
-    /// [`DbError::Position`] beyond the end.
-    pub(crate) fn splice(&mut self, position: usize, count: usize, content: R) -> Result<(), DbError> {
-        _ = (position, count, content);
-        Err(ReadError::new(Unfinished).into())
-    }
-
-    /// The edits since the last [`Buffer::seal`], as one operation; nothing when there are none. From here on until
-    /// `seal`, further edits belong to the next operation.
-    pub(crate) fn take_edits(
-        &mut self,
-        id_of: impl FnMut(Seq) -> Result<EntryId, DbError>,
-    ) -> Result<Option<Edits<R>>, DbError> {
-        _ = id_of;
-        Err(ReadError::new(Unfinished).into())
-    }
-
-    /// Gives the operation that was taken last its place among all, once it is committed.
-    pub(crate) fn seal(&mut self, stamp: Stamp) {
-        _ = stamp;
-    }
-
-    /// Takes in edits of others and gives what changes here.
-    pub(crate) fn integrate(
-        &mut self,
-        view: &mut dyn ViewRows,
-        stamp: Stamp,
-        edits: &Edits<R>,
-    ) -> Result<Vec<Delta<R>>, ReadError> {
-        _ = (view, stamp, edits);
-        Err(ReadError::new(Unfinished))
-    }
-
-    /// A cursor at a position; nothing beyond the end.
-    pub(crate) fn cursor(&self, position: usize, side: Side) -> Option<Cursor> {
-        _ = (position, side);
-        None
-    }
-
-    /// Where a cursor stands.
-    pub(crate) fn position(&self, cursor: &Cursor) -> Option<usize> {
-        _ = cursor;
-        None
-    }
-}
-
-/// A part of this module that does nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("sequences are not stored")]
-struct Unfinished;

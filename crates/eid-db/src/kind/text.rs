@@ -9,7 +9,10 @@ use eid_core::ReadError;
 use eid_core::cbor::{CborError, Reader, Writer};
 use eid_store::{ViewRows, Wanted};
 
-use super::sequence::{self, Edits};
+use super::sequence::{self, Edits, OpId, SequenceReader};
+use crate::error::DbError;
+use crate::limits::TEXT_PAGE;
+use crate::rows::Rows;
 use crate::stamp::Stamp;
 
 /// The name of this kind in payloads.
@@ -39,12 +42,26 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<Edits<String>, CborError> {
 }
 
 /// Names the rows that the operation reads.
-pub(crate) fn reads(op: &Edits<String>, wanted: &mut Wanted) {
+pub(crate) fn reads(op: &Edits<String>, stamp: Stamp, wanted: &mut Wanted) {
     sequence::wanted(PREFIX, op, wanted);
+    sequence::wanted_own(PREFIX, OpId::of(&stamp), wanted);
 }
 
 /// Joins the operation with the rows.
 pub(crate) fn apply(op: &Edits<String>, stamp: Stamp, view: &mut dyn ViewRows) -> Result<(), ReadError> {
     sequence::apply(view, PREFIX, stamp, op, None)?;
+    Ok(())
+}
+
+/// How many characters there are.
+pub(crate) fn len(rows: &dyn Rows) -> Result<usize, DbError> {
+    Ok(SequenceReader::<String>::open(rows, PREFIX)?.len())
+}
+
+/// The text in pages of [`TEXT_PAGE`] characters, so that no more than one is held at a time.
+pub(crate) fn pages(rows: &dyn Rows, each: &mut dyn FnMut(&str)) -> Result<(), DbError> {
+    for from in (0..len(rows)?).step_by(TEXT_PAGE) {
+        each(&SequenceReader::<String>::open(rows, PREFIX)?.read(from..from + TEXT_PAGE)?);
+    }
     Ok(())
 }

@@ -53,6 +53,12 @@ const START: u64 = 0;
 const AFTER: u64 = 1;
 const BEFORE: u64 = 2;
 
+impl<R> Default for Edits<R> {
+    fn default() -> Self {
+        Self { refs: Vec::new(), inserts: Vec::new(), deletes: Vec::new() }
+    }
+}
+
 impl<R> Edits<R> {
     /// The operations that it names.
     pub(crate) fn refs(&self) -> &[Ref] {
@@ -75,7 +81,7 @@ impl<R> Edits<R> {
                 Anchor::After(at) => Anchor::After(name(at)?),
                 Anchor::Before(at) => Anchor::Before(name(at)?),
             };
-            Some(Op::Insert { at, first: 0, run: run.clone() })
+            Some(Op::Insert { at, run: run.clone() })
         });
         let deletes = self
             .deletes
@@ -104,7 +110,7 @@ impl<R: Content> Edits<R> {
         let (mut inserts, mut gone) = (Vec::new(), Vec::new());
         for op in ops {
             match op {
-                Op::Insert { at, run, .. } => {
+                Op::Insert { at, run } => {
                     let mut name = |name: Name<OpId>| Name { entry: number(name.entry), offset: name.offset };
                     let at = match at {
                         Anchor::Start => Anchor::Start,

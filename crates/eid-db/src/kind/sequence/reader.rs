@@ -1,0 +1,120 @@
+//! Reading a sequence, page by page as it is asked.
+
+use std::ops::Range;
+
+use eid_crdt::sequence::{Op, Paged, Pages as _, Visit};
+
+use super::pages::{InRows, Loaded};
+use super::{Content, Cursor, Edits, Name, OpId, Side, Span};
+use crate::error::DbError;
+use crate::rows::Rows;
+use crate::stamp::Stamp;
+
+/// Reads one sequence. What it has read it keeps, so it lives no longer than what it is needed for.
+#[derive(Debug)]
+pub(crate) struct SequenceReader<'a, R: Content> {
+    list: Paged<Loaded<R, InRows<'a>>>,
+}
+
+impl<'a, R: Content> SequenceReader<'a, R> {
+    /// Opens the sequence under a prefix; one that nobody has written is empty.
+    pub(crate) fn open(rows: &'a dyn Rows, prefix: &[u8]) -> Result<Self, DbError> {
+        Ok(Self { list: Paged::new(Loaded::open(InRows(rows), prefix)?) })
+    }
+
+    /// How many elements are shown.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Visits the parts of records that are shown in a range: the first name, how many elements, and the record's run
+    /// with where the part begins in it.
+    fn visit(&self, range: Range<usize>, mut visit: impl FnMut(Name, u32, &R, u32)) -> Result<(), DbError> {
+        let mut rest = range.end.saturating_sub(range.start);
+        if rest == 0 {
+            return Ok(());
+        }
+        self.list.visit(range.start, |record, within| {
+            let first = record.stretch.first;
+            let count = (record.stretch.count - within).min(u32::try_from(rest).unwrap_or(u32::MAX));
+            rest -= count as usize;
+            visit(Name { offset: first.offset + within, ..first }, count, &record.run, within);
+            Ok::<_, DbError>(if rest == 0 { Visit::Enough } else { Visit::More })
+        })
+    }
+
+    /// The elements of a range of positions, as far as there are any.
+    pub(crate) fn read(&self, range: Range<usize>) -> Result<R, DbError> {
+        let mut found = R::default();
+        self.visit(range, |_, count, run, within| {
+            let (within, count) = (within as usize, count as usize);
+            let mut part = run.clone();
+            if within > 0 {
+                part = part.split_off(within);
+            }
+            if count < part.count() {
+                drop(part.split_off(count));
+            }
+            found.append(part);
+        })?;
+        Ok(found)
+    }
+
+    /// The name of the element at a position.
+    pub(crate) fn name_at(&self, position: usize) -> Result<Option<Name>, DbError> {
+        self.list.name_at(position)
+    }
+
+    /// The names of the elements of a range.
+    pub(crate) fn names(&self, range: Range<usize>) -> Result<Vec<Span>, DbError> {
+        self.list.spans(range.start, range.end.saturating_sub(range.start))
+    }
+
+    /// A cursor at a position; nothing beyond the end.
+    pub(crate) fn cursor(&self, position: usize, side: Side) -> Result<Option<Cursor>, DbError> {
+        self.list.cursor(position, side)
+    }
+
+    /// Where a cursor stands; nothing if its neighbour never came here.
+    pub(crate) fn position(&self, cursor: &Cursor) -> Result<Option<usize>, DbError> {
+        self.list.position(cursor)
+    }
+
+    /// Which operations put in the elements of a range: how many each, in order.
+    pub(crate) fn blame(&self, range: Range<usize>) -> Result<Vec<(usize, OpId)>, DbError> {
+        let mut found: Vec<(usize, OpId)> = Vec::new();
+        self.visit(range, |name, count, _, _| match found.last_mut() {
+            Some((held, op)) if *op == name.entry => *held += count as usize,
+            _ => found.push((count as usize, name.entry)),
+        })?;
+        Ok(found)
+    }
+
+    /// The stamp of an operation that is applied here.
+    pub(crate) fn stamp_of(&self, op: OpId) -> Result<Option<Stamp>, DbError> {
+        Ok(self.list.pages().operation(op)?.map(|held| held.stamp))
+    }
+
+    /// What deletes `count` elements from a position on and puts a run there, as edits of `own`.
+    pub(super) fn splice(
+        &self,
+        own: OpId,
+        position: usize,
+        count: usize,
+        content: R,
+    ) -> Result<Option<Edits<R>>, DbError> {
+        let len = self.len();
+        let end = position.saturating_add(count);
+        let beyond = || DbError::Position { position: end, len };
+        if end > len {
+            return Err(beyond());
+        }
+        let mut ops = Vec::new();
+        if content.count() > 0 {
+            let at = self.list.anchor(position)?.ok_or_else(beyond)?;
+            ops.push(Op::Insert { at, run: content });
+        }
+        ops.extend(self.names(position..end)?.into_iter().map(Op::Delete));
+        Edits::of(own, ops, |seq| self.list.pages().source.0.id_of(seq))
+    }
+}
