@@ -321,6 +321,11 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
         self.read(|rows| table::contains(rows, key))
     }
 
+    /// How many rows there are.
+    pub fn count(&self) -> Result<u64, DbError> {
+        self.read(table::row_count)
+    }
+
     /// Puts a row in the place of what is there: writes only what differs.
     pub fn put(&self, key: &str, row: &T) -> Result<(), DbError> {
         table::check_key(key)?;

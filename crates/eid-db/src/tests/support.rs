@@ -18,6 +18,10 @@ impl Clock for Still {
 }
 
 impl Still {
+    pub(super) fn set(&self, ms: u64) {
+        self.0.store(ms, Ordering::Relaxed);
+    }
+
     pub(super) fn advance(&self, ms: u64) {
         self.0.fetch_add(ms, Ordering::Relaxed);
     }

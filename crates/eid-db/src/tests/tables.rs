@@ -3,7 +3,7 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::support::{database, exchange, two};
+use super::support::{database, env, exchange, two};
 use crate::{Comparison, DbError, Path};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -163,4 +163,120 @@ fn queries_filter_order_and_limit() {
     assert_eq!(keys(table.query().filter(Path::from("none"), Comparison::Lt, 1)), [""; 0]);
     assert_eq!(table.query().lt("elevation", 0).count().unwrap(), 1);
     assert_eq!(keys(table.query().limit(0)), [""; 0]);
+}
+
+#[test]
+fn keys_made_later_sort_later_within_a_millisecond_and_when_the_clock_steps_back() {
+    let (env, clock) = env(1);
+    let node = crate::Instance::open(std::sync::Arc::new(eid_store::Memory::new()), env).unwrap();
+    let table = node.create_database("test").unwrap().database.table::<Todo>("t");
+    let mut keys = table.insert_many(&vec![todo("x"); 5000]).unwrap();
+    clock.advance(10);
+    keys.push(table.insert(&todo("x")).unwrap());
+    clock.set(1);
+    keys.push(table.insert(&todo("x")).unwrap());
+    clock.set(1_700_000_009_000);
+    keys.push(table.insert(&todo("x")).unwrap());
+    assert!(keys.is_sorted_by(|a, b| a < b));
+    assert_eq!(table.count().unwrap(), 5003);
+}
+
+#[test]
+fn rows_are_counted_whatever_comes_and_goes() {
+    let db = database();
+    let table = db.table::<Json>("t");
+    assert_eq!(table.count().unwrap(), 0);
+    table.insert_many_as([("a", &json!({})), ("b", &json!({})), ("a", &json!({"n": 1}))]).unwrap();
+    table.delete("b").unwrap();
+    table.delete("b").unwrap();
+    table.delete("never there").unwrap();
+    table.put("c", &json!({})).unwrap();
+    let within = db.write(|tx| {
+        let table = tx.table::<Json>("t");
+        table.insert(&json!({}))?;
+        table.delete("a")?;
+        table.delete("c")?;
+        tx.table::<Json>("t").count()
+    });
+    assert_eq!(within.unwrap(), 1);
+    assert_eq!(table.count().unwrap(), 1);
+    assert_eq!(db.stores().unwrap()[0].rows, 1);
+}
+
+#[test]
+fn several_rows_are_read_at_once() {
+    let table = database().table::<Json>("t");
+    table
+        .insert_many_as([("a", &json!({"n": 1})), ("b", &json!({"n": 2})), ("c", &json!({"n": 3}))])
+        .unwrap();
+    table.delete("b").unwrap();
+    let found = table.get_many(&["c", "b", "a", "none", "c"]).unwrap();
+    let three = Some(json!({"n": 3}));
+    assert_eq!(found, [three.clone(), None, Some(json!({"n": 1})), None, three]);
+    assert!(
+        table.contains("a").unwrap() && !table.contains("b").unwrap() && !table.contains("none").unwrap()
+    );
+}
+
+fn wide(names: std::ops::Range<usize>) -> Json {
+    Json::Object(names.map(|n| (format!("{n:04}"), json!(n))).collect())
+}
+
+#[test]
+fn a_row_that_would_have_too_many_fields_is_refused_or_keeps_the_newest() {
+    let (a, b) = two();
+    let (here, there) = (a.table::<Json>("t"), b.table::<Json>("t"));
+    let max = crate::limits::ROW_FIELDS_MAX;
+    assert!(matches!(here.insert_as("k", &wide(0..max + 1)), Err(DbError::NotARow { .. })));
+    here.insert_as("k", &wide(0..max)).unwrap();
+    exchange(&a, &b);
+    let add = |row: &mut Json| row["more"] = json!(1);
+    assert!(matches!(here.update("k", add), Err(DbError::NotARow { .. })));
+    here.update("k", |row| row["0000"] = json!("changed")).unwrap();
+    // What is merged blindly cannot be refused. The least names of the first insert are the oldest now.
+    there.insert_as("k", &wide(max..max + 3)).unwrap();
+    exchange(&a, &b);
+    let row = here.get("k").unwrap().unwrap();
+    assert_eq!(there.get("k").unwrap().as_ref(), Some(&row));
+    let names: Vec<&String> = row.as_object().unwrap().keys().collect();
+    assert_eq!(names.len(), max);
+    assert_eq!((row["0000"].as_str(), names[1].as_str()), (Some("changed"), "0004"));
+    assert_eq!(a.state_hash().unwrap(), b.state_hash().unwrap());
+}
+
+#[test]
+fn two_devices_that_insert_one_key_at_once_merge_field_by_field() {
+    let (a, b) = two();
+    a.table::<Json>("t").insert_as("k", &json!({"x": 1})).unwrap();
+    b.table::<Json>("t").insert_as("k", &json!({"y": 2})).unwrap();
+    exchange(&a, &b);
+    for db in [&a, &b] {
+        assert_eq!(db.table::<Json>("t").get("k").unwrap(), Some(json!({"x": 1, "y": 2})));
+        assert_eq!(db.table::<Json>("t").count().unwrap(), 1);
+    }
+}
+
+#[test]
+fn bytes_in_a_row_stay_bytes() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Blob {
+        name: String,
+        digest: Option<crate::tests::typed::Raw>,
+        greatest: u64,
+    }
+    let db = database();
+    let table = db.table::<Blob>("t");
+    let blob = Blob {
+        name: "a".to_owned(),
+        digest: Some(crate::tests::typed::Raw(vec![0, 255])),
+        greatest: u64::MAX,
+    };
+    table.insert_as("k", &blob).unwrap();
+    assert_eq!(table.get("k").unwrap(), Some(blob));
+    assert_eq!(table.query().eq("digest", vec![0u8, 255]).count().unwrap(), 1);
+    // A reader of JSON sees numbers, and what it does not change stays as it was.
+    let raw = db.table::<Json>("t");
+    assert_eq!(raw.get("k").unwrap().unwrap()["digest"], json!([0, 255]));
+    raw.update("k", |row| row["name"] = json!("b")).unwrap();
+    assert_eq!(table.query().eq("digest", vec![0u8, 255]).count().unwrap(), 1);
 }

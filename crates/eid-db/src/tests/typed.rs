@@ -186,7 +186,7 @@ proptest! {
 
 /// Bytes as a type that asks for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Raw(Vec<u8>);
+pub(super) struct Raw(pub(super) Vec<u8>);
 
 impl Serialize for Raw {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
