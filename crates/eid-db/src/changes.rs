@@ -89,7 +89,7 @@ pub struct Lagged {
 pub struct ChangedStore {
     /// Its name.
     pub name: String,
-    /// Its kind; nothing when the payload is not here or sealed.
+    /// Its kind; nothing when the payload is not here, or sealed and the store is locked.
     pub kind: Option<String>,
     /// The rows (paths of one key) or paths that are written, without repetition.
     pub keys: Vec<Path>,
@@ -308,19 +308,22 @@ impl Changes {
                 .map_err(|_| DbError::Corrupt { what: "an entry" })?;
             let behind = end.0 - logged.seq.0 - 1;
             let lagged = (behind > LAGGED_ENTRIES).then_some(Lagged { behind });
-            self.read.push_back(change(&entry, logged.seq, lagged));
+            self.read.push_back(change(&self.db, &entry, logged.seq, lagged));
             self.read_to = Seq(logged.seq.0 + 1);
         }
         Ok(())
     }
 }
 
-fn change(entry: &Entry, seq: Seq, lagged: Option<Lagged>) -> Change {
+fn change(db: &Database, entry: &Entry, seq: Seq, lagged: Option<Lagged>) -> Change {
     let header = entry.header();
-    let sections = header.sections.iter().zip(entry.payloads());
-    let stores = sections.filter(|(section, _)| !section.store.is_settings()).map(|(section, payload)| {
-        let open = payload.as_ref().filter(|_| section.enc.is_none());
-        let payload = open.and_then(|payload| Payload::decode(payload).ok());
+    let sections = header.sections.iter().zip(entry.payloads()).enumerate();
+    let stores = sections.filter(|(_, (section, _))| !section.store.is_settings());
+    let stores = stores.map(|(index, (section, payload))| {
+        let payload = match section.enc {
+            None => payload.as_ref().and_then(|payload| Payload::decode(payload).ok()),
+            Some(_) => db.open_section(entry, index),
+        };
         ChangedStore {
             name: section.store.as_str().to_owned(),
             keys: payload.as_ref().map(changed_keys).unwrap_or_default(),

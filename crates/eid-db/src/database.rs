@@ -23,6 +23,7 @@ use crate::limits::SALT_BYTES;
 use crate::registry::{self, is_reserved};
 use crate::rights::Settings;
 use crate::rows::{Rows, Stored};
+use crate::sealed::Vaults;
 use crate::table::Table;
 use crate::transaction::{PendingCommit, Transaction, store_name};
 use crate::watch::Watches;
@@ -49,6 +50,7 @@ pub(crate) struct TreeState {
     pub(crate) watches: Watches,
     /// Stores that are known to be there in the kind they are used as.
     checked: Mutex<HashSet<(StoreName, &'static str)>>,
+    pub(crate) vaults: Vaults,
 }
 
 /// Ends being inside a `write` closure, also when it panics.
@@ -73,6 +75,7 @@ impl TreeState {
     /// What was found out about stores holds no longer.
     pub(crate) fn forget_checked(&self) {
         self.checked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.vaults.forget();
     }
 
     /// A `write` within a `write` would wait for itself.
@@ -86,7 +89,7 @@ impl TreeState {
 pub struct StoreSummary {
     /// Its name.
     pub name: String,
-    /// Its kind.
+    /// Its kind. Empty when it cannot be known here: it is encrypted and locked, or was written as nothing that decodes.
     pub kind: String,
     /// How many rows, or values of a document, it has.
     pub rows: u64,
@@ -94,6 +97,23 @@ pub struct StoreSummary {
     pub entries: u64,
     /// How many operations in it have no effect because they do not decode here.
     pub undecodable: u64,
+}
+
+/// How many rows, or values of a document, there are.
+pub(crate) fn count_rows(rows: &dyn Rows, kind: &str) -> Result<u64, DbError> {
+    match kind {
+        table::KIND => table::row_count(rows),
+        doc::KIND => {
+            let mut count = 0;
+            doc::walk(rows, &[], &mut |_| {
+                count += 1;
+                Ok(())
+            })?;
+            Ok(count)
+        }
+        text::KIND => Ok(text::len(rows)? as u64),
+        _ => Ok(0),
+    }
 }
 
 impl fmt::Debug for Database {
@@ -190,36 +210,32 @@ impl Database {
     /// Its stores that are written, by name and kind. Counts their rows.
     pub fn stores(&self) -> Result<Vec<StoreSummary>, DbError> {
         let snapshot = self.snapshot()?;
-        snapshot
-            .stores()?
-            .into_iter()
-            .filter(|info| !is_reserved(info.name.as_str()))
-            .map(|info| self.summary(&snapshot, info))
-            .collect()
+        let mut stores = Vec::new();
+        for info in snapshot.stores()?.into_iter().filter(|info| !is_reserved(info.name.as_str())) {
+            stores.extend(self.summaries(&snapshot, info)?);
+        }
+        Ok(stores)
     }
 
-    pub(crate) fn summary(&self, snapshot: &TreeSnapshot, info: StoreInfo) -> Result<StoreSummary, DbError> {
-        let rows = Stored::new(snapshot.clone(), &info.name, &info.kind);
-        let rows = match info.kind.as_str() {
-            table::KIND => table::row_count(&rows)?,
-            doc::KIND => {
-                let mut count = 0;
-                doc::walk(&rows, &[], &mut |_| {
-                    count += 1;
-                    Ok(())
-                })?;
-                count
-            }
-            text::KIND => text::len(&rows)? as u64,
-            _ => 0,
-        };
-        Ok(StoreSummary {
+    /// A store in one of its kinds, or, when it is sealed and unlocked, in all of them.
+    pub(crate) fn summaries(
+        &self,
+        snapshot: &TreeSnapshot,
+        info: StoreInfo,
+    ) -> Result<Vec<StoreSummary>, DbError> {
+        if info.kind.is_empty()
+            && let Some(summaries) = self.summaries_of_sealed(snapshot, &info.name)?
+        {
+            return Ok(summaries);
+        }
+        let rows = count_rows(&Stored::new(snapshot.clone(), &info.name, &info.kind), &info.kind)?;
+        Ok(vec![StoreSummary {
             name: info.name.as_str().to_owned(),
             kind: info.kind,
             rows,
             entries: info.entries,
             undecodable: info.undecodable,
-        })
+        }])
     }
 
     /// The kind of the store of this name, if there is one.
@@ -228,7 +244,10 @@ impl Database {
     /// [`DbError::SeveralKinds`] when two devices have made it in different kinds: both are kept, and reached by
     /// opening them as what they are.
     pub fn kind_of(&self, store: &str) -> Result<Option<String>, DbError> {
-        let mut kinds = registry::kinds_in(&self.snapshot()?, store)?;
+        let snapshot = self.snapshot()?;
+        let mut kinds = self
+            .kinds_of_sealed(&snapshot, store)?
+            .map_or_else(|| registry::kinds_in(&snapshot, store), Ok)?;
         match kinds.len() {
             0 | 1 => Ok(kinds.pop()),
             _ => Err(DbError::SeveralKinds { store: store.to_owned(), kinds }),
@@ -400,11 +419,10 @@ impl Database {
         read: impl FnOnce(&dyn Rows) -> Result<R, DbError>,
     ) -> Result<R, DbError> {
         let store = store_name(name)?;
-        self.check_kind_in(&snapshot, &store, kind)?;
-        read(&Stored::new(snapshot, &store, kind))
+        read(self.rows_in(&snapshot, &store, kind)?.rows())
     }
 
-    /// Refuses to use a store as another kind than the one that is there.
+    /// Refuses to use a plain store as another kind than the one that is there.
     pub(crate) fn check_kind(&self, store: &StoreName, kind: &'static str) -> Result<(), DbError> {
         if self.is_checked(store, kind) {
             return Ok(());
@@ -417,6 +435,7 @@ impl Database {
         checked.contains(&(store.clone(), kind))
     }
 
+    /// Refuses to use a plain store as another kind than the one that is there.
     pub(crate) fn check_kind_in(
         &self,
         snapshot: &TreeSnapshot,

@@ -53,6 +53,33 @@ pub enum DbError {
     /// A name or field that the registry is to keep is empty or too long.
     #[error("an index or registration needs names that are neither empty nor too long")]
     Unregistrable,
+    /// The store is encrypted and was not unlocked.
+    #[error("store \"{store}\" is locked")]
+    Locked {
+        /// Its name.
+        store: String,
+    },
+    /// The password opens nothing of the store.
+    #[error("the password does not open store \"{store}\"")]
+    WrongPassword {
+        /// Its name.
+        store: String,
+    },
+    /// There is no encrypted store of this name here.
+    #[error("there is no encrypted store \"{store}\"")]
+    NotEncrypted {
+        /// The name.
+        store: String,
+    },
+    /// An encrypted store of this name is there.
+    #[error("there is an encrypted store \"{store}\" already")]
+    AlreadyEncrypted {
+        /// Its name.
+        store: String,
+    },
+    /// A password would cost too much, or cannot be worked out at all, on other devices.
+    #[error("the cost of a password is beyond what every device will pay")]
+    PasswordCost,
     /// Two kinds of stores have this name; both are kept.
     #[error("store \"{store}\" is there in {} kinds: {}", kinds.len(), kinds.join(", "))]
     SeveralKinds {

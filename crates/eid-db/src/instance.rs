@@ -207,6 +207,7 @@ impl Instance {
             Err(error) => return Err(error.into()),
         }
         self.forget_invites(tree)?;
+        crate::sealed::forget_tree(&self.0.store.local(), tree)?;
         crate::changes::forget_consumers(self, tree)?;
         crate::indexes::forget_wishes(self, tree)?;
         self.names().delete(&tree.0)?;

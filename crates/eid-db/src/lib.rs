@@ -46,6 +46,7 @@ mod query;
 mod registry;
 mod rights;
 mod rows;
+mod sealed;
 mod sortable;
 mod stamp;
 mod state_hash;
@@ -74,6 +75,7 @@ pub use query::{
 };
 pub use registry::{Registry, StoreListing};
 pub use rights::{Rights, Settings, SlotValue};
+pub use sealed::{EncryptionStatus, PasswordCost, PasswordStore, UnlockedStore};
 pub use table::{CounterField, RawTable, Table, TxTable};
 pub use text::{
     EditPolicy, Observed, ParseTextCursorError, PendingFlush, Side, TextChange, TextChanges, TextCursor,

@@ -29,6 +29,23 @@ pub const STEP_PAGE_ROWS: usize = 64;
 pub const INDEXES_MAX: usize = 32;
 /// Most bytes of the name of a field with a declared index: part of the key of a row.
 pub const INDEX_FIELD_BYTES_MAX: usize = PATH_BYTES_MAX;
+/// Most memory in KiB that a password config may ask for: somebody else chose it, and every device has to pay it.
+pub const PASSWORD_MEMORY_KIB_MAX: u32 = 256 * 1024;
+/// Most memory times passes: a few seconds of a slow device.
+pub const PASSWORD_WORK_KIB_MAX: u64 = 1024 * 1024;
+/// Most lanes of a password config.
+pub const PASSWORD_LANES_MAX: u32 = 8;
+/// Most memory times passes that one try of a password may cost, over all configs of a store: whoever may write can add
+/// configs.
+pub const UNLOCK_WORK_KIB_MAX: u64 = 16 * PASSWORD_WORK_KIB_MAX;
+/// Most configs that a config replaces.
+pub const CONFIG_REPLACES_MAX: usize = 32;
+/// Fewest bytes that a sealed payload is padded to: most writes look alike.
+pub const SEALED_BYTES_MIN: usize = 256;
+/// Rows of an unlocked store whose earlier values are kept, for readers whose snapshot is older than the last read.
+pub const UNDO_ROWS_MAX: usize = 4096;
+/// Sealed rows that are changed in memory before they are written: what a crash makes a device read again from the log.
+pub const UNWRITTEN_ROWS_MAX: usize = 1024;
 /// Most bytes of one encryption config of a store: what it needs, with room for a longer form.
 pub const ENCRYPTION_CONFIG_BYTES_MAX: usize = 2048;
 /// Most characters inserted and deleted for which the difference of two texts is looked for piece by piece: the work and

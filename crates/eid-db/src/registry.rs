@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use eid_core::StoreName;
 use eid_store::{StoreInfo, TreeSnapshot};
 
@@ -56,10 +57,24 @@ pub(crate) fn kinds_in(snapshot: &TreeSnapshot, store: &str) -> Result<Vec<Strin
             kinds.insert(info.kind);
         }
     }
-    registry::each_registered(&stored(snapshot), Some(store), &mut |_, kind| {
-        kinds.insert(kind.to_owned());
-    })?;
+    kinds.extend(registered_in(snapshot, store)?);
     Ok(kinds.into_iter().collect())
+}
+
+/// The kinds that a store is registered in, sorted.
+pub(crate) fn registered_in(snapshot: &TreeSnapshot, store: &str) -> Result<Vec<String>, DbError> {
+    let mut kinds = Vec::new();
+    registry::each_registered(&stored(snapshot), Some(store), &mut |_, kind| kinds.push(kind.to_owned()))?;
+    Ok(kinds)
+}
+
+/// Calls `found` with every encryption config: store and config.
+pub(crate) fn each_encryption(
+    snapshot: &TreeSnapshot,
+    store: Option<&str>,
+    found: &mut dyn FnMut(&str, Bytes),
+) -> Result<(), DbError> {
+    registry::each_encryption(&stored(snapshot), store, found)
 }
 
 /// Adds to the registry within a transaction.
@@ -108,10 +123,22 @@ impl Registry {
         stores
             .into_iter()
             .map(|(name, Said { kinds, encrypted, indexes })| {
-                let kinds = kinds.into_values().map(|info| self.db.summary(&snapshot, info));
+                let mut summaries: BTreeMap<String, StoreSummary> = BTreeMap::new();
+                for info in kinds.into_values() {
+                    for summary in self.db.summaries(&snapshot, info)? {
+                        summaries
+                            .entry(summary.kind.clone())
+                            .and_modify(|held| {
+                                held.rows += summary.rows;
+                                held.entries += summary.entries;
+                                held.undecodable += summary.undecodable;
+                            })
+                            .or_insert(summary);
+                    }
+                }
                 Ok(StoreListing {
                     name,
-                    kinds: kinds.collect::<Result<_, DbError>>()?,
+                    kinds: summaries.into_values().collect(),
                     encrypted,
                     indexes: indexes.into_iter().collect(),
                 })
@@ -128,7 +155,7 @@ impl Registry {
         let name = store_name(store)?;
         let kind = kind::known(kind).ok_or_else(|| DbError::UnknownKind { kind: kind.to_owned() })?;
         self.db.write(|tx| {
-            self.db.check_kind(&name, kind)?;
+            self.db.check_registrable(&name, kind)?;
             if kinds_in(&self.db.snapshot()?, store)?.iter().any(|held| held == kind) {
                 return Ok(());
             }
@@ -149,7 +176,7 @@ impl Registry {
     fn set_index(&self, store: &str, field: &str, on: bool) -> Result<(), DbError> {
         let name = store_name(store)?;
         self.db.write(|tx| {
-            self.db.check_kind(&name, table::KIND)?;
+            self.db.check_registrable(&name, table::KIND)?;
             if self.indexes(store)?.iter().any(|held| held == field) == on {
                 return Ok(());
             }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::fmt;
 
 use bytes::Bytes;
 use eid_core::dag::{Replica as _, Seq};
@@ -10,9 +11,10 @@ use eid_core::{EntryId, ReadError, StoreName};
 use eid_store::{Direction, Key, StoreError, TreeSnapshot, View, ViewRows};
 
 use crate::error::DbError;
+use crate::sealed::OpenedRows;
 
 /// What reads of a store go through.
-pub(crate) trait Rows: std::fmt::Debug {
+pub(crate) trait Rows: fmt::Debug {
     /// The values of rows, in the order of the keys.
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError>;
     /// Rows of a range, `to` exclusive.
@@ -41,18 +43,32 @@ pub(crate) struct Stored {
     view: View,
 }
 
+/// The rows of one store, plain or of an encrypted one that is unlocked.
+#[derive(Debug)]
+pub(crate) enum Base {
+    Stored(Stored),
+    Opened(OpenedRows),
+}
+
+impl Base {
+    pub(crate) fn rows(&self) -> &dyn Rows {
+        match self {
+            Self::Stored(rows) => rows,
+            Self::Opened(rows) => rows,
+        }
+    }
+}
+
 /// Rows that a transaction has written, `None` where one is removed.
 pub(crate) type Changed = BTreeMap<Key, Option<Bytes>>;
 
 /// Rows under those that a transaction has written.
-#[derive(Debug)]
 pub(crate) struct Overlaid<'a> {
     pub(crate) stored: &'a dyn Rows,
     pub(crate) changed: &'a Changed,
 }
 
 /// The same, to be written.
-#[derive(Debug)]
 pub(crate) struct Staging<'a> {
     pub(crate) stored: &'a dyn Rows,
     pub(crate) changed: &'a mut Changed,
@@ -96,6 +112,19 @@ impl Rows for Stored {
 
     fn seq_of(&self, id: &EntryId) -> Result<Option<Seq>, DbError> {
         Ok(self.snapshot.find(&[*id])?.pop().flatten())
+    }
+}
+
+// What is staged may be for an encrypted store, and is not for logs.
+impl fmt::Debug for Overlaid<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overlaid").field("changed", &self.changed.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Staging<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staging").field("changed", &self.changed.len()).finish_non_exhaustive()
     }
 }
 
@@ -191,8 +220,8 @@ impl<'a> ViewAsRows<'a> {
     }
 }
 
-impl std::fmt::Debug for ViewAsRows<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ViewAsRows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ViewAsRows").finish_non_exhaustive()
     }
 }

@@ -12,6 +12,7 @@ use crate::kind::table::Flow;
 use crate::kind::{doc, registry, table, text};
 use crate::rights::Settings;
 use crate::rows::Stored;
+use crate::sealed::hash_sealed;
 
 /// Hashes settings and stores as a stream of CBOR values: each ends by itself, so no two states give the same bytes.
 pub(crate) fn state_hash(snapshot: &TreeSnapshot, settings: &Settings) -> Result<Option<[u8; 32]>, DbError> {
@@ -101,6 +102,14 @@ pub(crate) fn state_hash(snapshot: &TreeSnapshot, settings: &Settings) -> Result
                     w.text(page);
                 });
             })?,
+            // Sealed, or a payload that does not decode, which has no effect.
+            "" if info.entries > info.undecodable => {
+                let sealed = hash_sealed(snapshot, info.name.as_str())?;
+                begin(&mut hasher);
+                feed(&mut hasher, |w| {
+                    w.bytes(&sealed);
+                });
+            }
             _ => {}
         }
         if !is_empty {

@@ -9,6 +9,7 @@ mod queries;
 mod registry;
 mod replicas;
 mod rights;
+mod sealed;
 mod support;
 mod tables;
 mod transactions;

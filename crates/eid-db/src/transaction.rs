@@ -1,6 +1,7 @@
 //! Writing: many stores, one atomic entry.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +19,8 @@ use crate::error::DbError;
 use crate::kind::{self, Entry};
 use crate::limits::SALT_BYTES;
 use crate::registry::is_reserved;
-use crate::rows::{Changed, Overlaid, Rows, Staging, Stored};
+use crate::rows::{Changed, Overlaid, Rows, Staging};
+use crate::sealed::Sealer;
 use crate::table::TxTable;
 
 /// Writes to any stores of one database, which take effect together when it is committed, or not at all.
@@ -40,18 +42,29 @@ struct Staged {
     durability: Durability,
 }
 
-#[derive(Debug)]
 struct StagedStore {
     kind: &'static str,
+    /// What seals the operations of an encrypted store.
+    sealer: Option<Sealer>,
     ops: Vec<Bytes>,
     /// The rows after the first `applied` operations, once somebody has read.
     changed: Changed,
     applied: usize,
 }
 
+// What is staged may be for an encrypted store, and is not for logs.
+impl fmt::Debug for StagedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StagedStore")
+            .field("kind", &self.kind)
+            .field("ops", &self.ops.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl StagedStore {
-    fn new(kind: &'static str) -> Self {
-        Self { kind, ops: Vec::new(), changed: Changed::new(), applied: 0 }
+    fn new(kind: &'static str, sealer: Option<Sealer>) -> Self {
+        Self { kind, sealer, ops: Vec::new(), changed: Changed::new(), applied: 0 }
     }
 
     /// Brings the rows up to the operations, by the code that applies those of stored entries.
@@ -119,9 +132,7 @@ impl Transaction {
         // Deeper than this, no replica would read the operation, nor any other that is written to the store with it.
         Reader::new(&op).skip(NESTING_MAX).map_err(|_| DbError::TooDeep)?;
         let is_first = !self.lock().stores.contains_key(&store);
-        if is_first {
-            self.db.check_kind(&store, kind)?;
-        }
+        let sealer = if is_first { self.db.sealer_for(&store, kind)? } else { None };
         let mut staged = self.lock();
         if staged.bytes + op.len() > PAYLOAD_BYTES_MAX {
             return Err(DbError::TooLarge);
@@ -130,7 +141,7 @@ impl Transaction {
             return Err(DbError::TooManyStores);
         }
         let bytes = op.len();
-        let held = staged.stores.entry(store.clone()).or_insert_with(|| StagedStore::new(kind));
+        let held = staged.stores.entry(store.clone()).or_insert_with(|| StagedStore::new(kind, sealer));
         if held.kind != kind {
             return Err(DbError::WrongKind {
                 store: store.as_str().to_owned(),
@@ -153,14 +164,14 @@ impl Transaction {
         let store = store_name(name)?;
         let snapshot = self.pin()?;
         let mut staged = self.lock();
-        self.db.check_kind_in(&snapshot, &store, kind)?;
-        let stored = Stored::new(snapshot, &store, kind);
+        let base = self.db.rows_in(&snapshot, &store, kind)?;
+        let stored = base.rows();
         match staged.stores.get_mut(&store) {
             Some(held) if held.kind == kind => {
-                held.catch_up(&stored)?;
-                read(&Overlaid { stored: &stored, changed: &held.changed })
+                held.catch_up(stored)?;
+                read(&Overlaid { stored, changed: &held.changed })
             }
-            _ => read(&stored),
+            _ => read(stored),
         }
     }
 
@@ -195,7 +206,11 @@ impl Transaction {
             .filter(|(_, held)| !held.ops.is_empty())
             .map(|(name, held)| {
                 let salt: [u8; SALT_BYTES] = db.instance().env().random();
-                SectionDraft { store: name, enc: None, payload: Payload::encode(held.kind, &salt, &held.ops) }
+                let payload = Payload::encode(held.kind, &salt, &held.ops);
+                match held.sealer {
+                    Some(sealer) => sealer.seal(&db, name, payload),
+                    None => SectionDraft { store: name, enc: None, payload },
+                }
             })
             .collect();
         if sections.is_empty() {

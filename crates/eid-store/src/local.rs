@@ -70,7 +70,16 @@ impl Local {
 
     /// Writes (or with `None` removes) several rows together; on disk when it returns.
     pub fn write(&self, rows: Vec<(Key, Option<Bytes>)>) -> Result<(), StoreError> {
-        let mut batch = Batch::default();
+        self.write_with(rows, Durability::Durable)
+    }
+
+    /// The same without a flush of its own: the rows are on disk, all of them, with the next durable commit.
+    pub fn write_relaxed(&self, rows: Vec<(Key, Option<Bytes>)>) -> Result<(), StoreError> {
+        self.write_with(rows, Durability::Relaxed)
+    }
+
+    fn write_with(&self, rows: Vec<(Key, Option<Bytes>)>, durability: Durability) -> Result<(), StoreError> {
+        let mut batch = Batch { durability, ..Batch::default() };
         for (key, value) in rows {
             match value {
                 Some(value) => batch.puts.push((self.key(&key), value)),

@@ -23,6 +23,10 @@ pub enum ErrorKind {
     InvalidValue,
     /// The store of this name is of another kind, such as a document where a table was meant.
     WrongKind,
+    /// The store is encrypted and was not unlocked on this instance.
+    Sealed,
+    /// The password opens nothing.
+    WrongPassword,
     /// What is written at once is more than an entry can hold.
     TooLarge,
     /// A ticket that cannot be read.
@@ -75,6 +79,8 @@ impl ErrorKind {
             Self::InvalidName => "invalid_name",
             Self::InvalidValue => "invalid_value",
             Self::WrongKind => "wrong_kind",
+            Self::Sealed => "sealed",
+            Self::WrongPassword => "wrong_password",
             Self::TooLarge => "too_large",
             Self::InvalidTicket => "invalid_ticket",
             Self::InvalidAddress => "invalid_address",
@@ -206,6 +212,7 @@ impl From<StoreError> for Error {
             StoreError::Refused(_) => ErrorKind::InvalidValue,
             StoreError::UnknownTree => ErrorKind::NotFound,
             StoreError::Busy => ErrorKind::Busy,
+            StoreError::VersionTooLarge { .. } => ErrorKind::TooLarge,
             StoreError::Corrupt { .. } => ErrorKind::Corrupt,
             StoreError::Read(_) => ErrorKind::Io,
         };
@@ -244,6 +251,11 @@ impl From<DbError> for Error {
             E::Decode(_) | E::DecodeRow { .. } | E::Encode(_) | E::TooDeep => ErrorKind::InvalidValue,
             E::TooLarge | E::TooManyStores | E::TooManyIndexes => ErrorKind::TooLarge,
             E::ForeignCursor | E::ForeignPage | E::OrderFields | E::NestedWrite => ErrorKind::InvalidValue,
+            E::Locked { .. } => ErrorKind::Sealed,
+            E::WrongPassword { .. } => ErrorKind::WrongPassword,
+            E::NotEncrypted { .. } => ErrorKind::NotFound,
+            E::AlreadyEncrypted { .. } => ErrorKind::InvalidName,
+            E::PasswordCost => ErrorKind::InvalidValue,
             E::TextMoved => ErrorKind::Busy,
             E::TooManyInvites => ErrorKind::Busy,
             E::Corrupt { .. } => ErrorKind::Corrupt,

@@ -1,0 +1,604 @@
+//! Stores that a password opens: sealed wherever they lie or travel, plain only in the memory of who has the password.
+
+mod config;
+mod format;
+mod status;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use eid_core::dag::{Epoch, Replica as _, Seq};
+use eid_core::{Entry, Payload, SectionDraft, StoreName, TreeId};
+use eid_store::{Local, TreeSnapshot};
+use zeroize::Zeroizing;
+
+pub use config::PasswordCost;
+pub use status::EncryptionStatus;
+pub(crate) use status::hash_sealed;
+pub(crate) use view::{OpenedRows, forget_tree};
+
+use crate::database::{Database, StoreSummary, count_rows};
+use crate::doc_store::DocStore;
+use crate::error::DbError;
+use crate::kind::{self, registry::RegistryOp};
+use crate::limits::UNLOCK_WORK_KIB_MAX;
+use crate::registry::{self, is_reserved};
+use crate::rows::{Base, Stored};
+use crate::sealed::config::Config;
+use crate::sealed::format::{DataKey, KeyId, Place};
+use crate::sealed::view::Vault;
+use crate::table::Table;
+use crate::transaction::store_name;
+
+/// An encrypted store: any kind of store, which a password opens. A cheap handle; it reads and writes nothing by
+/// itself.
+///
+/// Every device that may read the database has its entries, and none can read them without a password: payloads are
+/// sealed with XChaCha20-Poly1305 under a data key, which the password opens by way of Argon2id. Once it is unlocked,
+/// the usual handles ([`Database::doc`], [`Database::table`] and so on) work on it, on this device and for as long as
+/// a handle of the database is held; before, they say [`DbError::Locked`]. The name of the store, who writes when, and
+/// roughly how much, is not hidden.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use eid_db::{DbError, Env, Instance, PasswordCost};
+///
+/// # let cheap = PasswordCost { memory_kib: 64, passes: 1, lanes: 1 };
+/// let node = Instance::open(Arc::new(eid_store::Memory::new()), Env::system())?;
+/// let db = node.create_database("notes")?.database;
+/// let vault = db.password_store("vault").with_cost(cheap);
+/// vault.create("correct horse battery staple")?;
+/// db.doc("vault").set("pin", "1234")?;
+/// vault.lock()?;
+/// assert!(matches!(db.doc("vault").get("pin"), Err(DbError::Locked { .. })));
+/// assert!(matches!(vault.unlock("wrong"), Err(DbError::WrongPassword { .. })));
+/// let vault = vault.unlock("correct horse battery staple")?;
+/// assert_eq!(vault.doc().get_as::<String>("pin")?.as_deref(), Some("1234"));
+/// # Ok::<(), DbError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct PasswordStore {
+    db: Database,
+    name: String,
+    cost: PasswordCost,
+}
+
+/// An encrypted store that was unlocked. The handles that it gives work until it is locked.
+#[derive(Debug, Clone)]
+pub struct UnlockedStore {
+    db: Database,
+    name: String,
+}
+
+/// What the handles of one database know of its encrypted stores.
+#[derive(Debug, Default)]
+pub(crate) struct Vaults {
+    open: Mutex<BTreeMap<StoreName, Arc<Mutex<Vault>>>>,
+    known: Mutex<Known>,
+}
+
+/// What was found out about stores, so that reads of plain ones do not ask the registry each time.
+#[derive(Debug, Default)]
+struct Known {
+    /// A store that is encrypted stays so.
+    encrypted: BTreeSet<StoreName>,
+    /// Stores that were not, when the tree ended there.
+    plain: HashMap<StoreName, (Epoch, Seq)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Vaults {
+    fn vault(&self, store: &StoreName) -> Option<Arc<Mutex<Vault>>> {
+        lock(&self.open).get(store).cloned()
+    }
+
+    /// What was found out holds no longer.
+    pub(crate) fn forget(&self) {
+        *lock(&self.known) = Known::default();
+        lock(&self.open).clear();
+    }
+}
+
+/// Seals what a transaction writes to one store. It keeps its key when the store is locked meanwhile.
+#[derive(Debug)]
+pub(crate) struct Sealer(DataKey);
+
+impl Sealer {
+    pub(crate) fn seal(&self, db: &Database, store: StoreName, payload: Bytes) -> SectionDraft {
+        let (tree, author) = (db.id(), db.instance().device());
+        let place = Place { tree: &tree, store: &store, author: &author };
+        let nonce = db.instance().env().random();
+        let (enc, sealed) = format::seal_section(&self.0, place, nonce, &payload);
+        if let Ok(mut payload) = payload.try_into_mut() {
+            zeroize::Zeroize::zeroize(&mut payload[..]);
+        }
+        SectionDraft { store, enc: Some(enc), payload: sealed }
+    }
+}
+
+/// The configs of a store that decode, each with its hash, in the order of the hashes.
+fn configs_in(snapshot: &TreeSnapshot, store: &StoreName) -> Result<Vec<([u8; 32], Config)>, DbError> {
+    let mut configs = Vec::new();
+    registry::each_encryption(snapshot, Some(store.as_str()), &mut |_, bytes| {
+        configs.extend(Config::decode(&bytes).ok().map(|config| (config::hash(&bytes), config)));
+    })?;
+    Ok(configs)
+}
+
+/// What a password opens: the data keys, and one of the configs that opened.
+struct Found {
+    keys: BTreeMap<KeyId, DataKey>,
+    opened_by: [u8; 32],
+}
+
+/// Tries a password on every config that may hold a key. `hint` was right last time.
+fn try_password(
+    place: (&TreeId, &StoreName),
+    configs: &[([u8; 32], Config)],
+    password: &str,
+    hint: Option<[u8; 32]>,
+) -> Option<Found> {
+    let claimed: BTreeSet<[u8; 32]> =
+        configs.iter().flat_map(|(_, config)| config.replaces.iter().copied()).collect();
+    let mut order: Vec<&([u8; 32], Config)> = configs.iter().collect();
+    // Whether a claim to replace another is proven can be said only with the key. The cheap ones first: who adds
+    // costly ones to keep others out pays for it.
+    order.sort_by_key(|(hash, config)| (Some(*hash) != hint, claimed.contains(hash), config.cost.work_kib()));
+    let mut found: Option<Found> = None;
+    let mut work = 0;
+    for (hash, config) in order {
+        if found.as_ref().is_some_and(|found| found.keys.contains_key(&config.key)) {
+            continue;
+        }
+        work += config.cost.work_kib();
+        if work > UNLOCK_WORK_KIB_MAX {
+            break;
+        }
+        let Some(key) = config.unwrap(place, password) else { continue };
+        let replaced =
+            configs.iter().any(|(_, other)| other.replaces.contains(hash) && other.is_proven_by(&key, place));
+        if !replaced && config.is_proven_by(&key, place) {
+            let found = found.get_or_insert_with(|| Found { keys: BTreeMap::new(), opened_by: *hash });
+            found.keys.insert(key.id(), key);
+        }
+    }
+    found
+}
+
+impl Database {
+    /// An encrypted store, which may not be there yet.
+    #[must_use]
+    pub fn password_store(&self, name: &str) -> PasswordStore {
+        PasswordStore { db: self.clone(), name: name.to_owned(), cost: PasswordCost::default() }
+    }
+
+    /// Whether a store is encrypted. The snapshot is of now.
+    pub(crate) fn is_encrypted_in(
+        &self,
+        snapshot: &TreeSnapshot,
+        store: &StoreName,
+    ) -> Result<bool, DbError> {
+        if is_reserved(store.as_str()) {
+            return Ok(false);
+        }
+        let at = (snapshot.epoch(), snapshot.end());
+        {
+            let known = lock(&self.state().vaults.known);
+            if known.encrypted.contains(store) {
+                return Ok(true);
+            }
+            if known.plain.get(store) == Some(&at) {
+                return Ok(false);
+            }
+        }
+        let encrypted = !configs_in(snapshot, store)?.is_empty();
+        if snapshot.count() != snapshot.end().0 {
+            // A version of one's choice says nothing of what is now.
+            return Ok(encrypted);
+        }
+        let mut known = lock(&self.state().vaults.known);
+        if encrypted {
+            known.encrypted.insert(store.clone());
+        } else {
+            known.plain.insert(store.clone(), at);
+        }
+        Ok(encrypted)
+    }
+
+    /// The rows of a store as the snapshot has them, wherever they are. The snapshot is of now, or was.
+    pub(crate) fn rows_in(
+        &self,
+        snapshot: &TreeSnapshot,
+        store: &StoreName,
+        kind: &'static str,
+    ) -> Result<Base, DbError> {
+        if !self.is_encrypted_in(snapshot, store)? {
+            self.check_kind_in(snapshot, store, kind)?;
+            return Ok(Base::Stored(Stored::new(snapshot.clone(), store, kind)));
+        }
+        let vault = self.vault(snapshot, store)?;
+        let mut vault = lock(&vault);
+        let rows = vault.rows_at(snapshot, kind)?;
+        check_opened(snapshot, store, &vault, kind)?;
+        Ok(Base::Opened(rows))
+    }
+
+    /// Checks that a store can be written as this kind; gives what seals it, if it is encrypted.
+    pub(crate) fn sealer_for(
+        &self,
+        store: &StoreName,
+        kind: &'static str,
+    ) -> Result<Option<Sealer>, DbError> {
+        let snapshot = self.snapshot()?;
+        if !self.is_encrypted_in(&snapshot, store)? {
+            self.check_kind_in(&snapshot, store, kind)?;
+            return Ok(None);
+        }
+        let vault = self.vault(&snapshot, store)?;
+        let mut vault = lock(&vault);
+        vault.catch_up(&snapshot)?;
+        check_opened(&snapshot, store, &vault, kind)?;
+        let key = vault.writing_key().ok_or(DbError::Locked { store: store.as_str().to_owned() })?;
+        Ok(Some(Sealer(key.clone())))
+    }
+
+    /// The unlocked store, or why there is none.
+    fn vault(&self, snapshot: &TreeSnapshot, store: &StoreName) -> Result<Arc<Mutex<Vault>>, DbError> {
+        if let Some(vault) = self.state().vaults.vault(store) {
+            let mut opened = lock(&vault);
+            // A snapshot of another life of the log is a version of one's choice, unless this life is over.
+            if opened.epoch().is_some_and(|epoch| epoch != snapshot.epoch())
+                && self
+                    .instance()
+                    .store()
+                    .tree(&self.id())?
+                    .is_some_and(|now| now.epoch() == snapshot.epoch())
+            {
+                opened.forget_rows()?;
+            }
+            drop(opened);
+            return Ok(vault);
+        }
+        let name = store.as_str().to_owned();
+        // Somebody has made a plain store of the same name meanwhile, or an encrypted one of a plain one. Whoever opens
+        // it by name alone could mean either, and must not write secrets in plain.
+        let mut kinds = plain_kinds(snapshot, store)?;
+        if kinds.is_empty() {
+            return Err(DbError::Locked { store: name });
+        }
+        kinds.push("encrypted".to_owned());
+        Err(DbError::SeveralKinds { store: name, kinds })
+    }
+
+    /// Checks that a store may be registered as, or given an index of, a kind. That of one which is locked cannot be
+    /// known.
+    pub(crate) fn check_registrable(&self, store: &StoreName, kind: &'static str) -> Result<(), DbError> {
+        let snapshot = self.snapshot()?;
+        match self.state().vaults.vault(store) {
+            Some(vault) => {
+                let mut vault = lock(&vault);
+                vault.catch_up(&snapshot)?;
+                check_opened(&snapshot, store, &vault, kind)
+            }
+            None => self.check_kind_in(&snapshot, store, kind),
+        }
+    }
+
+    /// The kinds of an encrypted store, sorted; nothing when it is a plain one.
+    ///
+    /// # Errors
+    /// [`DbError::Locked`] when nobody has told.
+    pub(crate) fn kinds_of_sealed(
+        &self,
+        snapshot: &TreeSnapshot,
+        name: &str,
+    ) -> Result<Option<Vec<String>>, DbError> {
+        let Ok(store) = store_name(name) else { return Ok(None) };
+        if !self.is_encrypted_in(snapshot, &store)? {
+            return Ok(None);
+        }
+        let mut kinds: BTreeSet<String> = registry::registered_in(snapshot, name)?.into_iter().collect();
+        match self.vault(snapshot, &store) {
+            Ok(vault) => {
+                let mut vault = lock(&vault);
+                vault.catch_up(snapshot)?;
+                kinds.extend(vault.kinds().into_iter().map(|(kind, _)| kind));
+            }
+            Err(DbError::Locked { .. }) if !kinds.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Some(kinds.into_iter().collect()))
+    }
+
+    /// What an encrypted store is in each of its kinds, if it is unlocked.
+    pub(crate) fn summaries_of_sealed(
+        &self,
+        snapshot: &TreeSnapshot,
+        store: &StoreName,
+    ) -> Result<Option<Vec<StoreSummary>>, DbError> {
+        let Some(vault) = self.state().vaults.vault(store) else { return Ok(None) };
+        let mut vault = lock(&vault);
+        vault.catch_up(snapshot)?;
+        let mut summaries = Vec::new();
+        for (kind, opened) in vault.kinds() {
+            summaries.push(StoreSummary {
+                name: store.as_str().to_owned(),
+                rows: count_rows(&vault.rows_at(snapshot, &kind)?, &kind)?,
+                kind,
+                entries: opened.entries,
+                undecodable: opened.undecodable,
+            });
+        }
+        Ok(Some(summaries))
+    }
+
+    /// The payload of a section that is sealed, if its store is unlocked.
+    pub(crate) fn open_section(&self, entry: &Entry, section: usize) -> Option<Payload> {
+        let vault = self.state().vaults.vault(&entry.header().sections[section].store)?;
+        let vault = lock(&vault);
+        view::open_payload(vault.keys(), &self.id(), entry, section).ok()
+    }
+
+    fn unlock_with(&self, store: &StoreName, keys: BTreeMap<KeyId, DataKey>) -> Result<(), DbError> {
+        let mut open = lock(&self.state().vaults.open);
+        let mut all = keys;
+        if let Some(vault) = open.get(store) {
+            let mut vault = lock(vault);
+            let held = vault.keys();
+            if all.keys().all(|id| held.contains_key(id)) {
+                return vault.catch_up(&self.snapshot()?);
+            }
+            all.extend(held.iter().map(|(id, key)| (*id, key.clone())));
+        }
+        let instance = self.instance();
+        let (local, env) = (instance.store().local(), instance.env().clone());
+        let mut vault = Vault::open(&self.snapshot()?, store.clone(), all, &local, env)?;
+        vault.write()?;
+        open.insert(store.clone(), Arc::new(Mutex::new(vault)));
+        Ok(())
+    }
+}
+
+/// The kinds in which a store is written in plain, sorted.
+fn plain_kinds(snapshot: &TreeSnapshot, store: &StoreName) -> Result<Vec<String>, DbError> {
+    let infos = snapshot.stores()?.into_iter();
+    Ok(infos.filter(|info| info.name == *store && !info.kind.is_empty()).map(|info| info.kind).collect())
+}
+
+/// Refuses to use an unlocked store as another kind than the one that is there.
+fn check_opened(
+    snapshot: &TreeSnapshot,
+    store: &StoreName,
+    vault: &Vault,
+    kind: &'static str,
+) -> Result<(), DbError> {
+    let mut kinds: BTreeSet<String> = vault.kinds().into_iter().map(|(kind, _)| kind).collect();
+    if kinds.contains(kind) {
+        return Ok(());
+    }
+    kinds.extend(registry::registered_in(snapshot, store.as_str())?);
+    match kinds.first() {
+        Some(first) if !kinds.contains(kind) => {
+            Err(DbError::WrongKind { store: store.as_str().to_owned(), found: first.clone(), wanted: kind })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl PasswordStore {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes passwords that are set from here on as costly as this to try. Those that are set keep their cost.
+    #[must_use]
+    pub fn with_cost(self, cost: PasswordCost) -> Self {
+        Self { cost, ..self }
+    }
+
+    /// Makes the store, and unlocks it. One entry; waits for the disk.
+    ///
+    /// When another device makes it at the same time, each with its password, both passwords stay, and each opens what
+    /// was written under it; where both are given, everything is there.
+    ///
+    /// # Errors
+    /// [`DbError::AlreadyEncrypted`], [`DbError::WrongKind`] when there is a plain store of this name.
+    pub fn create(&self, password: &str) -> Result<UnlockedStore, DbError> {
+        self.create_as(password, None)
+    }
+
+    /// As [`Self::create`], for a store of one kind. The kind can be seen by everybody then.
+    pub fn create_of_kind(&self, password: &str, kind: &str) -> Result<UnlockedStore, DbError> {
+        let known = kind::known(kind).ok_or_else(|| DbError::UnknownKind { kind: kind.to_owned() })?;
+        self.create_as(password, Some(known))
+    }
+
+    fn create_as(&self, password: &str, kind: Option<&'static str>) -> Result<UnlockedStore, DbError> {
+        let store = self.store_name()?;
+        self.check_cost()?;
+        self.check_absent(&store, kind)?;
+        let mut bytes = Zeroizing::new([0; 32]);
+        self.db.instance().env().entropy.fill(&mut *bytes);
+        let key = DataKey::new(bytes);
+        let config = self.wrap(&store, &key, password, Vec::new());
+        let opened_by = config::hash(&config);
+        self.db.write(|tx| {
+            self.check_absent(&store, kind)?;
+            if let Some(kind) = kind {
+                let registered = RegistryOp::Register { store: self.name.clone(), kind: kind.to_owned() };
+                registry::stage(tx, &registered)?;
+            }
+            registry::stage(tx, &RegistryOp::Encryption { store: self.name.clone(), config })
+        })?;
+        self.remember(&store, opened_by)?;
+        self.db.unlock_with(&store, [(key.id(), key)].into())?;
+        Ok(self.opened())
+    }
+
+    fn check_absent(&self, store: &StoreName, kind: Option<&'static str>) -> Result<(), DbError> {
+        let snapshot = self.db.snapshot()?;
+        let name = self.name.clone();
+        if self.db.is_encrypted_in(&snapshot, store)? {
+            return Err(DbError::AlreadyEncrypted { store: name });
+        }
+        let mut there = plain_kinds(&snapshot, store)?;
+        let registered = registry::registered_in(&snapshot, store.as_str())?;
+        there.extend(registered.into_iter().filter(|held| kind.is_some_and(|kind| held != kind)));
+        match there.pop() {
+            Some(found) => Err(DbError::WrongKind { store: name, found, wanted: "encrypted" }),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the store with a password, and brings it up to date. Costs what the password was made to cost, some tenths
+    /// of a second. With a second password it opens what was written under that one too.
+    ///
+    /// # Errors
+    /// [`DbError::WrongPassword`], [`DbError::NotEncrypted`] when there is no such encrypted store here.
+    pub fn unlock(&self, password: &str) -> Result<UnlockedStore, DbError> {
+        let store = self.store_name()?;
+        let found = self.try_password(&store, password)?;
+        self.db.unlock_with(&store, found.keys)?;
+        Ok(self.opened())
+    }
+
+    fn try_password(&self, store: &StoreName, password: &str) -> Result<Found, DbError> {
+        let configs = configs_in(&self.db.snapshot()?, store)?;
+        if configs.is_empty() {
+            return Err(DbError::NotEncrypted { store: self.name.clone() });
+        }
+        let hint = self.hints().get(&self.hint_key(store))?;
+        let hint = hint.and_then(|hint| <[u8; 32]>::try_from(hint.as_ref()).ok());
+        let found = try_password((&self.db.id(), store), &configs, password, hint);
+        let found = found.ok_or_else(|| DbError::WrongPassword { store: self.name.clone() })?;
+        if hint != Some(found.opened_by) {
+            self.remember(store, found.opened_by)?;
+        }
+        Ok(found)
+    }
+
+    /// Forgets the keys and what was opened with them. Handles of the store say [`DbError::Locked`] from here on.
+    pub fn lock(&self) -> Result<(), DbError> {
+        let store = self.store_name()?;
+        let vault = lock(&self.db.state().vaults.open).remove(&store);
+        vault.map_or(Ok(()), |vault| lock(&vault).write())
+    }
+
+    /// Whether the store is unlocked.
+    pub fn is_unlocked(&self) -> Result<bool, DbError> {
+        Ok(self.db.state().vaults.vault(&self.store_name()?).is_some())
+    }
+
+    /// Whether there is an encrypted store of this name here.
+    pub fn is_encrypted(&self) -> Result<bool, DbError> {
+        self.db.is_encrypted_in(&self.db.snapshot()?, &self.store_name()?)
+    }
+
+    /// Puts another password in the place of all that open what `old` opens. Nothing is encrypted anew, so it costs one
+    /// entry; who had an old password and kept what it opened can read on. One entry; waits for the disk.
+    ///
+    /// Passwords that others set meanwhile stay.
+    ///
+    /// # Errors
+    /// As [`Self::unlock`], of which it does nothing else.
+    pub fn change_password(&self, old: &str, new: &str) -> Result<(), DbError> {
+        let store = self.store_name()?;
+        self.check_cost()?;
+        let found = self.try_password(&store, old)?;
+        let configs = configs_in(&self.db.snapshot()?, &store)?;
+        let place = (&self.db.id(), &store);
+        let mut wrapped = Vec::new();
+        for (id, key) in &found.keys {
+            let of_key = || configs.iter().filter(|(_, config)| config.is_proven_by(key, place));
+            let is_live = |hash: &[u8; 32]| !of_key().any(|(_, other)| other.replaces.contains(hash));
+            let live = of_key().filter(|(hash, config)| config.key == *id && is_live(hash));
+            let replaces = live.map(|(hash, _)| *hash).collect();
+            wrapped.push(self.wrap(&store, key, new, replaces));
+        }
+        let opened_by = wrapped.first().map(|config| config::hash(config));
+        self.db.write(|tx| {
+            wrapped.into_iter().try_for_each(|config| {
+                registry::stage(tx, &RegistryOp::Encryption { store: self.name.clone(), config })
+            })
+        })?;
+        opened_by.map_or(Ok(()), |hash| self.remember(&store, hash))
+    }
+
+    fn check_cost(&self) -> Result<(), DbError> {
+        if self.cost.is_bearable() { Ok(()) } else { Err(DbError::PasswordCost) }
+    }
+
+    fn wrap(&self, store: &StoreName, key: &DataKey, password: &str, replaces: Vec<[u8; 32]>) -> Bytes {
+        let (tree, env) = (self.db.id(), self.db.instance().env());
+        let fresh = (env.random(), env.random());
+        Config::wrap((&tree, store), key, password, self.cost, fresh, replaces).encode()
+    }
+
+    fn store_name(&self) -> Result<StoreName, DbError> {
+        match store_name(&self.name)? {
+            _ if is_reserved(&self.name) => Err(DbError::StoreName { name: self.name.clone() }),
+            store => Ok(store),
+        }
+    }
+
+    fn opened(&self) -> UnlockedStore {
+        UnlockedStore { db: self.db.clone(), name: self.name.clone() }
+    }
+
+    /// Which config opened last on this device: tried first, so that whoever adds others cannot keep it from opening.
+    fn hints(&self) -> Local {
+        self.db.instance().store().local().namespace("unlocked with")
+    }
+
+    fn hint_key(&self, store: &StoreName) -> Vec<u8> {
+        [&self.db.id().0[..], store.as_str().as_bytes()].concat()
+    }
+
+    fn remember(&self, store: &StoreName, config: [u8; 32]) -> Result<(), DbError> {
+        Ok(self.hints().put_relaxed(&self.hint_key(store), config.to_vec())?)
+    }
+}
+
+impl UnlockedStore {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As a document.
+    #[must_use]
+    pub fn doc(&self) -> DocStore {
+        self.db.doc(&self.name)
+    }
+
+    /// As a table.
+    #[must_use]
+    pub fn table<T>(&self) -> Table<T> {
+        self.db.table(&self.name)
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn tests_key(byte: u8) -> DataKey {
+    DataKey::new(Zeroizing::new([byte; 32]))
+}
+
+#[cfg(test)]
+pub(crate) fn tests_config(
+    place: (&TreeId, &StoreName),
+    key: &DataKey,
+    password: &str,
+    cost: PasswordCost,
+    replaces: Vec<[u8; 32]>,
+) -> Bytes {
+    Config::wrap(place, key, password, cost, ([1; 16], [2; 24]), replaces).encode()
+}

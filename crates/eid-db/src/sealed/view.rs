@@ -1,0 +1,685 @@
+//! The rows of an unlocked store: plain in memory only, sealed at rest, and brought up to date from the log.
+//!
+//! ```text
+//! local rows under "sealed", after tree (32), length of the name, name, view id (16):
+//! 00       -> the cursor, what waits, the counts
+//! 01 hash  -> one row: kind, key, value
+//! value    =  nonce (24), commitment (32), sealed bytes
+//! ```
+//! The view key is made from all data keys that were open, so another set of keys has another view.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eid_core::cbor::{CborError, Reader, Writer};
+use eid_core::dag::{Epoch, Replica as _, Seq, ancestors};
+use eid_core::limits::STORE_NAME_BYTES_MAX;
+use eid_core::{Entry, EntryId, Payload, ReadError, StoreName, TreeId};
+use eid_store::{Apply as _, Change, Direction, Key, Local, TreeSnapshot, ViewRows};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::env::Env;
+use crate::error::DbError;
+use crate::kind::Kinds;
+use crate::limits::{LOG_PAGE_BYTES, UNDO_ROWS_MAX, UNWRITTEN_ROWS_MAX};
+use crate::rows::{Changed, Overlaid, Rows};
+use crate::sealed::format::{self, DataKey, Enc, KeyId, Place};
+
+type PlainRows = BTreeMap<Key, Bytes>;
+
+/// An unlocked store. Its keys and rows are wiped, as far as nobody else holds them, when it is dropped.
+pub(crate) struct Vault {
+    tree: TreeId,
+    store: StoreName,
+    keys: BTreeMap<KeyId, DataKey>,
+    rest: Rest,
+    memory: Memory,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("store", &self.store).field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+/// What is known of the entries of an encrypted store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    /// Sealed under keys that are not open.
+    pub(crate) locked: u64,
+    /// Sealed under an open key, and they do not open.
+    pub(crate) damaged: u64,
+    /// Their payloads are not here.
+    pub(crate) waiting: u64,
+}
+
+/// One kind of an unlocked store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct OpenedKind {
+    pub(crate) entries: u64,
+    pub(crate) undecodable: u64,
+}
+
+#[derive(Default)]
+struct Memory {
+    epoch: Option<Epoch>,
+    /// Every entry before it is in the rows, unless it waits for its payload.
+    next: Seq,
+    kinds: BTreeMap<String, (OpenedKind, Arc<PlainRows>)>,
+    locked: u64,
+    damaged: u64,
+    waiting: BTreeSet<Seq>,
+    /// How many payloads of the whole tree were missing when those that wait were last looked at.
+    missing: u64,
+    undo: VecDeque<Undo>,
+    undo_rows: usize,
+    /// From this end on, earlier states can be read by undoing.
+    undo_from: Seq,
+    unwritten: BTreeSet<(String, Key)>,
+}
+
+/// What rows were before an entry.
+struct Undo {
+    seq: Seq,
+    kind: String,
+    before: Changed,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        for (_, rows) in std::mem::take(&mut self.kinds).into_values() {
+            wipe(
+                Arc::try_unwrap(rows).unwrap_or_default().into_iter().map(|(key, value)| (key, Some(value))),
+            );
+        }
+        for undo in self.undo.drain(..) {
+            wipe(undo.before.into_iter());
+        }
+    }
+}
+
+fn wipe(rows: impl Iterator<Item = (Key, Option<Bytes>)>) {
+    for (mut key, value) in rows {
+        key.zeroize();
+        // A value that somebody else reads is left to them.
+        if let Some(Ok(mut value)) = value.map(Bytes::try_into_mut) {
+            value.zeroize();
+        }
+    }
+}
+
+/// The rows of one kind of an unlocked store at one moment.
+pub(crate) struct OpenedRows {
+    snapshot: TreeSnapshot,
+    rows: Arc<PlainRows>,
+    /// What was different then.
+    before: Changed,
+}
+
+impl fmt::Debug for OpenedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedRows").field("rows", &self.rows.len()).finish_non_exhaustive()
+    }
+}
+
+/// The rows as they are last.
+struct Last<'a>(&'a OpenedRows);
+
+impl fmt::Debug for Last<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0, f)
+    }
+}
+
+impl Rows for Last<'_> {
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError> {
+        Ok(keys.iter().map(|key| self.0.rows.get(key).cloned()).collect())
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, DbError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let range = self.0.rows.range(from.to_vec()..to.to_vec());
+        let copied = |(key, value): (&Key, &Bytes)| (key.clone(), value.clone());
+        Ok(match direction {
+            Direction::Forward => range.take(max_rows).map(copied).collect(),
+            Direction::Backward => range.rev().take(max_rows).map(copied).collect(),
+        })
+    }
+
+    fn id_of(&self, seq: Seq) -> Result<EntryId, DbError> {
+        Ok(self.0.snapshot.id_at(seq)?)
+    }
+
+    fn seq_of(&self, id: &EntryId) -> Result<Option<Seq>, DbError> {
+        Ok(self.0.snapshot.find(std::slice::from_ref(id))?.pop().flatten())
+    }
+}
+
+impl Rows for OpenedRows {
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError> {
+        Overlaid { stored: &Last(self), changed: &self.before }.get_many(keys)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, DbError> {
+        Overlaid { stored: &Last(self), changed: &self.before }.scan(from, to, direction, max_rows)
+    }
+
+    fn id_of(&self, seq: Seq) -> Result<EntryId, DbError> {
+        Last(self).id_of(seq)
+    }
+
+    fn seq_of(&self, id: &EntryId) -> Result<Option<Seq>, DbError> {
+        Last(self).seq_of(id)
+    }
+}
+
+/// The rows of one kind while entries are applied to them.
+struct Applying<'a> {
+    rows: &'a mut PlainRows,
+    before: &'a mut Changed,
+    snapshot: &'a TreeSnapshot,
+}
+
+impl Applying<'_> {
+    fn note(&mut self, key: &[u8], held: Option<Bytes>) {
+        self.before.entry(key.to_vec()).or_insert(held);
+    }
+}
+
+impl ViewRows for Applying<'_> {
+    fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        Ok(self.rows.get(key).cloned())
+    }
+
+    fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Key, Bytes)>, ReadError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let range = self.rows.range(from.to_vec()..to.to_vec());
+        Ok(range.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn put(&mut self, key: &[u8], value: Bytes) {
+        let held = self.rows.insert(key.to_vec(), value);
+        self.note(key, held);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        let held = self.rows.remove(key);
+        self.note(key, held);
+    }
+
+    fn id_of(&mut self, seq: Seq) -> Result<EntryId, ReadError> {
+        Ok(self.snapshot.id_at(seq)?)
+    }
+
+    fn seq_of(&mut self, id: &EntryId) -> Result<Option<Seq>, ReadError> {
+        Ok(self.snapshot.find(std::slice::from_ref(id))?.pop().flatten())
+    }
+}
+
+/// The payload of a section, if one of the keys opens it.
+pub(crate) fn open_payload(
+    keys: &BTreeMap<KeyId, DataKey>,
+    tree: &TreeId,
+    entry: &Entry,
+    section: usize,
+) -> Result<Payload, Unreadable> {
+    let (header, sealed) = (&entry.header().sections[section], &entry.payloads()[section]);
+    let enc = header.enc.as_ref().and_then(|enc| Enc::decode(enc).ok()).ok_or(Unreadable::Damaged)?;
+    let sealed = sealed.as_ref().ok_or(Unreadable::Missing)?;
+    let key = keys.get(&enc.key).ok_or(Unreadable::Locked)?;
+    let place = Place { tree, store: &header.store, author: &entry.header().author };
+    let payload = format::open_section(key, place, &enc, sealed).map_err(|_| Unreadable::Damaged)?;
+    Payload::decode(&payload).map_err(|_| Unreadable::Damaged)
+}
+
+/// Why the payload of a section cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    Missing,
+    Locked,
+    Damaged,
+}
+
+impl Vault {
+    /// Opens a store with these keys: with the rows at rest, as far as they are those of these keys, and the log.
+    /// The snapshot is of now.
+    pub(crate) fn open(
+        snapshot: &TreeSnapshot,
+        store: StoreName,
+        keys: BTreeMap<KeyId, DataKey>,
+        local: &Local,
+        env: Env,
+    ) -> Result<Self, DbError> {
+        let tree = snapshot.tree();
+        let rest = Rest::new(&tree, &store, &keys, local, env);
+        rest.forget_others()?;
+        let memory = match rest.load() {
+            Ok(memory) => memory,
+            // Damaged or of another version: everything follows from the log.
+            Err(DbError::Corrupt { .. }) => {
+                rest.forget()?;
+                Memory::default()
+            }
+            Err(error) => return Err(error),
+        };
+        let mut vault = Self { tree, store, keys, rest, memory };
+        // Rows of entries that are no longer held say nothing.
+        if vault.memory.next > snapshot.end() {
+            vault.forget_rows()?;
+        }
+        vault.catch_up(snapshot)?;
+        Ok(vault)
+    }
+
+    pub(crate) fn keys(&self) -> &BTreeMap<KeyId, DataKey> {
+        &self.keys
+    }
+
+    /// The key that writes: the same one wherever these keys are open.
+    pub(crate) fn writing_key(&self) -> Option<&DataKey> {
+        self.keys.values().next()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let Memory { locked, damaged, waiting, .. } = &self.memory;
+        Counts { locked: *locked, damaged: *damaged, waiting: waiting.len() as u64 }
+    }
+
+    /// The kinds of what opened so far.
+    pub(crate) fn kinds(&self) -> Vec<(String, OpenedKind)> {
+        self.memory.kinds.iter().map(|(kind, (opened, _))| (kind.clone(), *opened)).collect()
+    }
+
+    /// The life of the log that the rows follow from.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        self.memory.epoch
+    }
+
+    /// Whether the snapshot is not the beginning of the log that the rows follow from, but a version of one's choice.
+    fn is_apart(&self, snapshot: &TreeSnapshot) -> bool {
+        self.memory.epoch.is_some_and(|epoch| epoch != snapshot.epoch())
+            || snapshot.count() != snapshot.end().0
+    }
+
+    /// Takes in what the snapshot holds. Nothing is read when it holds nothing that is not here.
+    pub(crate) fn catch_up(&mut self, snapshot: &TreeSnapshot) -> Result<(), DbError> {
+        if self.is_apart(snapshot) {
+            return Ok(());
+        }
+        self.memory.epoch = Some(snapshot.epoch());
+        let Self { tree, store, keys, rest, memory } = self;
+        let reader = Opener { tree, store, keys };
+        reader.fill(memory, snapshot)?;
+        while memory.next < snapshot.end() {
+            reader.read_page(memory, snapshot, snapshot.end())?;
+            if memory.unwritten.len() >= UNWRITTEN_ROWS_MAX {
+                // When this fails, as on a full disk, reading goes on: the rows stay unwritten, and are tried again.
+                drop(rest.write(memory));
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins anew: the positions in the log are no longer what they were.
+    pub(crate) fn forget_rows(&mut self) -> Result<(), DbError> {
+        self.rest.forget()?;
+        self.memory = Memory::default();
+        Ok(())
+    }
+
+    /// The rows of a kind as the snapshot has them.
+    pub(crate) fn rows_at(&mut self, snapshot: &TreeSnapshot, kind: &str) -> Result<OpenedRows, DbError> {
+        self.catch_up(snapshot)?;
+        let end = snapshot.end();
+        if self.is_apart(snapshot) || (end < self.memory.undo_from && end < self.memory.next) {
+            // Another version, or older than what can be undone: worked out for this reader alone.
+            let mut memory = Memory::default();
+            let reader = Opener { tree: &self.tree, store: &self.store, keys: &self.keys };
+            let tips: Vec<Seq> = snapshot.tips()?.into_iter().map(|(_, seq)| seq).collect();
+            let past = ancestors(snapshot, &tips)?;
+            while let Some(run) = past.next_run(memory.next) {
+                memory.next = memory.next.max(run.start);
+                reader.read_page(&mut memory, snapshot, run.end)?;
+            }
+            return Ok(memory.rows(snapshot, kind, Changed::new()));
+        }
+        let mut before = Changed::new();
+        let later = self.memory.undo.iter().rev().take_while(|undo| undo.seq >= end);
+        for undo in later.filter(|undo| undo.kind == kind) {
+            before.extend(undo.before.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        Ok(self.memory.rows(snapshot, kind, before))
+    }
+
+    /// Writes what is not at rest yet.
+    pub(crate) fn write(&mut self) -> Result<(), DbError> {
+        self.rest.write(&mut self.memory)
+    }
+}
+
+impl Memory {
+    fn rows(&self, snapshot: &TreeSnapshot, kind: &str, before: Changed) -> OpenedRows {
+        let rows = self.kinds.get(kind).map(|(_, rows)| Arc::clone(rows)).unwrap_or_default();
+        OpenedRows { snapshot: snapshot.clone(), rows, before }
+    }
+
+    /// Keeps what an entry changed, and forgets the oldest such changes beyond the bound.
+    fn keep(&mut self, undo: Undo) {
+        for key in undo.before.keys() {
+            self.unwritten.insert((undo.kind.clone(), key.clone()));
+        }
+        self.undo_rows += undo.before.len();
+        self.undo.push_back(undo);
+        while self.undo_rows > UNDO_ROWS_MAX
+            && let Some(oldest) = self.undo.pop_front()
+        {
+            self.undo_rows -= oldest.before.len();
+            self.undo_from = Seq(oldest.seq.0 + 1);
+            wipe(oldest.before.into_iter());
+        }
+    }
+}
+
+/// Reads the log for one store.
+struct Opener<'a> {
+    tree: &'a TreeId,
+    store: &'a StoreName,
+    keys: &'a BTreeMap<KeyId, DataKey>,
+}
+
+impl Opener<'_> {
+    fn read_page(&self, memory: &mut Memory, snapshot: &TreeSnapshot, end: Seq) -> Result<(), DbError> {
+        let logged = snapshot.log(memory.next..end, LOG_PAGE_BYTES)?;
+        if logged.is_empty() {
+            return Err(DbError::Corrupt { what: "the log" });
+        }
+        for logged in logged {
+            let seq = logged.seq;
+            let entry = Entry::parse(logged.block, logged.payloads);
+            let entry = entry.map_err(|_| DbError::Corrupt { what: "an entry" })?;
+            self.take(memory, snapshot, &entry, seq, seq)?;
+            memory.next = Seq(seq.0 + 1);
+        }
+        memory.missing = snapshot.missing_payloads();
+        Ok(())
+    }
+
+    /// Looks at entries again whose payloads may have come.
+    fn fill(&self, memory: &mut Memory, snapshot: &TreeSnapshot) -> Result<(), DbError> {
+        if memory.waiting.is_empty()
+            || memory.missing == snapshot.missing_payloads()
+            || snapshot.end() < memory.next
+        {
+            return Ok(());
+        }
+        let last = Seq(snapshot.end().0.saturating_sub(1));
+        for seq in std::mem::take(&mut memory.waiting) {
+            let entry = snapshot.entry_at(seq)?.ok_or(DbError::Corrupt { what: "an entry" })?;
+            self.take(memory, snapshot, &entry, seq, last)?;
+        }
+        memory.missing = snapshot.missing_payloads();
+        Ok(())
+    }
+
+    /// Takes one entry in, which `seen` is the first snapshot to show.
+    fn take(
+        &self,
+        memory: &mut Memory,
+        snapshot: &TreeSnapshot,
+        entry: &Entry,
+        seq: Seq,
+        seen: Seq,
+    ) -> Result<(), DbError> {
+        let header = entry.header();
+        let ours = |section: &eid_core::Section| section.store == *self.store && section.enc.is_some();
+        let Some(section) = header.sections.iter().position(ours) else { return Ok(()) };
+        let payload = match open_payload(self.keys, self.tree, entry, section) {
+            Ok(payload) => payload,
+            Err(Unreadable::Missing) => {
+                memory.waiting.insert(seq);
+                return Ok(());
+            }
+            Err(Unreadable::Locked) => {
+                memory.locked += 1;
+                return Ok(());
+            }
+            Err(Unreadable::Damaged) => {
+                memory.damaged += 1;
+                return Ok(());
+            }
+        };
+        let (opened, rows) = memory.kinds.entry(payload.kind.clone()).or_default();
+        let change = Change {
+            store: self.store,
+            kind: &payload.kind,
+            author: header.author,
+            time: header.time,
+            height: header.height,
+            seq,
+            id: entry.id(),
+            ops: &payload.ops,
+        };
+        let mut before = Changed::new();
+        // Readers keep the rows that they have; the copy shares the values.
+        let mut view = Applying { rows: Arc::make_mut(rows), before: &mut before, snapshot };
+        let applied = Kinds.apply(&change, &mut view)?;
+        opened.entries += 1;
+        opened.undecodable += u64::from(applied.undecodable);
+        memory.keep(Undo { seq: seen, kind: payload.kind, before });
+        Ok(())
+    }
+}
+
+/// The rows at rest: sealed, and named by hashes.
+struct Rest {
+    local: Local,
+    env: Env,
+    /// Tree and store.
+    owner: Key,
+    /// The same and the id of this view.
+    prefix: Key,
+    key: Zeroizing<[u8; 32]>,
+    names: Zeroizing<[u8; 32]>,
+}
+
+const STATE: u8 = 0;
+const ROW: u8 = 1;
+const VERSION: u64 = 1;
+
+/// The local rows of all unlocked stores.
+pub(crate) fn namespace(local: &Local) -> Local {
+    local.namespace("sealed")
+}
+
+/// What the rows of one tree begin with.
+pub(crate) fn forget_tree(local: &Local, tree: &TreeId) -> Result<(), DbError> {
+    forget(&namespace(local), &tree.0, |_| true)
+}
+
+fn forget(local: &Local, prefix: &[u8], which: impl Fn(&[u8]) -> bool) -> Result<(), DbError> {
+    let rows = local.scan(prefix)?.into_iter().filter(|(key, _)| which(key));
+    let rows: Vec<_> = rows.map(|(key, _)| (key, None)).collect();
+    if !rows.is_empty() {
+        local.write(rows)?;
+    }
+    Ok(())
+}
+
+impl Rest {
+    fn new(
+        tree: &TreeId,
+        store: &StoreName,
+        keys: &BTreeMap<KeyId, DataKey>,
+        local: &Local,
+        env: Env,
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("eid 2026 encrypted store: view");
+        for key in keys.values() {
+            hasher.update(key.bytes());
+        }
+        let view = DataKey::new(Zeroizing::new(*hasher.finalize().as_bytes()));
+        let name = store.as_str().as_bytes();
+        let length = u8::try_from(name.len()).expect("names of stores are short");
+        let owner = [&tree.0[..], &[length], name].concat();
+        Self {
+            local: namespace(local),
+            env,
+            prefix: [&owner[..], &view.id().0].concat(),
+            owner,
+            key: view.derive("eid 2026 encrypted store: rows of a view"),
+            names: view.derive("eid 2026 encrypted store: names of rows of a view"),
+        }
+    }
+
+    fn state_name(&self) -> Key {
+        [&self.prefix[..], &[STATE]].concat()
+    }
+
+    fn row_name(&self, kind: &str, key: &[u8]) -> Key {
+        let mut hasher = blake3::Hasher::new_keyed(&self.names);
+        hasher.update(&(kind.len() as u64).to_be_bytes()).update(kind.as_bytes()).update(key);
+        [&self.prefix[..], &[ROW], hasher.finalize().as_bytes()].concat()
+    }
+
+    fn seal(&self, name: &[u8], bytes: &[u8]) -> Bytes {
+        let nonce = self.env.random();
+        let (sealed, commitment) = format::seal(&self.key, &nonce, name, format::padded(bytes, usize::MAX));
+        Bytes::from([&nonce[..], &commitment, &sealed].concat())
+    }
+
+    fn open(&self, name: &[u8], value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, rest) = value.split_first_chunk()?;
+        let (commitment, sealed) = rest.split_first_chunk()?;
+        let opened = format::open(&self.key, nonce, name, commitment, sealed).ok()?;
+        format::unpadded(opened).ok().map(Zeroizing::new)
+    }
+
+    /// Removes the views of other sets of keys.
+    fn forget_others(&self) -> Result<(), DbError> {
+        forget(&self.local, &self.owner, |key| !key.starts_with(&self.prefix))
+    }
+
+    fn forget(&self) -> Result<(), DbError> {
+        forget(&self.local, &self.prefix, |_| true)
+    }
+
+    fn load(&self) -> Result<Memory, DbError> {
+        let damaged = || DbError::Corrupt { what: "a sealed row" };
+        let mut memory = Memory::default();
+        let mut rows: BTreeMap<String, PlainRows> = BTreeMap::new();
+        let state_name = self.state_name();
+        let mut has_state = false;
+        for (name, value) in self.local.scan(&self.prefix)? {
+            let opened = self.open(&name, &value).ok_or_else(damaged)?;
+            if name == state_name {
+                decode_state(&opened, &mut memory).map_err(|_| damaged())?;
+                has_state = true;
+            } else {
+                let (kind, key, value) = decode_row(&opened).map_err(|_| damaged())?;
+                if self.row_name(&kind, &key) != name {
+                    return Err(damaged());
+                }
+                rows.entry(kind).or_default().insert(key, value);
+            }
+        }
+        if !has_state && !rows.is_empty() {
+            return Err(damaged());
+        }
+        for (kind, rows) in rows {
+            memory.kinds.entry(kind).or_default().1 = Arc::new(rows);
+        }
+        Ok(memory)
+    }
+
+    /// Writes what changed, with the cursor, as one batch: a crash loses all of it or nothing.
+    fn write(&self, memory: &mut Memory) -> Result<(), DbError> {
+        let mut batch = Vec::with_capacity(memory.unwritten.len() + 1);
+        for (kind, key) in &memory.unwritten {
+            let name = self.row_name(kind, key);
+            let value = memory.kinds.get(kind).and_then(|(_, rows)| rows.get(key));
+            let sealed = value.map(|value| self.seal(&name, &Zeroizing::new(encode_row(kind, key, value))));
+            batch.push((name, sealed));
+        }
+        let name = self.state_name();
+        let sealed = self.seal(&name, &encode_state(memory));
+        batch.push((name, Some(sealed)));
+        self.local.write_relaxed(batch)?;
+        for (_, mut key) in std::mem::take(&mut memory.unwritten) {
+            key.zeroize();
+        }
+        Ok(())
+    }
+}
+
+fn encode_row(kind: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.array(3).text(kind).bytes(key).bytes(value);
+    w.into_bytes()
+}
+
+fn decode_row(bytes: &[u8]) -> Result<(String, Key, Bytes), CborError> {
+    let mut r = Reader::new(bytes);
+    r.array_exact(3)?;
+    let row = (
+        r.text(STORE_NAME_BYTES_MAX)?.to_owned(),
+        r.bytes(usize::MAX)?.to_vec(),
+        Bytes::copy_from_slice(r.bytes(usize::MAX)?),
+    );
+    r.finish()?;
+    Ok(row)
+}
+
+fn encode_state(memory: &Memory) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.array(8).uint(VERSION).uint(memory.epoch.map_or(0, |epoch| epoch.0)).uint(memory.next.0);
+    w.uint(memory.missing).uint(memory.locked).uint(memory.damaged);
+    w.array(memory.waiting.len());
+    for seq in &memory.waiting {
+        w.uint(seq.0);
+    }
+    w.array(memory.kinds.len());
+    for (kind, (opened, _)) in &memory.kinds {
+        w.array(3).text(kind).uint(opened.entries).uint(opened.undecodable);
+    }
+    w.into_bytes()
+}
+
+fn decode_state(bytes: &[u8], memory: &mut Memory) -> Result<(), CborError> {
+    let mut r = Reader::new(bytes);
+    r.array_exact(8)?;
+    if r.uint()? != VERSION {
+        return Err(CborError::Limit);
+    }
+    memory.epoch = Some(Epoch(r.uint()?));
+    memory.next = Seq(r.uint()?);
+    (memory.missing, memory.locked, memory.damaged) = (r.uint()?, r.uint()?, r.uint()?);
+    memory.undo_from = memory.next;
+    for _ in 0..r.array(usize::MAX)? {
+        memory.waiting.insert(Seq(r.uint()?));
+    }
+    for _ in 0..r.array(usize::MAX)? {
+        r.array_exact(3)?;
+        let kind = r.text(STORE_NAME_BYTES_MAX)?.to_owned();
+        let opened = OpenedKind { entries: r.uint()?, undecodable: r.uint()? };
+        memory.kinds.entry(kind).or_default().0 = opened;
+    }
+    r.finish()
+}
