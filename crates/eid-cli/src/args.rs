@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use eid::{Address, Path as DocPath};
+use eid::{Address, EntryId, Path as DocPath};
 
 /// Everything on one command line.
 #[derive(Debug, Clone, Parser)]
@@ -124,8 +124,36 @@ pub enum Command {
     #[command(after_help = "Example:\n  eid status\n  eid status notes --json")]
     Status(Status),
     /// Lists the history of a database, the latest first
-    #[command(after_help = "Example:\n  eid log notes --limit 10")]
+    #[command(
+        after_help = "With --graph, lines lead from each entry down to what it descends from: ● is an entry, ○ a merge, \
+            ◆ a change of settings, ◉ a tip.\n\nExample:\n  eid log notes --limit 10\n  eid log notes --graph"
+    )]
     Log(Log),
+    /// Draws the history of a database as a picture
+    #[command(after_help = "Example:\n  eid graph notes --out notes.svg")]
+    Graph(Graph),
+    /// Shows what differs between two versions
+    #[command(
+        after_help = "TIPS names a version: the id of an entry, several ids with commas between them, or `now`. `eid log` \
+            shows ids.\n\nExample:\n  eid diff notes bafyr4i... now"
+    )]
+    Diff(Diff),
+    /// Shows who wrote what is at a path or in a row
+    #[command(after_help = "In a table, PATH is the key of a row, or a key and a field.\n\n\
+            Example:\n  eid blame notes profile.name\n  eid blame geo SEA --store airports")]
+    Blame(Get),
+    /// Reads an older version
+    #[command(
+        after_help = "TIPS names a version: the id of an entry, several ids with commas between them, or `now`.\n\n\
+            Example:\n  eid at notes bafyr4i... get profile.name\n  eid at notes bafyr4i... show"
+    )]
+    At(At),
+    /// Takes back the last change that this device made, or one entry, by another entry
+    #[command(
+        after_help = "What others have written since stays, and is listed. Undoing twice does the change again.\n\n\
+            Example:\n  eid undo notes\n  eid undo notes --entry bafyr4i..."
+    )]
+    Undo(Undo),
     /// Checks everything that is stored
     #[command(
         after_help = "Recomputes whatever is derived from the entries and compares. Exit code 6 when something is corrupt.\n\n\
@@ -501,6 +529,115 @@ pub struct Log {
     /// At most this many entries
     #[arg(long, short = 'l', value_name = "N", default_value_t = crate::limits::LOG_ENTRIES)]
     pub limit: usize,
+    /// Draws how entries descend from one another
+    #[arg(long, short = 'g')]
+    pub graph: bool,
+    /// Draws with characters that every terminal has
+    #[arg(long, requires = "graph")]
+    pub ascii: bool,
+}
+
+/// `eid graph`
+#[derive(Debug, Clone, Args)]
+pub struct Graph {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// The picture: an SVG file
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub out: PathBuf,
+    /// At most this many entries, the newest
+    #[arg(long, short = 'l', value_name = "N", default_value_t = crate::limits::PICTURE_ENTRIES as u64,
+          value_parser = clap::value_parser!(u64).range(1..=crate::limits::PICTURE_ENTRIES_MAX))]
+    pub limit: u64,
+}
+
+/// Names a version of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tips {
+    /// What is there now.
+    Now,
+    /// What these entries and all that they descend from make.
+    Entries(Vec<EntryId>),
+}
+
+impl std::str::FromStr for Tips {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "now" {
+            return Ok(Self::Now);
+        }
+        let entries = text.split(',').map(|id| id.trim().parse::<EntryId>());
+        let entries = entries.collect::<Result<_, _>>();
+        entries
+            .map(Self::Entries)
+            .map_err(|error| format!("{error}; a version is `now` or whole ids of entries"))
+    }
+}
+
+/// `eid diff`
+#[derive(Debug, Clone, Args)]
+pub struct Diff {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// The version before
+    #[arg(value_name = "TIPS")]
+    pub from: Tips,
+    /// The version after
+    #[arg(value_name = "TIPS")]
+    pub to: Tips,
+    /// Only in this store
+    #[arg(long = "store", id = "doc_store", value_name = "NAME")]
+    pub doc_store: Option<String>,
+}
+
+/// `eid at`
+#[derive(Debug, Clone, Args)]
+pub struct At {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// The version
+    #[arg(value_name = "TIPS")]
+    pub tips: Tips,
+    /// What to read of it
+    #[command(subcommand)]
+    pub what: AtWhat,
+}
+
+/// What `eid at` reads.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AtWhat {
+    /// Prints a value of a document
+    #[command(after_help = "Example:\n  eid at notes bafyr4i... get profile.name")]
+    Get {
+        /// Where in the document: `a.b.c` or `/a/b/c`
+        #[arg(value_parser = DocPath::from_str)]
+        path: DocPath,
+        /// The document store
+        #[arg(long = "store", id = "doc_store", value_name = "NAME", default_value = eid::DEFAULT_DOC_STORE)]
+        doc_store: String,
+    },
+    /// Prints one row of a table
+    #[command(after_help = "Example:\n  eid at geo bafyr4i... row airports SEA")]
+    Row {
+        /// The table
+        table: String,
+        /// The row's key
+        key: String,
+    },
+    /// Shows what the version holds
+    #[command(after_help = "Example:\n  eid at notes bafyr4i... show")]
+    Show,
+}
+
+/// `eid undo`
+#[derive(Debug, Clone, Args)]
+pub struct Undo {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// The entry that is taken back [default: the last one of this device]
+    #[arg(long, short = 'e', value_name = "ID")]
+    pub entry: Option<EntryId>,
 }
 
 /// `eid verify`

@@ -19,6 +19,7 @@
 pub mod args;
 pub mod cmd;
 pub mod failure;
+pub mod graph;
 pub mod limits;
 pub mod output;
 pub mod owner;

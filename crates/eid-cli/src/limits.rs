@@ -21,3 +21,17 @@ pub const LOG_ENTRIES: usize = 50;
 pub const EVENTS_WAITING: usize = 1_024;
 /// How long a stopping node waits for sessions that are still running.
 pub const STOP_WAIT: Duration = Duration::from_secs(5);
+/// Lanes that `log --graph` draws beside one another; further ones share a column, so that descriptions stay in sight.
+pub const GRAPH_LANES: usize = 16;
+/// Lanes of a picture, for the same reason.
+pub const PICTURE_LANES: usize = 64;
+/// Stores of one entry that a drawing names; of further ones it gives the number.
+pub const GRAPH_STORES: usize = 4;
+/// Entries that a drawing reads at once; within them, the line of an author goes straight on.
+pub const GRAPH_PAGE: usize = 256;
+/// Entries of a picture unless told otherwise: a page or two of a browser.
+pub const PICTURE_ENTRIES: usize = 500;
+/// Most entries of a picture: it is made in memory, some 500 bytes for each.
+pub const PICTURE_ENTRIES_MAX: u64 = 100_000;
+/// Authors that the legend of a picture names; the others are counted.
+pub const PICTURE_AUTHORS: usize = 24;

@@ -132,6 +132,19 @@ impl Out {
         self.styled("32", text)
     }
 
+    /// What is gone or wrong, on a colour terminal.
+    #[must_use]
+    pub fn bad(&self, text: &str) -> String {
+        self.styled("31", text)
+    }
+
+    /// In one of some colours that are told apart well, on a colour terminal.
+    #[must_use]
+    pub fn hue(&self, number: usize, text: &str) -> String {
+        const HUES: [&str; 12] = ["34", "35", "33", "36", "32", "31", "94", "95", "93", "96", "92", "91"];
+        self.styled(HUES[number % HUES.len()], text)
+    }
+
     fn styled(&self, code: &str, text: &str) -> String {
         if self.reader.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

@@ -26,6 +26,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(answer_usage(&error, &*sink, reader, wants_json)),
     };
+    let (cli, argv) = suited_to(cli, argv, reader);
     start_log(cli.global.verbose);
     let out = Out::new(sink, reader, cli.global.json);
     let result = runtime().and_then(|runtime| {
@@ -34,6 +35,29 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         result
     });
     ExitCode::from(conclude(&out, result))
+}
+
+/// Draws in plain characters on a terminal that says it shows no others. Whoever runs the command cannot know.
+fn suited_to(mut cli: Cli, mut argv: Vec<OsString>, reader: Reader) -> (Cli, Vec<OsString>) {
+    if let Command::Log(log) = &mut cli.command
+        && log.graph
+        && !log.ascii
+        && reader.out_is_terminal
+        && !shows_unicode(|name| std::env::var(name).ok())
+    {
+        log.ascii = true;
+        argv.push("--ascii".into());
+    }
+    (cli, argv)
+}
+
+/// What the locale says of the terminal: the first of these that is set counts.
+fn shows_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    set.is_some_and(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -117,6 +117,14 @@ impl Database {
         Ok(found)
     }
 
+    /// The kind of the store of this name, if there is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongKind`] when it is there in several kinds.
+    pub fn kind_of(&self, store: &str) -> Result<Option<String>, Error> {
+        Ok(self.inner.kind_of(store)?)
+    }
+
     // ---- stores
 
     /// A document. Reads and writes nothing yet.

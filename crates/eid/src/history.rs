@@ -1,7 +1,7 @@
 //! What was: older versions, what differs between them, who wrote what, and taking it back.
 
 use eid_core::EntryId;
-use eid_db::{Blame, Differences, LogEntry, Path, Undone, Version as DbVersion};
+use eid_db::{Blame, Difference, LogEntry, Path, StoreSummary, Undone, Version as DbVersion};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +17,29 @@ pub struct Version {
     inner: DbVersion,
 }
 
+/// The differences between two versions, found while they are read.
+#[derive(Debug)]
+pub struct Differences {
+    inner: eid_db::Differences,
+}
+
+impl Differences {
+    /// How many writes to a store could not be looked into, because they are sealed or not here. Counted as the
+    /// differences are read.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        self.inner.unread()
+    }
+}
+
+impl Iterator for Differences {
+    type Item = Result<Difference, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.inner.next()?.map_err(Error::from))
+    }
+}
+
 impl Database {
     /// The database as these entries, and all that they descend from, make it.
     ///
@@ -29,7 +52,7 @@ impl Database {
 
     /// What differs between two versions, each named by entries, found while it is read.
     pub fn diff(&self, from: &[EntryId], to: &[EntryId]) -> Result<Differences, Error> {
-        Ok(self.inner().diff(from, to)?)
+        Ok(Differences { inner: self.inner().diff(from, to)? })
     }
 
     /// Who wrote what is at a path of a document, value by value, or in a row of a table, field by field.
@@ -93,6 +116,11 @@ impl Version {
     #[must_use]
     pub fn table<T: Serialize + DeserializeOwned>(&self, name: &str) -> Table<T> {
         Table::new(self.inner.database(), name)
+    }
+
+    /// Its stores, by name and kind. Counts their rows.
+    pub fn stores(&self) -> Result<Vec<StoreSummary>, Error> {
+        Ok(self.inner.stores()?)
     }
 
     /// The kind of the store of this name, if there was one.

@@ -81,7 +81,7 @@ pub use access::Access;
 pub use database::{Changes, Database, KeyInfo};
 pub use doc::DocStore;
 pub use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, Slot, Time, TreeId};
-pub use eid_db::{Blame, Difference, Differences, Kept, Lagged, Undone};
+pub use eid_db::{Blame, Difference, Kept, Lagged, Undone};
 pub use eid_db::{Change, ChangedStore, Comparison, Cursor, LogEntry, Path, Since, StoreSummary, Value};
 pub use eid_db::{Counter, Text};
 pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, TextCursor, TextDelta};
@@ -91,7 +91,7 @@ pub use eid_sync::{
 };
 pub use eid_transport::Address;
 pub use error::{Error, ErrorKind};
-pub use history::Version;
+pub use history::{Differences, Version};
 pub use instance::{Builder, Instance};
 pub use join::{Join, Joined};
 #[cfg(feature = "http")]

@@ -34,7 +34,12 @@ pub async fn set(context: &Context, args: &Set) -> Result<(), Failure> {
 pub fn get(context: &Context, args: &Get) -> Result<(), Failure> {
     let db = context.database(&args.db)?;
     let found = db.doc(&args.doc_store).get(&args.path)?.ok_or_else(|| nothing_at(args))?;
-    match Json::from(found) {
+    show(context, Json::from(found))
+}
+
+/// Prints a value: text as it is, everything else as JSON.
+pub(super) fn show(context: &Context, value: Json) -> Result<(), Failure> {
+    match value {
         found if context.out.json() => context.out.value(&found)?,
         Json::String(text) => context.out.data(&text)?,
         found @ (Json::Array(_) | Json::Object(_)) => context.out.data(&format!("{found:#}"))?,

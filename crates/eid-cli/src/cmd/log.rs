@@ -1,10 +1,17 @@
 //! `eid log`.
 
+use std::collections::BTreeMap;
+
+use eid::{Database, LogEntry, PublicKey};
 use serde_json::json;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::args::Log;
 use crate::cmd::Context;
 use crate::failure::Failure;
+use crate::graph::terminal::{Drawing, Drawn, Piece, Signs};
+use crate::graph::{self, Authors, store_list};
+use crate::limits::{GRAPH_LANES, GRAPH_PAGE};
 use crate::output::printable;
 
 /// Lists entries, the latest first.
@@ -13,6 +20,9 @@ use crate::output::printable;
 /// When there is no such database.
 pub fn run(context: &Context, args: &Log) -> Result<(), Failure> {
     let db = context.database(&args.db)?;
+    if args.graph && !context.out.json() {
+        return graph(context, args, &db);
+    }
     let mut rows = Vec::new();
     for entry in db.log(args.limit, args.doc_store.as_deref())? {
         let stores: Vec<&str> = entry.stores.iter().map(String::as_str).collect();
@@ -38,6 +48,83 @@ pub fn run(context: &Context, args: &Log) -> Result<(), Failure> {
             .text(context.out.columns(&["TIME (UTC)", ">HEIGHT", "AUTHOR", "STORES", "ENTRY"], &rows))?;
     }
     Ok(())
+}
+
+/// Draws entries, the latest first, page by page.
+fn graph(context: &Context, args: &Log, db: &Database) -> Result<(), Failure> {
+    let out = &context.out;
+    let signs = if args.ascii { Signs::Ascii } else { Signs::Unicode };
+    let people = People::of(context)?;
+    let mut authors = Authors::default();
+    let mut drawing = Drawing::new(signs, GRAPH_LANES);
+    let (mut left, mut last): (usize, Option<LogEntry>) = (args.limit, None);
+    while left > 0 {
+        let page = db.log_page(last.as_ref(), left.min(GRAPH_PAGE))?;
+        let nodes = graph::nodes(&page, &mut authors, |key| people.name(key));
+        let drawn: Vec<Drawn> = nodes.iter().map(|node| drawing.draw(node)).collect();
+        let widest = drawn.iter().map(|drawn| drawn.width).max().unwrap_or(0);
+        let name_width = nodes.iter().map(|node| authors.names()[node.author].width()).max().unwrap_or(0);
+        for ((node, drawn), entry) in nodes.iter().zip(drawn).zip(&page) {
+            let mut line = String::new();
+            for piece in &drawn.entry {
+                match piece {
+                    Piece::Line(text) => line.push_str(&out.dim(text)),
+                    Piece::Entry(sign, author) => line.push_str(&out.hue(*author, sign)),
+                }
+            }
+            line.push_str(&" ".repeat(widest - drawn.width + 1));
+            let is_asked_for = args.doc_store.as_ref().is_none_or(|store| entry.stores.contains(store));
+            if is_asked_for {
+                let name = &authors.names()[node.author];
+                let pad = " ".repeat(name_width - name.width());
+                let tip = if node.is_tip { format!("{} ", out.good("tip")) } else { String::new() };
+                line.push_str(&format!(
+                    "{}  {}{pad}  {tip}{}  {}",
+                    utc(node.time_ms),
+                    out.hue(node.author, name),
+                    printable(&store_list(&node.stores)),
+                    out.dim(&node.id.short()),
+                ));
+            }
+            out.text(line.trim_end())?;
+            if let Some(below) = &drawn.below {
+                out.text(out.dim(below))?;
+            }
+        }
+        left -= page.len();
+        match page.into_iter().next_back() {
+            Some(entry) => last = Some(entry),
+            None => return Ok(()),
+        }
+    }
+    if let Some(open) = drawing.open() {
+        out.text(out.dim(&open))?;
+    }
+    Ok(())
+}
+
+/// What the devices are called that this one knows.
+#[derive(Debug)]
+pub(super) struct People(BTreeMap<PublicKey, String>);
+
+impl People {
+    pub(super) fn of(context: &Context) -> Result<Self, Failure> {
+        let mut names = BTreeMap::new();
+        for peer in context.node.peers()? {
+            if let (Some(key), Some(name)) = (peer.key, peer.name) {
+                names.insert(key, printable(&name));
+            }
+        }
+        if let Some(name) = context.node.display_name()? {
+            names.insert(context.node.device(), printable(&name));
+        }
+        Ok(Self(names))
+    }
+
+    /// What a device calls itself, without what would steer a terminal, else the short form of its key.
+    pub(super) fn name(&self, key: &PublicKey) -> String {
+        self.0.get(key).cloned().unwrap_or_else(|| key.short())
+    }
 }
 
 /// Milliseconds since 1970 as `YYYY-MM-DD HH:MM:SS`, by the proleptic Gregorian calendar.

@@ -3,6 +3,8 @@
 pub mod db;
 pub mod demo;
 pub mod doc;
+pub mod graph;
+pub mod history;
 pub mod init;
 pub mod join;
 pub mod keys;
@@ -75,6 +77,11 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Keys(args) => keys::run(context, args).await,
         Command::Status(args) => status::run(context, args),
         Command::Log(args) => log::run(context, args),
+        Command::Graph(args) => graph::run(context, args),
+        Command::Diff(args) => history::diff(context, args),
+        Command::Blame(args) => history::blame(context, args),
+        Command::At(args) => history::at(context, args),
+        Command::Undo(args) => history::undo(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,
         Command::Demo(_) | Command::Serve(_) | Command::Completions(_) | Command::Man(_) => {
             Err(Failure::usage("this command does not run inside another node"))
