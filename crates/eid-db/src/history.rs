@@ -16,13 +16,14 @@ pub use undo::{Kept, Undone};
 use std::fmt;
 use std::sync::Arc;
 
-use eid_core::dag::{Replica as _, Seq, heads};
+use eid_core::dag::{Replica as _, Seq};
 use eid_core::{EntryId, Height};
 use eid_store::TreeSnapshot;
 
 use crate::database::{Database, StoreSummary};
 use crate::doc_store::DocStore;
 use crate::error::DbError;
+use crate::kind::Kinds;
 use crate::log::LogEntry;
 use crate::rights::Settings;
 use crate::table::Table;
@@ -61,9 +62,8 @@ impl Database {
 
     pub(crate) fn version(&self, tips: &[EntryId]) -> Result<TreeSnapshot, DbError> {
         let snapshot = self.snapshot()?;
-        let seqs = heads(&snapshot, &positions(&snapshot, tips)?)?;
-        let ids = seqs.iter().map(|seq| snapshot.id_at(*seq)).collect::<Result<Vec<_>, _>>()?;
-        at(self, &snapshot, &ids)
+        positions(&snapshot, tips)?;
+        Ok(snapshot.at(tips, &Kinds)?)
     }
 }
 
@@ -143,29 +143,4 @@ impl Version {
     pub fn blame(&self, store: &str, path: impl Into<crate::Path>) -> Result<Vec<Blame>, DbError> {
         self.0.blame(store, path)
     }
-}
-
-/// Stands in for the snapshot of a version: the entries of its past, admitted anew in memory.
-fn at(db: &Database, snapshot: &TreeSnapshot, ids: &[EntryId]) -> Result<TreeSnapshot, DbError> {
-    use eid_store::{EntryStore, Memory, Offer};
-    if snapshot.tips()?.iter().map(|(id, _)| *id).eq(ids.iter().copied()) {
-        return Ok(snapshot.clone());
-    }
-    let rights = Arc::new(crate::Rights::new());
-    let store = EntryStore::open(
-        Arc::new(Memory::new()),
-        rights,
-        Arc::new(crate::Kinds),
-        db.instance().env().random(),
-    )?;
-    let past = eid_core::dag::ancestors(snapshot, &positions(snapshot, ids)?)?;
-    let mut from = Seq(0);
-    while let Some(run) = past.next_run(from) {
-        let logged = snapshot.log(run, crate::limits::LOG_PAGE_BYTES)?;
-        let Some(last) = logged.last() else { break };
-        from = Seq(last.seq.0 + 1);
-        let offers = logged.into_iter().map(|l| Offer { block: l.block, payloads: l.payloads }).collect();
-        store.admit(store.prepare(db.id(), offers)?)?;
-    }
-    store.tree(&db.id())?.ok_or(DbError::NotHere)
 }

@@ -25,7 +25,7 @@ pub struct Heading<'a> {
 /// How large things are, in pixels.
 const ROW: usize = 24;
 const LANE: usize = 16;
-const DATE: usize = 96;
+const DATE: usize = 112;
 const MARGIN: usize = 20;
 const TEXT: usize = 620;
 const LEGEND_COLUMN: usize = 200;
@@ -80,7 +80,10 @@ pub fn draw(heading: &Heading<'_>, nodes: &[Node]) -> String {
                 Some(parent) => (y(*parent), ""),
                 None => (top + rows.len() * ROW + MARGIN, " cut"),
             };
-            let class = author_class(row.node.author);
+            // A line that comes in from the side has the colour of the branch that it comes from.
+            let branch = row_of.get(parent).map(|parent| nodes[*parent].author);
+            let is_first = row.node.parents.first() == Some(parent);
+            let class = author_class(branch.filter(|_| !is_first).unwrap_or(row.node.author));
             put(&mut svg, format_args!("<path class=\"{class}{cut}\" d=\"M{from} {begin}"));
             if from != to {
                 let (bend, below) = (begin + ROW / 2, (begin + ROW).min(end));

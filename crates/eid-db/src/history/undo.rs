@@ -153,10 +153,6 @@ impl Undoing<'_> {
         Ok(Kept { store, path, field: field.map(str::to_owned), by })
     }
 
-    fn is_own(&self, by: Option<Stamp>) -> bool {
-        by.is_some_and(|by| by.seq == self.seq)
-    }
-
     fn doc(&self, tx: &Transaction, payload: &Payload) -> Result<Plan, DbError> {
         let [before, after] = self.rows(doc::KIND);
         let mut roots: BTreeSet<Vec<String>> = BTreeSet::new();
@@ -190,11 +186,13 @@ impl Undoing<'_> {
             }
             changed.extend(old.into_iter().map(|(path, value)| (path, Some(value))));
             for (path, value) in changed {
-                let last = tx.read(self.store.as_str(), doc::KIND, |rows| {
+                let last = |rows: &dyn Rows| {
                     Ok(doc::decided(rows, &path, None)?.pop().and_then(|decided| decided.last))
-                })?;
+                };
+                let own = last(&after)?;
+                let last = tx.read(self.store.as_str(), doc::KIND, last)?;
                 match value {
-                    _ if !self.is_own(last) => plan.kept.push(self.kept(tx, &path, None, last)?),
+                    _ if !same(own, last) => plan.kept.push(self.kept(tx, &path, None, last)?),
                     Some(value) => back.push((path, value)),
                     None => gone.push(path),
                 }
@@ -258,33 +256,36 @@ impl Undoing<'_> {
 
     fn row(&self, tx: &Transaction, key: &str, plan: &mut Plan) -> Result<(), DbError> {
         let [before, after] = self.rows(table::KIND);
+        let own = table::written(&after, key)?.unwrap_or_default();
         let (before, after) = (table::get(&before, key)?, table::get(&after, key)?);
         let written = tx.read(self.store.as_str(), table::KIND, |rows| table::written(rows, key))?;
         let written = written.unwrap_or_default();
         let path = [key.to_owned()];
-        let foreign = |stamps: &[Option<Stamp>]| {
-            let mut stamps = stamps.iter().copied().filter(Option::is_some);
-            stamps.find(|by| !self.is_own(*by)).flatten()
+        // Who has written a field since, if anybody has.
+        let since = |name: &str| {
+            let [own, held] = [&own, &written]
+                .map(|row| row.fields.iter().find(|(field, ..)| field == name).map(|(_, by, _)| *by));
+            (!same(own, held)).then(|| held.or(written.deleted))
         };
         match (before, after) {
             (None, None) => {}
             (None, Some(_)) => {
-                let mut stamps = vec![written.inserted];
-                stamps.extend(written.fields.iter().map(|(_, by, _)| Some(*by)));
-                match foreign(&stamps) {
-                    None if written.inserted.is_some() => {
+                let mut changed = written.fields.iter().filter_map(|(name, ..)| since(name));
+                let inserted = written.inserted.or(written.deleted);
+                match (!same(own.inserted, written.inserted)).then_some(inserted).or_else(|| changed.next()) {
+                    Some(by) => plan.kept.push(self.kept(tx, &path, None, by)?),
+                    None => {
                         plan.restored += 1;
                         plan.ops.push(table::encode_delete(key));
                     }
-                    by => plan.kept.push(self.kept(tx, &path, None, by.or(written.deleted))?),
                 }
             }
             (Some(fields), None) => {
-                if written.inserted.is_none() && self.is_own(written.deleted) {
+                if written.inserted.is_none() && same(own.deleted, written.deleted) {
                     plan.restored += 1;
                     plan.ops.push(table::encode_insert(key, &fields));
                 } else {
-                    let by = foreign(&[written.inserted, written.deleted]);
+                    let by = written.inserted.or(written.deleted);
                     plan.kept.push(self.kept(tx, &path, None, by)?);
                 }
             }
@@ -299,14 +300,11 @@ impl Undoing<'_> {
                 changed.extend(before.into_iter().map(|(name, value)| (name, Some(value))));
                 let (mut set, mut unset) = (table::Fields::new(), BTreeSet::new());
                 for (name, value) in changed {
-                    let by = written.fields.iter().find(|(field, ..)| *field == name).map(|(_, by, _)| *by);
-                    match value {
-                        _ if written.inserted.is_none() || !self.is_own(by) => {
-                            let by = by.or(written.deleted);
-                            plan.kept.push(self.kept(tx, &path, Some(&name), by)?);
-                        }
-                        Some(value) => drop(set.insert(name, value)),
-                        None => drop(unset.insert(name)),
+                    let gone = written.inserted.is_none().then_some(written.deleted);
+                    match (gone.or_else(|| since(&name)), value) {
+                        (Some(by), _) => plan.kept.push(self.kept(tx, &path, Some(&name), by)?),
+                        (None, Some(value)) => drop(set.insert(name, value)),
+                        (None, None) => drop(unset.insert(name)),
                     }
                 }
                 if !(set.is_empty() && unset.is_empty()) {
@@ -317,4 +315,9 @@ impl Undoing<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether nobody has written between two looks at a stamp.
+fn same(own: Option<Stamp>, held: Option<Stamp>) -> bool {
+    own.map(|by| (by.seq, by.op)) == held.map(|by| (by.seq, by.op))
 }
