@@ -1,5 +1,6 @@
 //! One tree as it was at one moment.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -92,18 +93,24 @@ impl TreeSnapshot {
         Ok(Some(Self { tree, epoch, memory, snapshot, state, version: None }))
     }
 
-    /// The tree as it was when these were its tips. Those that others descend from are left out of [`Self::tips`].
+    /// The tree as it was when these were its tips. Those that others descend from are left out of [`Self::tips`];
+    /// the tips of today give the tree as it is.
     ///
-    /// It has the entries that they descend from, at the positions that they have, and the rows that these give:
-    /// what came in between and does not belong to it is not seen. Rows that are this device's own are those of
-    /// today and so are not there, see [`crate::LOCAL_ROWS`]; neither are earlier counts of [`Self::bytes`] and
-    /// [`Self::missing_payloads`]. It takes time and memory for what was written since the last checkpoint that it
-    /// descends from as a whole, not for what was written before. `apply` is what the store was opened with.
+    /// It has the entries that they descend from, at the positions that they have, and the rows that these give; what
+    /// came in between and does not belong to it is not seen. Rows that are this device's own are not there, see
+    /// [`crate::LOCAL_ROWS`], and [`Self::bytes`] and [`Self::missing_payloads`] are those of today. Opening takes
+    /// time and memory for what was written since the last checkpoint that it descends from as a whole, not for what
+    /// was written before; that is kept until this is dropped, and a snapshot of the backend with it. `apply` is what
+    /// the store was opened with.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when a tip is not held, and [`StoreError::VersionTooLarge`].
     pub fn at(&self, tips: &[EntryId], apply: &dyn Apply) -> Result<Self, StoreError> {
         let present = self.version.as_ref().map_or(self, |version| &version.present);
+        let asked: BTreeSet<EntryId> = tips.iter().copied().collect();
+        if asked.iter().eq(present.state.tips.keys()) {
+            return Ok(present.clone());
+        }
         let snapshot = present.snapshot.clone();
         let opened = version::open(snapshot, present.memory.number, &present.state, tips, apply)?;
         let version = Version { ancestry: opened.ancestry, present: present.clone() };
