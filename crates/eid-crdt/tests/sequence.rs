@@ -337,3 +337,37 @@ fn edits_beyond_the_end_and_of_unknown_entries_do_nothing() {
     assert_eq!(text.delete(0, 2, 0), Some(Vec::new()));
     assert_eq!(text.text(), "ab");
 }
+
+#[test]
+fn many_siblings_stand_in_the_order_of_their_stamps_however_they_come() {
+    // Each has something hanging on both sides, so that siblings begin in the middle of other things.
+    let count = 3_000u32;
+    let bracket = |offset| Name { entry: 0, offset };
+    let text = |at| {
+        let mut text = base("()");
+        for turn in 0..count {
+            let n = (turn * 2_741 + 17) % count;
+            let letter = char::from_u32(0x4e00 + n).unwrap().to_string();
+            let first = |offset| Name { entry: n + 1, offset };
+            let mut ops = vec![Op::Insert { at, run: letter }];
+            if n.is_multiple_of(3) {
+                ops.push(Op::Insert { at: Anchor::Before(first(0)), run: "<".to_owned() });
+            }
+            if n.is_multiple_of(5) {
+                ops.push(Op::Insert { at: Anchor::After(first(0)), run: ">".to_owned() });
+            }
+            text.integrate(n + 1, (1, n as usize), Standing::Stands, &ops);
+        }
+        text.text()
+    };
+    let expected: String = (0..count)
+        .flat_map(|n| {
+            let (before, after) =
+                (if n.is_multiple_of(3) { "<" } else { "" }, if n.is_multiple_of(5) { ">" } else { "" });
+            format!("{before}{}{after}", char::from_u32(0x4e00 + n).unwrap()).chars().collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(text(Anchor::Before(bracket(1))) == format!("({expected})"), "another order");
+    assert!(text(Anchor::After(bracket(1))) == format!("(){expected}"), "another order");
+    assert!(text(Anchor::Start) == format!("(){expected}"), "another order");
+}

@@ -10,6 +10,7 @@ mod registry;
 mod replicas;
 mod rights;
 mod sealed;
+mod sequences;
 mod support;
 mod tables;
 mod transactions;

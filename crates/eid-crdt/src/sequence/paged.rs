@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::pages::{Operation, Pages};
+use super::pages::{Inner, Operation, Pages};
 use super::record::{Marks, Record, Stretch, cut_up};
 use super::tree::Place;
 use super::{Anchor, Cursor, Delta, Name, Op, Run, Side, Span, Standing};
@@ -24,6 +24,9 @@ struct Found<E> {
     within: u32,
     stretch: Stretch<E>,
 }
+
+/// An edit of a sequence over pages.
+pub type OpOf<P> = Op<<P as Pages>::Entry, <P as Pages>::Run>;
 
 /// What changes, where somebody wants to know.
 pub(super) type Changes<'c, R> = Option<&'c mut Vec<Delta<R>>>;
@@ -232,7 +235,7 @@ impl<P: Pages> Paged<P> {
         entry: P::Entry,
         position: usize,
         run: P::Run,
-    ) -> Result<Option<Op<P::Entry, P::Run>>, P::Error> {
+    ) -> Result<Option<OpOf<P>>, P::Error> {
         let Some(at) = self.anchor(position)? else { return Ok(None) };
         let op = Op::Insert { at, run: run.clone() };
         Ok(self.put(entry, at, run, None)?.then_some(op))
@@ -245,7 +248,7 @@ impl<P: Pages> Paged<P> {
         entry: P::Entry,
         position: usize,
         count: usize,
-    ) -> Result<Option<Vec<Op<P::Entry, P::Run>>>, P::Error> {
+    ) -> Result<Option<Vec<OpOf<P>>>, P::Error> {
         let inside = position.checked_add(count).is_some_and(|end| end <= self.len());
         if !inside || self.pages.operation(entry)?.is_none() {
             return Ok(None);
@@ -482,6 +485,9 @@ impl<P: Pages> Paged<P> {
 
     /// Where among siblings of this depth a run goes, the first of which has its part of the tree begin at `first`:
     /// siblings stand in the order of their stamps and offsets.
+    ///
+    /// Nearly always there is one, and nearly always what comes later is greater. Where somebody has made many, whole
+    /// pages that begin with a greater one are passed over.
     fn among(
         &self,
         first: Place,
@@ -493,15 +499,84 @@ impl<P: Pages> Paged<P> {
             Some(end) => end,
             None => self.end()?,
         };
-        // Nearly always there is one, and nearly always what comes later is greater.
-        while place != first {
-            let Some(sibling) = self.previous_low(place, depth)? else { return Ok(place) };
-            if self.ranks_below(sibling, depth, name, held)? {
-                return Ok(place);
-            }
-            place = sibling;
+        let below = |begins| self.ranks_below(begins, depth, name, held);
+        let end = place;
+        if self.among_records(end.leaf, end.index, first, depth, &mut place, &below)? {
+            return Ok(place);
         }
+        let path = self.path(first.leaf)?;
+        let (mut page, mut above, mut level) = (end.leaf, self.pages.leaf(end.leaf)?.above, 0);
+        // Up to a page that has, left of where the search comes from, one that begins with a lesser sibling ...
+        let mut found = loop {
+            let Some(at) = above.filter(|_| path.get(level) != Some(&page)) else { return Ok(place) };
+            let inner = self.pages.inner(at)?;
+            let slot = inner.slot(page);
+            if let Some(child) = self.among_pages(&inner, slot, level, &path, depth, &mut place, &below)? {
+                break child;
+            }
+            (page, above, level) = (at, inner.above, level + 1);
+        };
+        // ... and down to the last lesser one.
+        while level > 0 {
+            level -= 1;
+            let inner = self.pages.inner(found)?;
+            let slots = inner.children.len();
+            match self.among_pages(&inner, slots, level, &path, depth, &mut place, &below)? {
+                Some(child) => found = child,
+                None => return Ok(place),
+            }
+        }
+        self.among_records(found, usize::MAX, first, depth, &mut place, &below)?;
         Ok(place)
+    }
+
+    /// Goes left through the siblings that begin in a leaf. Says whether the first one of all or a lesser one was met.
+    fn among_records(
+        &self,
+        leaf: u32,
+        end: usize,
+        first: Place,
+        depth: u32,
+        place: &mut Place,
+        below: &impl Fn(Place) -> Result<bool, P::Error>,
+    ) -> Result<bool, P::Error> {
+        let page = self.pages.leaf(leaf)?;
+        let end = end.min(page.records.len());
+        for index in (0..end).rev().filter(|index| page.records[*index].stretch.low <= depth) {
+            let begins = Place { leaf, index };
+            if *place == first || below(begins)? {
+                return Ok(true);
+            }
+            *place = begins;
+        }
+        Ok(*place == first)
+    }
+
+    /// Goes left through pages below one, as long as they begin with a greater sibling. Gives the one that does not, or
+    /// that has the first sibling of all.
+    #[expect(clippy::too_many_arguments, reason = "the state of one search")]
+    fn among_pages(
+        &self,
+        inner: &Inner,
+        end: usize,
+        level: usize,
+        path: &[u32],
+        depth: u32,
+        place: &mut Place,
+        below: &impl Fn(Place) -> Result<bool, P::Error>,
+    ) -> Result<Option<u32>, P::Error> {
+        for slot in (0..end).rev().filter(|slot| inner.measures[*slot].low <= depth) {
+            let child = inner.children[slot];
+            if path.get(level) == Some(&child) {
+                return Ok(Some(child));
+            }
+            let Some(begins) = self.first_low(child, level, depth)? else { continue };
+            if below(begins)? {
+                return Ok(Some(child));
+            }
+            *place = begins;
+        }
+        Ok(None)
     }
 
     /// Whether the element of this depth whose part begins at a place ranks below another.

@@ -155,6 +155,21 @@ impl<P: Pages> Paged<P> {
         Ok(None)
     }
 
+    /// The first record below a page of this level, leaves being 0, whose low is at most `limit`.
+    pub(super) fn first_low(&self, page: u32, level: usize, limit: u32) -> Result<Option<Place>, P::Error> {
+        self.descend(page, u32::try_from(level).unwrap_or(u32::MAX) + 1, limit, Towards::First)
+    }
+
+    /// A leaf and the pages above it, up to the root.
+    pub(super) fn path(&self, leaf: u32) -> Result<Vec<u32>, P::Error> {
+        let (mut path, mut above) = (vec![leaf], self.pages.leaf(leaf)?.above);
+        while let Some(at) = above {
+            path.push(at);
+            above = self.pages.inner(at)?.above;
+        }
+        Ok(path)
+    }
+
     /// Goes down from a child of an inner page of this level to the first or the last record that is low enough.
     fn descend(
         &self,

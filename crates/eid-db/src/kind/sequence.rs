@@ -117,18 +117,14 @@ pub(crate) fn raise_floor<R: Content>(
     })
 }
 
-/// Makes an operation void or standing. Work is in proportion to what the operation did. One that still waits is
-/// nothing yet.
+/// Makes an operation that has come void or standing. Work is in proportion to what the operation did.
 pub(crate) fn set_standing<R: Content>(
     view: &mut dyn ViewRows,
     prefix: &[u8],
     op: OpId,
     standing: Standing,
 ) -> Result<Vec<Delta<R>>, ReadError> {
-    changing(view, prefix, |at| {
-        at.changes = at.list.set_standing(op, standing)?;
-        Ok(())
-    })
+    changing(view, prefix, |at| at.set_standing(op, standing))
 }
 
 /// Hides one element for a reason of the caller's own, or takes that back. An element that is not here is nothing.
@@ -232,3 +228,6 @@ pub(crate) fn delete_edits<R: Content>(
 ) -> Result<Edits<R>, DbError> {
     splice_edits(rows, prefix, position, count, R::default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! ```text
 //! waits     06 entry id, op, seq op -> nothing: the operation at seq waits for that one
 //! missing   07 seq op               -> how many operations it waits for
-//! waiting   08 seq op               -> [time, height, edits]
+//! waiting   08 seq op               -> [time, height, void, edits]
 //! ```
 
 use std::cell::RefCell;
@@ -64,16 +64,35 @@ impl<'v, R: Content> Changing<'v, R> {
         }
         match self.named(own, edits.refs())? {
             Named::Known(numbers) => {
-                self.integrate(stamp, edits.ops(&numbers))?;
+                self.integrate(stamp, Standing::Stands, edits.ops(&numbers))?;
                 self.wake(own)
             }
             Named::Missing(missing) => self.wait(stamp, edits, missing),
         }
     }
 
-    fn integrate(&mut self, stamp: Stamp, ops: impl Iterator<Item = Op<OpId, R>>) -> Result<(), ReadError> {
-        let changes = self.list.integrate(OpId::of(&stamp), stamp, Standing::Stands, ops)?;
+    fn integrate(
+        &mut self,
+        stamp: Stamp,
+        standing: Standing,
+        ops: impl Iterator<Item = Op<OpId, R>>,
+    ) -> Result<(), ReadError> {
+        let changes = self.list.integrate(OpId::of(&stamp), stamp, standing, ops)?;
         self.changes.extend(changes);
+        Ok(())
+    }
+
+    /// Makes an operation void or standing, also one that waits.
+    pub(super) fn set_standing(&mut self, op: OpId, standing: Standing) -> Result<(), ReadError> {
+        self.changes = self.list.set_standing(op, standing)?;
+        if self.list.pages().waiting() == 0 || self.list.pages().operation(op)?.is_some() {
+            return Ok(());
+        }
+        let key = self.key(WAITING, op);
+        if let Some(row) = self.view(|view| view.get(&key))? {
+            let (stamp, _, edits) = decode_waiting::<R>(op, &row).map_err(InView::damaged)?;
+            self.view(|view| view.put(&key, encode_waiting(&stamp, standing, &edits)));
+        }
         Ok(())
     }
 
@@ -118,14 +137,13 @@ impl<'v, R: Content> Changing<'v, R> {
         if self.list.pages().waiting() > 0 && self.view(|view| view.get(&count))?.is_some() {
             return Ok(());
         }
-        let mut w = Writer::new();
-        edits.write(w.array(3).uint(stamp.time.0).uint(stamp.height.0));
+        let row = encode_waiting(&stamp, Standing::Stands, edits);
         let keys: Vec<Key> = missing
             .iter()
             .map(|(id, op)| waits_key(self.list.pages().prefix(), id, *op, Some(own)))
             .collect();
         self.view(|view| {
-            view.put(&waiting, Bytes::from(w.into_bytes()));
+            view.put(&waiting, row);
             view.put(&count, encode_count(missing.len()));
             keys.iter().for_each(|key| view.put(key, Bytes::new()));
         });
@@ -174,12 +192,19 @@ impl<'v, R: Content> Changing<'v, R> {
         let waiting = self.list.pages_mut().waiting_mut();
         *waiting = waiting.saturating_sub(1);
         let Some(row) = row else { return Ok(None) };
-        let (stamp, edits) = decode_waiting::<R>(waiter, &row).map_err(InView::damaged)?;
+        let (stamp, standing, edits) = decode_waiting::<R>(waiter, &row).map_err(InView::damaged)?;
         if let Named::Known(numbers) = self.named(waiter, edits.refs())? {
-            self.integrate(stamp, edits.ops(&numbers))?;
+            self.integrate(stamp, standing, edits.ops(&numbers))?;
         }
         Ok(Some(stamp))
     }
+}
+
+fn encode_waiting<R: Content>(stamp: &Stamp, standing: Standing, edits: &Edits<R>) -> Bytes {
+    let mut w = Writer::new();
+    w.array(4).uint(stamp.time.0).uint(stamp.height.0).bool(standing == Standing::Void);
+    edits.write(&mut w);
+    Bytes::from(w.into_bytes())
 }
 
 fn waits_key(prefix: &[u8], id: &EntryId, op: u32, waiter: Option<OpId>) -> Key {
@@ -209,11 +234,12 @@ fn decode_count(row: &[u8]) -> Result<usize, CborError> {
     Ok(count)
 }
 
-fn decode_waiting<R: Content>(op: OpId, row: &[u8]) -> Result<(Stamp, Edits<R>), CborError> {
+fn decode_waiting<R: Content>(op: OpId, row: &[u8]) -> Result<(Stamp, Standing, Edits<R>), CborError> {
     let mut r = Reader::new(row);
-    r.array_exact(3)?;
+    r.array_exact(4)?;
     let stamp = Stamp::new(Time(r.uint()?), Height(r.uint()?), op.seq, op.op);
+    let standing = if r.bool()? { Standing::Void } else { Standing::Stands };
     let edits = Edits::read(&mut r)?;
     r.finish()?;
-    Ok((stamp, edits))
+    Ok((stamp, standing, edits))
 }

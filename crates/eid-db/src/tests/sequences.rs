@@ -1,0 +1,103 @@
+use eid_core::Entry;
+use eid_store::{Offer, Verdict};
+use proptest::prelude::*;
+
+use super::support::{admit, causal_order, copy, entries, exchange, node, offer, two};
+use crate::{Database, Instance};
+
+fn text(db: &Database) -> String {
+    db.text("t").read().unwrap()
+}
+
+/// Gives an instance entries in this order: first the headers of some, and their payloads at the end.
+fn bring_late(to: &Instance, from: &Database, order: &[&Entry], late: impl Fn(usize) -> bool) -> Database {
+    let header = |entry: &Entry| {
+        let has_settings = entry.header().sections.iter().any(|section| section.store.is_settings());
+        let payloads = entry.payloads().iter().map(|_| None).collect();
+        if has_settings { offer(entry) } else { Offer { block: entry.block().clone(), payloads } }
+    };
+    let offers =
+        order.iter().enumerate().map(|(at, entry)| if late(at) { header(entry) } else { offer(entry) });
+    let prepared = to.store().prepare(from.id(), offers.collect()).unwrap();
+    let verdicts = to.store().admit(prepared).unwrap().verdicts;
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Admitted(_))), "{verdicts:?}");
+    // Latest first, one by one.
+    for entry in order.iter().rev() {
+        admit(to, from.id(), &[entry]);
+    }
+    to.database_by_id(from.id())
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Edit(usize, usize, usize, String),
+    Exchange,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let edit = (0..2usize, any::<usize>(), 0..4usize, "[a-zäö𝄞]{0,4}")
+        .prop_map(|(db, at, deleted, text)| Step::Edit(db, at, deleted, text));
+    prop::collection::vec(prop_oneof![4 => edit, 1 => Just(Step::Exchange)], 1..16)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn texts_converge_in_any_order_also_when_payloads_come_late(
+        steps in steps(), picks in prop::collection::vec(any::<u16>(), 1..20), late in any::<u32>(),
+    ) {
+        let (a, b) = two();
+        for step in &steps {
+            match step {
+                Step::Exchange => exchange(&a, &b),
+                Step::Edit(db, at, deleted, inserted) => {
+                    let db = [&a, &b][*db];
+                    let len = db.text("t").len().unwrap();
+                    let at = at % (len + 1);
+                    db.text("t").replace(at..(at + deleted).min(len), inserted).unwrap();
+                }
+            }
+        }
+        exchange(&a, &b);
+        prop_assert_eq!(text(&a), text(&b));
+        prop_assert_eq!(a.state_hash().unwrap(), b.state_hash().unwrap());
+        let all = entries(&a);
+        let order = causal_order(&all, &picks);
+        let there = node(9);
+        let c = bring_late(&there, &a, &order, |at| late >> (at % 32) & 1 == 1);
+        prop_assert_eq!(text(&c), text(&a));
+        prop_assert_eq!(c.state_hash().unwrap(), a.state_hash().unwrap());
+        prop_assert_eq!(there.store().fsck(false, &mut |_, _| {}).unwrap().problems, []);
+        let counted = c.stores().unwrap().into_iter().find(|store| store.name == "t");
+        if let Some(counted) = counted {
+            prop_assert_eq!((counted.rows, counted.undecodable), (text(&a).chars().count() as u64, 0));
+        }
+    }
+}
+
+/// The same device twice, as a copied disk gives it: one key writes concurrent entries.
+#[test]
+fn a_cloned_data_directory_converges() {
+    let (here, clone) = (node(1), node(1));
+    let a = here.create_database("shared").unwrap().database;
+    a.text("t").insert(0, "base").unwrap();
+    let b = copy(&a, &clone);
+    assert_eq!(here.device(), clone.device());
+    for (db, word) in [(&a, "one"), (&b, "two")] {
+        for (at, letter) in word.chars().enumerate() {
+            db.text("t").insert(2 + at, &letter.to_string()).unwrap();
+        }
+        db.text("t").delete(0, 1).unwrap();
+    }
+    exchange(&a, &b);
+    assert_eq!(text(&a), text(&b));
+    assert!(["aonetwose", "atwoonese"].contains(&text(&a).as_str()), "{}", text(&a));
+    let all = entries(&a);
+    for pick in 0..6 {
+        let there = node(20 + u64::from(pick));
+        let order = causal_order(&all, &[pick, 0, 1]);
+        admit(&there, a.id(), &order);
+        assert_eq!(text(&there.database_by_id(a.id())), text(&a));
+    }
+}
