@@ -30,7 +30,7 @@ const TESTS: &[Step] = &[
 ];
 
 /// The programs in `examples/`: each is run twice, since it has to find what its first run has left.
-const EXAMPLES: &[&str] = &["todo", "sensors"];
+const EXAMPLES: &[&str] = &["todo", "notes", "inventory", "sensors"];
 
 const LONG: &[Step] = &[
     ("licences, bans, sources", deny::run),
