@@ -185,25 +185,21 @@ impl Shared {
         }
     }
 
+    /// Stores and takes note of how that went.
+    async fn try_to_store(self: &Arc<Self>) {
+        let stored = Arc::clone(self).store().await;
+        if let Err(error) = &stored {
+            tracing::warn!(%error, "edits of a text could not be stored");
+        }
+        *lock(&self.failed) = stored.err();
+    }
+
     async fn store_when_due(self: Arc<Self>) {
-        loop {
-            let closed = self.closed.load(Ordering::Acquire);
+        while !self.closed.load(Ordering::Acquire) {
             let due = lock(&self.buffer).due(Instant::now());
             match due {
-                None if closed => return,
                 None => self.edited.notified().await,
-                Some(due) if closed || due <= Instant::now() => {
-                    let stored = Arc::clone(&self).store().await;
-                    if let Err(error) = &stored {
-                        tracing::warn!(%error, "edits of a text could not be stored");
-                    }
-                    let failed = stored.err();
-                    let gives_up = closed && failed.is_some();
-                    *lock(&self.failed) = failed;
-                    if gives_up {
-                        return;
-                    }
-                }
+                Some(due) if due <= Instant::now() => self.try_to_store().await,
                 Some(due) => {
                     tokio::select! {
                         () = tokio::time::sleep_until(due.into()) => {}
@@ -212,6 +208,7 @@ impl Shared {
                 }
             }
         }
+        self.try_to_store().await;
     }
 }
 
