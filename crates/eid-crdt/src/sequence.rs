@@ -48,7 +48,7 @@ use std::fmt::Debug;
 
 pub use memory::Memory;
 pub use op::{Anchor, Cursor, Delta, Name, Op, Side, Span, Standing};
-pub use paged::{OpOf, Paged, Visit};
+pub use paged::{OpOf, Paged, Standpoint, Visit};
 pub use pages::{Head, Inner, Leaf, Operation, Pages, Pieces};
 pub use record::{Marks, Measure, Record, Stretch};
 pub use run::{Item, Run};

@@ -112,9 +112,9 @@ pub const ROPE_CHUNK_BYTES_MAX: usize = 1024;
 pub const DIFF_EDITS_MAX: usize = 512;
 /// Characters that one entry of an edit buffer puts in and takes out: leaves room for their bytes in a payload.
 pub const FLUSH_CHARS_MAX: usize = 128 * 1024;
-/// Changes from elsewhere that an edit buffer keeps for its owner; beyond, they are told as one that replaces all.
+/// Changes from elsewhere that an edit buffer keeps until they are asked for; beyond, it compares texts instead.
 pub const ARRIVED_DELTAS_MAX: usize = 4096;
 /// Entries that an observer of a text reads at once. One that lags further is told to read the text again.
-pub const OBSERVED_ENTRIES_MAX: u64 = 4096;
+pub const OBSERVED_ENTRIES_MAX: usize = 4096;
 /// Bytes of these entries.
 pub const OBSERVED_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -13,5 +13,6 @@ mod sealed;
 mod sequences;
 mod support;
 mod tables;
+mod texts;
 mod transactions;
 mod typed;

@@ -8,7 +8,8 @@ mod diff;
 mod edit;
 mod observe;
 mod pending;
-mod rope;
+pub(crate) mod rope;
+mod window;
 
 use std::ops::Range;
 
@@ -19,10 +20,12 @@ use eid_store::{Key, TreeSnapshot};
 use crate::database::Database;
 use crate::error::DbError;
 use crate::kind::sequence::{self, Edits, SequenceReader};
+use crate::kind::table::Detail;
 use crate::kind::{table, text};
 use crate::rows::Rows;
 use crate::transaction::Transaction;
 use diff::differences;
+use eid_crdt::RowOp;
 use pending::Replacement;
 
 pub use cursor::{ParseTextCursorError, TextCursor};
@@ -98,6 +101,14 @@ impl TextDelta {
     }
 }
 
+/// What an operation of the store does to a text.
+enum Told {
+    Nothing,
+    Edits(Edits<String>),
+    /// Something that cannot be told as edits.
+    Unclear,
+}
+
 impl Location {
     /// A field of a row of a table.
     pub(crate) fn field(key: &str, field: &str) -> Self {
@@ -123,6 +134,22 @@ impl Location {
         match self {
             Self::Store => text::encode(edits),
             Self::Field { key, field, .. } => table::encode_edit(key, field, edits),
+        }
+    }
+
+    fn told(&self, op: &Bytes) -> Told {
+        match self {
+            Self::Store => text::decode(op).map_or(Told::Nothing, Told::Edits),
+            Self::Field { key, field, .. } => match table::decode(op) {
+                Ok(op) if op.key == *key => match (op.op, op.detail) {
+                    (RowOp::Edit(edited), Detail::Edits(edits)) if edited == *field => Told::Edits(edits),
+                    (RowOp::Edit(_) | RowOp::Count(_), _) => Told::Nothing,
+                    (RowOp::Update(fields), _) if !fields.contains_key(field) => Told::Nothing,
+                    // Whatever writes the field or the whole row may hide what was put in before.
+                    _ => Told::Unclear,
+                },
+                _ => Told::Nothing,
+            },
         }
     }
 
@@ -315,31 +342,37 @@ impl TxText<'_> {
 
     /// Puts text in the place of a part. Reads it, and so pins the transaction.
     pub fn replace(&self, range: Range<usize>, text: &str) -> Result<(), DbError> {
-        let edits = self.tx.read(&self.name, self.location.kind(), |rows| {
-            check_range(&range, self.location.reader(rows)?.len())?;
-            if range.is_empty() && text.is_empty() {
-                return Ok(None);
-            }
-            let (at, count) = (range.start, range.len());
-            sequence::splice_edits(rows, self.location.prefix(), at, count, text.to_owned()).map(Some)
-        })?;
-        let Some(edits) = edits else { return Ok(()) };
-        self.tx.stage(&self.name, self.location.kind(), self.location.encode(&edits))
+        let part = Replacement { at: range.start, removed: range.len(), inserted: text.to_owned() };
+        self.stage_all(vec![part], &range)
     }
 
     /// Makes the text another one, by the edits in which they differ.
     pub fn set(&self, text: &str) -> Result<(), DbError> {
-        self.stage_all(&differences(&self.read()?, text))
+        self.stage_all(differences(&self.read()?, text), &(0..0))
     }
 
-    fn stage_all(&self, parts: &[Replacement]) -> Result<(), DbError> {
-        parts.iter().try_for_each(|part| self.replace(part.at..part.at + part.removed, &part.inserted))
+    /// Makes replacements that do not touch one another, as one operation.
+    fn stage_all(&self, parts: Vec<Replacement>, range: &Range<usize>) -> Result<(), DbError> {
+        let (mut inserted, mut removed) = (0, 0);
+        let parts = parts.into_iter().map(|part| {
+            let at = part.at + removed - inserted;
+            inserted += part.inserted.chars().count();
+            removed += part.removed;
+            (at, part.removed, part.inserted)
+        });
+        let parts = parts.collect();
+        let edits = self.tx.read(&self.name, self.location.kind(), |rows| {
+            check_range(range, self.location.reader(rows)?.len())?;
+            sequence::splice_all_edits(rows, self.location.prefix(), parts)
+        })?;
+        let Some(edits) = edits else { return Ok(()) };
+        self.tx.stage(&self.name, self.location.kind(), self.location.encode(&edits))
     }
 }
 
 /// Makes a change in a text in memory.
 #[cfg(test)]
-fn apply(text: &mut rope::Rope, delta: &TextDelta) {
+pub(crate) fn apply(text: &mut rope::Rope, delta: &TextDelta) {
     match delta {
         TextDelta::Insert { at, text: inserted } => text.insert(*at, inserted),
         TextDelta::Delete { at, count } => drop(text.delete(*at, *count)),

@@ -743,3 +743,42 @@ impl<E: Copy> Found<E> {
         Some(depth)
     }
 }
+
+/// A record of the sequence in pages, and where it stands.
+type StandpointIn<P> = Standpoint<<P as Pages>::Entry, <P as Pages>::Run>;
+
+/// A record, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Standpoint<E, R> {
+    /// The record, whole.
+    pub record: Record<E, R>,
+    /// How many elements are shown before it.
+    pub position: usize,
+    /// What orders records as they stand in the sequence.
+    pub rank: Vec<usize>,
+}
+
+impl<P: Pages> Paged<P> {
+    /// The records that hold the elements of a span, as far as there are any.
+    pub fn records_of(&self, span: Span<P::Entry>) -> Result<Vec<StandpointIn<P>>, P::Error> {
+        let end = span.first.offset.saturating_add(span.count);
+        let (mut found, mut at) = (Vec::new(), span.first);
+        while at.offset < end
+            && let Some(Found { place, stretch, .. }) = self.seek(&at)?
+        {
+            at.offset = stretch.end();
+            let leaf = self.pages.leaf(place.leaf)?;
+            let Some(record) = leaf.records.get(place.index).cloned() else { break };
+            let mut rank = vec![place.index];
+            let (mut child, mut above) = (place.leaf, leaf.above);
+            while let Some(number) = above {
+                let inner = self.pages.inner(number)?;
+                rank.push(inner.slot(child));
+                (child, above) = (number, inner.above);
+            }
+            rank.reverse();
+            found.push(Standpoint { record, position: self.shown_before(place)?, rank });
+        }
+        Ok(found)
+    }
+}

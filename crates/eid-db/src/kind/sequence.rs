@@ -30,7 +30,7 @@ use pages::{head_key, leaf_key, operation_key};
 pub(crate) use content::Content;
 pub(crate) use content::Element;
 pub(crate) use edits::{Edits, Ref};
-pub(crate) use reader::SequenceReader;
+pub(crate) use reader::{Piece, SequenceReader};
 pub(crate) use sequence::{Side, Standing};
 
 /// An operation: what the algorithm takes for the origin of elements.
@@ -204,9 +204,18 @@ pub(crate) fn splice_edits<R: Content>(
     count: usize,
     content: R,
 ) -> Result<Edits<R>, DbError> {
+    Ok(splice_all_edits(rows, prefix, vec![(position, count, content)])?.unwrap_or_default())
+}
+
+/// The edits that put runs in the place of parts: from which position on, how many elements, and what. Positions are
+/// those of what `rows` shows; the parts ascend, and there is an element between any two. Nothing if they do nothing.
+pub(crate) fn splice_all_edits<R: Content>(
+    rows: &dyn Rows,
+    prefix: &[u8],
+    parts: Vec<(usize, usize, R)>,
+) -> Result<Option<Edits<R>>, DbError> {
     let own = OpId { seq: STAGED, op: u32::MAX };
-    let edits = SequenceReader::open(rows, prefix)?.splice(own, position, count, content)?;
-    Ok(edits.unwrap_or_default())
+    SequenceReader::open(rows, prefix)?.splice(own, parts)
 }
 
 /// The edits that put a run in at a position.

@@ -205,8 +205,7 @@ impl TextEdit {
 
     /// Rings when entries arrive from here on, of this text or not: then [`Self::remote`] may have something.
     pub fn arrival(&self) -> impl Future<Output = ()> + Send + 'static {
-        let listener = self.handle().db.state().admitted.listen();
-        async move { listener.await }
+        self.handle().db.state().admitted.listen()
     }
 
     /// Blocks the thread until something came from elsewhere, at most this long.
@@ -258,6 +257,10 @@ impl TextEdit {
     /// As [`Self::flush`] up to the wait for the disk, so that the buffer can be edited meanwhile. Every prepared flush
     /// is to be ended by [`Self::finish_flush`]; nothing is given when there is nothing to store or one is under way.
     pub fn prepare_flush(&mut self) -> Result<Option<PendingFlush>, DbError> {
+        // Whoever waits for a turn here while a flush has it waits for ever.
+        if self.sending.is_some() || self.pending.is_empty() {
+            return Ok(None);
+        }
         let db = self.handle().database().clone();
         loop {
             match db.prepare_write(|tx| self.stage_flush(tx)) {
@@ -312,7 +315,7 @@ impl TextEdit {
                 part.integrate(stored, delta, &mut behind);
             }
         }
-        handle.within(tx).stage_all(&part.replacements(stored.as_ref().unwrap_or(&self.buffer)))?;
+        handle.within(tx).stage_all(part.replacements(stored.as_ref().unwrap_or(&self.buffer)), &(0..0))?;
         let whole = std::mem::replace(&mut self.pending, rest);
         self.sending = Some(Sending { whole, behind, at: snapshot.end() });
         Ok(())

@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use eid_core::dag::{Replica as _, Seq};
-use eid_core::{Entry, EntryId, PublicKey, Time};
+use eid_core::{Entry, EntryId, Payload, PublicKey, Section, Time};
+use eid_crdt::sequence::Op;
 use eid_store::TreeSnapshot;
 use event_listener::{EventListener, Listener as _};
 
-use super::{TextDelta, TextHandle};
+use super::window::{self, Done};
+use super::{TextDelta, TextHandle, Told};
 use crate::error::DbError;
-use crate::limits::OBSERVED_BYTES_MAX;
+use crate::kind::sequence::{Edits, OpId};
+use crate::limits::{LOG_PAGE_BYTES, OBSERVED_BYTES_MAX, OBSERVED_ENTRIES_MAX};
 
 /// What one entry changed in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +39,16 @@ pub enum Observed {
     Reread,
 }
 
+/// The entries that edit a text, without their deltas, and what their operations do.
+type Window = (Vec<TextChange>, Vec<Done>);
+
 /// A stream of the edits of one text. It follows the log, so nothing is queued however slow its reader is.
 #[derive(Debug)]
 pub struct TextChanges {
     handle: TextHandle,
     next: Seq,
+    /// How long the text is there, where that is known.
+    len: Option<usize>,
     ready: VecDeque<Observed>,
 }
 
@@ -51,7 +59,7 @@ impl TextChanges {
     }
 
     pub(super) fn from(handle: TextHandle, snapshot: &TreeSnapshot) -> Self {
-        Self { handle, next: snapshot.end(), ready: VecDeque::new() }
+        Self { handle, next: snapshot.end(), len: None, ready: VecDeque::new() }
     }
 
     /// The text that is observed.
@@ -104,11 +112,13 @@ impl TextChanges {
     pub(super) fn go_on_from(&mut self, snapshot: &TreeSnapshot) {
         self.ready.clear();
         self.next = snapshot.end();
+        self.len = None;
     }
 
     /// Begins after an entry whose edits are known.
     pub(super) fn go_on_after(&mut self, seq: Seq) {
         self.next = Seq(seq.0 + 1);
+        self.len = None;
     }
 
     /// What came next, as far as a snapshot has it.
@@ -119,22 +129,117 @@ impl TextChanges {
         Ok(self.ready.pop_front())
     }
 
+    /// Reads everything that a snapshot has beyond what was told.
     fn read(&mut self, snapshot: &TreeSnapshot) -> Result<(), DbError> {
-        let mut touched = false;
-        while self.next < snapshot.end() && !touched {
-            for logged in snapshot.log(self.next..snapshot.end(), OBSERVED_BYTES_MAX)? {
+        let end = snapshot.end();
+        if self.next >= end {
+            return Ok(());
+        }
+        let Some((entries, done)) = self.window(snapshot)? else { return self.lose(snapshot) };
+        self.next = end;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let told = self.handle.reading_in(snapshot, |reader| {
+            let deltas = window::deltas(reader, entries.len(), &done)?;
+            Ok(deltas.map(|deltas| (reader.len(), deltas)))
+        })?;
+        let Some((len, deltas)) = told else { return self.lose(snapshot) };
+        let grown = |len, delta: &TextDelta| match delta {
+            TextDelta::Insert { text, .. } => Some(len + text.chars().count()),
+            TextDelta::Delete { count, .. } => usize::checked_sub(len, *count),
+        };
+        if let Some(before) = self.len
+            && deltas.iter().flatten().try_fold(before, grown) != Some(len)
+        {
+            return self.lose(snapshot);
+        }
+        self.len = Some(len);
+        let told = entries.into_iter().zip(deltas).filter(|(_, deltas)| !deltas.is_empty());
+        self.ready.extend(told.map(|(change, deltas)| Observed::Edited(TextChange { deltas, ..change })));
+        Ok(())
+    }
+
+    /// What cannot be told.
+    fn lose(&mut self, snapshot: &TreeSnapshot) -> Result<(), DbError> {
+        self.go_on_from(snapshot);
+        self.ready.push_back(Observed::Reread);
+        Ok(())
+    }
+
+    /// The entries that edit the text, and what their operations do; nothing when they cannot all be read here, or are
+    /// too many.
+    fn window(&self, snapshot: &TreeSnapshot) -> Result<Option<Window>, DbError> {
+        let (mut entries, mut done, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut next = self.next;
+        while next < snapshot.end() {
+            for logged in snapshot.log(next..snapshot.end(), LOG_PAGE_BYTES)? {
+                let seq = logged.seq;
+                next = Seq(seq.0 + 1);
                 let entry = Entry::parse(logged.block, logged.payloads)
                     .map_err(|_| DbError::Corrupt { what: "an entry" })?;
-                let sections = &entry.header().sections;
-                touched |= sections.iter().any(|section| section.store.as_str() == self.handle.name);
-                self.next = Seq(logged.seq.0 + 1);
+                let sections = entry.header().sections.iter().zip(entry.payloads());
+                let ours = |section: &Section| section.store.as_str() == self.handle.name;
+                let Some((section, payload)) = { sections }.find(|(section, _)| ours(section)) else {
+                    continue;
+                };
+                let Some(payload) = payload.as_ref().filter(|_| section.enc.is_none()) else {
+                    return Ok(None);
+                };
+                let Ok(payload) = Payload::decode(payload) else { continue };
+                if payload.kind != self.handle.location.kind() {
+                    continue;
+                }
+                bytes += payload.ops.iter().map(bytes::Bytes::len).sum::<usize>();
+                if entries.len() >= OBSERVED_ENTRIES_MAX || bytes > OBSERVED_BYTES_MAX {
+                    return Ok(None);
+                }
+                for (op, bytes) in (0..).zip(&payload.ops) {
+                    match self.handle.location.told(bytes) {
+                        Told::Nothing => {}
+                        Told::Unclear => return Ok(None),
+                        Told::Edits(edits) => {
+                            done.push(self.done(snapshot, entries.len(), OpId { seq, op }, &edits)?);
+                        }
+                    }
+                }
+                entries.push(TextChange {
+                    entry: entry.id(),
+                    author: entry.header().author,
+                    time: entry.header().time,
+                    deltas: Vec::new(),
+                });
             }
         }
-        if touched {
-            self.ready.push_back(Observed::Reread);
-            self.next = snapshot.end();
+        Ok(Some((entries, done)))
+    }
+
+    fn done(
+        &self,
+        snapshot: &TreeSnapshot,
+        entry: usize,
+        op: OpId,
+        edits: &Edits<String>,
+    ) -> Result<Done, DbError> {
+        let mut numbers = vec![Some(op)];
+        for held in edits.refs() {
+            let seq = match held.entry {
+                None => Some(op.seq),
+                Some(id) => snapshot.find(&[id])?.pop().flatten(),
+            };
+            numbers.push(seq.map(|seq| OpId { seq, op: held.op }));
         }
-        Ok(())
+        let mut done = Done { entry, op, inserted: 0, deleted: Vec::new() };
+        for edit in edits.ops(&numbers) {
+            match edit {
+                Op::Insert { run, .. } => {
+                    let count = u32::try_from(run.chars().count()).unwrap_or(u32::MAX);
+                    done.inserted = done.inserted.saturating_add(count);
+                }
+                Op::Delete(span) => done.deleted.push(span),
+            }
+        }
+        Ok(done)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use eid_crdt::sequence::{Op, Paged, Pages as _, Visit};
+use eid_crdt::sequence::{Op, Paged, Pages as _, Standpoint, Stretch, Visit};
 
 use super::pages::{InRows, Loaded};
 use super::{Content, Cursor, Edits, Name, OpId, Side, Span};
@@ -95,26 +95,67 @@ impl<'a, R: Content> SequenceReader<'a, R> {
         Ok(self.list.pages().operation(op)?.map(|held| held.stamp))
     }
 
-    /// What deletes `count` elements from a position on and puts a run there, as edits of `own`.
+    /// The records that hold the elements of a span, as far as there are any.
+    pub(crate) fn pieces(&self, span: Span) -> Result<Vec<Piece<R>>, DbError> {
+        let found = self.list.records_of(span)?;
+        let piece = |held: Standpoint<OpId, R>| {
+            let Standpoint { record, position, rank } = held;
+            let Stretch { first, count, deleted, .. } = record.stretch;
+            let marked = !Stretch { deleted: 0, ..record.stretch }.is_shown();
+            Piece { first, count, position, rank, deleted, marked, run: record.run }
+        };
+        Ok(found.into_iter().map(piece).collect())
+    }
+
+    /// What puts runs in the place of parts, as edits of `own`: from which position on, how many elements, and what.
+    /// Positions are those of what is read; the parts ascend, and there is an element between any two.
     pub(super) fn splice(
         &self,
         own: OpId,
-        position: usize,
-        count: usize,
-        content: R,
+        parts: Vec<(usize, usize, R)>,
     ) -> Result<Option<Edits<R>>, DbError> {
         let len = self.len();
-        let end = position.saturating_add(count);
-        let beyond = || DbError::Position { position: end, len };
-        if end > len {
-            return Err(beyond());
-        }
         let mut ops = Vec::new();
-        if content.count() > 0 {
-            let at = self.list.anchor(position)?.ok_or_else(beyond)?;
-            ops.push(Op::Insert { at, run: content });
+        for (position, count, content) in parts {
+            let end = position.saturating_add(count);
+            let beyond = || DbError::Position { position: end, len };
+            if end > len {
+                return Err(beyond());
+            }
+            if content.count() > 0 {
+                let at = self.list.anchor(position)?.ok_or_else(beyond)?;
+                ops.push(Op::Insert { at, run: content });
+            }
+            ops.extend(self.names(position..end)?.into_iter().map(Op::Delete));
         }
-        ops.extend(self.names(position..end)?.into_iter().map(Op::Delete));
         Edits::of(own, ops, |seq| self.list.pages().source.0.id_of(seq))
+    }
+}
+
+/// Elements of one operation that are shown or hidden together.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece<R> {
+    pub(crate) first: Name,
+    pub(crate) count: u32,
+    /// How many elements are shown before them.
+    pub(crate) position: usize,
+    /// What orders pieces as they stand in the sequence.
+    pub(crate) rank: Vec<usize>,
+    /// How many operations that stand have deleted them.
+    pub(crate) deleted: u32,
+    /// Whether they are hidden for another reason.
+    pub(crate) marked: bool,
+    pub(crate) run: R,
+}
+
+impl<R: Content> Piece<R> {
+    /// Leaves what is before an element, and gives the rest.
+    pub(crate) fn split_off(&mut self, first: Name) -> Self {
+        let before = first.offset - self.first.offset;
+        let shown = if self.deleted == 0 && !self.marked { before as usize } else { 0 };
+        let run = self.run.split_off(before as usize);
+        let count = self.count - before;
+        self.count = before;
+        Self { first, count, position: self.position + shown, rank: self.rank.clone(), run, ..*self }
     }
 }
