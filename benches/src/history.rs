@@ -126,7 +126,7 @@ fn size(dir: &Path) -> Result<u64, Failed> {
 }
 
 /// A line of this process's memory, in bytes.
-fn memory(name: &str) -> Result<u64, Failed> {
+pub(crate) fn memory(name: &str) -> Result<u64, Failed> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;

@@ -1,6 +1,6 @@
 //! Measurements, each beside the limit that the engine and the signatures set in the same run.
 //!
-//! `eid-benches store [--json] [--entries N]`. Shared machines are noisy: trust ratios, not absolutes.
+//! `eid-benches store [--json] [--entries N]`, `eid-benches text --trace FILE [--json]`. Shared machines are noisy: trust ratios, not absolutes.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
 
@@ -8,6 +8,7 @@ mod history;
 mod recorder;
 mod report;
 mod store;
+mod text;
 mod work;
 
 use std::process::ExitCode;
@@ -17,13 +18,20 @@ eid-benches store [--json] [--entries N] [--only NAME]
 
   --json       one object on the last line
   --entries N  length of the history and of the bulk (default 100000)
-  --only NAME  one of one_writer, writers_16, bulk, history";
+  --only NAME  one of one_writer, writers_16, bulk, history
+
+eid-benches text --trace FILE [--json] [--per-entry N]
+
+  --trace FILE   a recorded editing session (.json or .json.gz)
+  --per-entry N  edits that become one entry (default 32)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["store", ref flags @ ..] => store::run(flags),
         ["history", dir, entries] => history::write(dir, entries),
+        ["text", ref flags @ ..] => text::run(flags),
+        ["text-one", what, steps, end, place] => text::one(what, steps, end, place),
         ["linger", dir, entries] => history::linger(dir, entries),
         _ => Err(USAGE.into()),
     };
