@@ -20,6 +20,8 @@ import cbor2
 import nacl.exceptions
 import nacl.signing
 
+import sealed
+
 HEADER_MAX = 16 * 1024
 PAYLOADS_MAX = 1024 * 1024
 U64 = 2**64 - 1
@@ -548,12 +550,15 @@ def main():
         entries = json.load(file)
     with open(os.path.join(args.dir, "signatures.json"), encoding="utf-8") as file:
         signatures = json.load(file)
+    with open(os.path.join(args.dir, "sealed.json"), encoding="utf-8") as file:
+        sealed_cases = json.load(file)
 
     wrong = [message for vector in entries if (message := check_entry(vector))]
     for case in signatures:
         key, message, signature = (bytes.fromhex(case[part]) for part in ("key", "message", "signature"))
         if verifies(key, message, signature) != case["valid"]:
             wrong.append(f"{case['name']}: expected {case['valid']}")
+    wrong.extend(message for case in sealed_cases if (message := sealed.check(case)))
     valid = [vector for vector in entries if "error" not in vector["expect"]]
     kinds = [vector["expect"].get("error", "valid").split("_")[0] for vector in entries]
     if args.mutate:
@@ -567,7 +572,7 @@ def main():
     bytes_changed = sum(len(v["block"]) // 2 + sum(len(p or "") // 2 for p in v["payloads"]) for v in valid)
     print(
         f"{len(entries)} entries: {len(valid)} valid, {kinds.count('unsupported')} unsupported, "
-        f"{kinds.count('missing')} missing, the rest invalid; {len(signatures)} signatures; "
+        f"{kinds.count('missing')} missing, the rest invalid; {len(signatures)} signatures; {len(sealed_cases)} sealed; "
         + (f"{bytes_changed} changes of one byte; " if args.mutate else "")
         + f"{len(wrong)} wrong"
     )

@@ -77,6 +77,12 @@ pub enum DbError {
         /// Its name.
         store: String,
     },
+    /// The registry, which everybody reads, would tell what is in an encrypted store.
+    #[error("the fields of the encrypted store \"{store}\" are not for the registry")]
+    PlainIndex {
+        /// Its name.
+        store: String,
+    },
     /// A password would cost too much, or cannot be worked out at all, on other devices.
     #[error("the cost of a password is beyond what every device will pay")]
     PasswordCost,

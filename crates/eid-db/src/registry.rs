@@ -164,6 +164,9 @@ impl Registry {
     }
 
     /// Wishes for an index on a field of a table, on every replica. Nothing is written when it is declared already.
+    ///
+    /// # Errors
+    /// [`DbError::WrongKind`], [`DbError::PlainIndex`] for an encrypted table, whose indexes are made on each device.
     pub fn declare_index(&self, table: &str, field: &str) -> Result<(), DbError> {
         self.set_index(table, field, true)
     }
@@ -177,6 +180,10 @@ impl Registry {
         let name = store_name(store)?;
         self.db.write(|tx| {
             self.db.check_registrable(&name, table::KIND)?;
+            // The name of a field tells what is in a row.
+            if self.db.is_encrypted_in(&self.db.snapshot()?, &name)? {
+                return Err(DbError::PlainIndex { store: store.to_owned() });
+            }
             if self.indexes(store)?.iter().any(|held| held == field) == on {
                 return Ok(());
             }

@@ -3,6 +3,8 @@
 mod config;
 mod format;
 mod status;
+#[cfg(test)]
+mod vectors;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -10,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use eid_core::dag::{Epoch, Replica as _, Seq};
-use eid_core::{Entry, Payload, SectionDraft, StoreName, TreeId};
-use eid_store::{Local, TreeSnapshot};
+use eid_core::{Entry, Payload, ReadError, SectionDraft, StoreName, TreeId};
+use eid_store::{Local, TreeSnapshot, ViewRows};
 use zeroize::Zeroizing;
 
 pub use config::PasswordCost;
@@ -30,6 +32,7 @@ use crate::sealed::config::Config;
 use crate::sealed::format::{DataKey, KeyId, Place};
 use crate::sealed::view::Vault;
 use crate::table::Table;
+use crate::text::TextHandle;
 use crate::transaction::store_name;
 
 /// An encrypted store: any kind of store, which a password opens. A cheap handle; it reads and writes nothing by
@@ -276,8 +279,29 @@ impl Database {
         Err(DbError::SeveralKinds { store: name, kinds })
     }
 
-    /// Checks that a store may be registered as, or given an index of, a kind. That of one which is locked cannot be
-    /// known.
+    /// Refuses to use a store as another kind than the one that is there, or one that is locked.
+    pub(crate) fn check_kind(&self, store: &StoreName, kind: &'static str) -> Result<(), DbError> {
+        self.rows_in(&self.snapshot()?, store, kind).map(drop)
+    }
+
+    /// Works on rows of a store that follow from no entry, such as those of an index; in an encrypted one they are as
+    /// sealed as the others. The same holds as for [`eid_store::EntryStore::maintain`].
+    pub(crate) fn maintain<R>(
+        &self,
+        store: &StoreName,
+        kind: &'static str,
+        work: &mut dyn FnMut(&mut dyn ViewRows) -> Result<R, ReadError>,
+    ) -> Result<R, DbError> {
+        let snapshot = self.snapshot()?;
+        if !self.is_encrypted_in(&snapshot, store)? {
+            return Ok(self.instance().store().maintain(&self.id(), store, kind, work)?);
+        }
+        let vault = self.vault(&snapshot, store)?;
+        let done = lock(&vault).maintain(&snapshot, kind, work);
+        done
+    }
+
+    /// Checks that a store may be registered as a kind. That of one which is locked cannot be known.
     pub(crate) fn check_registrable(&self, store: &StoreName, kind: &'static str) -> Result<(), DbError> {
         let snapshot = self.snapshot()?;
         match self.state().vaults.vault(store) {
@@ -584,6 +608,12 @@ impl UnlockedStore {
     #[must_use]
     pub fn table<T>(&self) -> Table<T> {
         self.db.table(&self.name)
+    }
+
+    /// As a text.
+    #[must_use]
+    pub fn text(&self) -> TextHandle {
+        self.db.text(&self.name)
     }
 }
 

@@ -369,6 +369,36 @@ impl Vault {
         Ok(self.memory.rows(snapshot, kind, before))
     }
 
+    /// Works on rows that follow from no entry.
+    pub(crate) fn maintain<R>(
+        &mut self,
+        snapshot: &TreeSnapshot,
+        kind: &str,
+        work: &mut dyn FnMut(&mut dyn ViewRows) -> Result<R, ReadError>,
+    ) -> Result<R, DbError> {
+        self.catch_up(snapshot)?;
+        let (_, rows) = self.memory.kinds.entry(kind.to_owned()).or_default();
+        let mut before = Changed::new();
+        let done = work(&mut Applying { rows: Arc::make_mut(rows), before: &mut before, snapshot });
+        if done.is_err() {
+            let rows = Arc::make_mut(rows);
+            for (key, value) in before {
+                match value {
+                    Some(value) => drop(rows.insert(key, value)),
+                    None => drop(rows.remove(&key)),
+                }
+            }
+            return Ok(done?);
+        }
+        // A reader of an older state sees them go, as it does in a plain store.
+        let seq = Seq(self.memory.next.0.saturating_sub(1));
+        self.memory.keep(Undo { seq, kind: kind.to_owned(), before });
+        if self.memory.unwritten.len() >= UNWRITTEN_ROWS_MAX {
+            self.rest.write(&mut self.memory)?;
+        }
+        Ok(done?)
+    }
+
     /// Writes what is not at rest yet.
     pub(crate) fn write(&mut self) -> Result<(), DbError> {
         self.rest.write(&mut self.memory)
