@@ -422,14 +422,6 @@ impl Database {
         read(self.rows_in(&snapshot, &store, kind)?.rows())
     }
 
-    /// Refuses to use a plain store as another kind than the one that is there.
-    pub(crate) fn check_kind(&self, store: &StoreName, kind: &'static str) -> Result<(), DbError> {
-        if self.is_checked(store, kind) {
-            return Ok(());
-        }
-        self.check_kind_in(&self.snapshot()?, store, kind)
-    }
-
     fn is_checked(&self, store: &StoreName, kind: &'static str) -> bool {
         let checked = self.state.checked.lock().unwrap_or_else(PoisonError::into_inner);
         checked.contains(&(store.clone(), kind))

@@ -93,7 +93,8 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     /// and others write meanwhile. When this is interrupted, the same call goes on.
     ///
     /// The table need not have rows yet. Texts and bytes are told apart by their first 256 bytes; lists and maps are
-    /// found as such, and not by what is in them.
+    /// found as such, and not by what is in them. That of an encrypted table is sealed with its rows, and is to be made
+    /// again when another password opens other rows.
     ///
     /// # Errors
     /// [`DbError::TooManyIndexes`], [`DbError::Path`].
@@ -113,8 +114,12 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
             return Err(DbError::Path);
         }
         self.db.check_kind(&store, KIND)?;
-        wishes(self.db.instance())
-            .put(&wish_key(&self.db.id(), &store, &field.to_string()), bytes::Bytes::new())?;
+        // The name of a field of an encrypted table is known to nobody but who has the password, and so such an index
+        // is kept with its rows alone.
+        if !self.db.is_encrypted(&store)? {
+            wishes(self.db.instance())
+                .put(&wish_key(&self.db.id(), &store, &field.to_string()), bytes::Bytes::new())?;
+        }
         self.db.build_index(&store, &field, &mut progress)
     }
 
@@ -218,14 +223,23 @@ impl Database {
         for (store, fields) in &wanted {
             for field in fields {
                 match self.build_index(store, field, &mut progress) {
-                    // Others may declare more than a table can have, or on what is no table here.
-                    Ok(true) | Err(DbError::TooManyIndexes | DbError::WrongKind { .. }) => {}
+                    // Others may declare more than a table can have, or on what is no table here, or encrypted.
+                    Ok(true)
+                    | Err(
+                        DbError::TooManyIndexes
+                        | DbError::WrongKind { .. }
+                        | DbError::SeveralKinds { .. }
+                        | DbError::Locked { .. },
+                    ) => {}
                     other => return other,
                 }
             }
         }
         let snapshot = self.snapshot()?;
         for info in snapshot.stores()?.into_iter().filter(|info| info.kind == KIND) {
+            if self.is_encrypted_in(&snapshot, &info.name)? {
+                continue;
+            }
             let wanted = wanted.remove(&info.name).unwrap_or_default();
             let held = Indexes::of(&Stored::new(snapshot.clone(), &info.name, KIND))?;
             for definition in held.0.into_iter().filter(|held| !wanted.contains(&held.path)) {
@@ -260,7 +274,7 @@ impl Database {
 
     fn build_index(&self, store: &StoreName, field: &Path, progress: Tell<'_>) -> Result<bool, DbError> {
         self.check_kind(store, KIND)?;
-        let defined = self.maintain(store, &mut |view| {
+        let defined = self.maintain(store, KIND, &mut |view| {
             let mut indexes = Indexes::read(view)?;
             let is_full = indexes.0.len() >= INDEXES_MAX;
             match indexes.0.iter_mut().find(|held| held.path == *field) {
@@ -284,7 +298,7 @@ impl Database {
     }
 
     fn remove_index(&self, store: &StoreName, field: &Path, progress: Tell<'_>) -> Result<bool, DbError> {
-        self.maintain(store, &mut |view| {
+        self.maintain(store, KIND, &mut |view| {
             let mut indexes = Indexes::read(view)?;
             if let Some(held) = indexes.0.iter_mut().find(|held| held.path == *field && !held.dropping) {
                 held.dropping = true;
@@ -319,12 +333,13 @@ impl Database {
 
     /// Covers the next rows. The rows are counted before, the step itself reads them within the door.
     fn build_step(&self, store: &StoreName, field: &Path) -> Result<Step, DbError> {
-        let rows = Stored::new(self.snapshot()?, store, KIND);
-        let Some(seen) = Indexes::of(&rows)?.find(field).cloned() else { return Ok(Step::Done(0)) };
+        let base = self.rows_in(&self.snapshot()?, store, KIND)?;
+        let rows = base.rows();
+        let Some(seen) = Indexes::of(rows)?.find(field).cloned() else { return Ok(Step::Done(0)) };
         // Somebody drops it meanwhile, or all is covered.
         let Some(from) = seen.below.clone().filter(|_| !seen.dropping) else { return Ok(Step::Done(0)) };
-        let to = table::step_up(&rows, &from)?;
-        self.maintain(store, &mut |view| {
+        let to = table::step_up(rows, &from)?;
+        self.maintain(store, KIND, &mut |view| {
             let mut indexes = Indexes::read(view)?;
             let Some(held) = indexes.0.iter_mut().find(|held| **held == seen) else {
                 return Ok(Step::More(0));
@@ -339,11 +354,12 @@ impl Database {
 
     /// Uncovers the last rows that are covered.
     fn drop_step(&self, store: &StoreName, field: &Path) -> Result<Step, DbError> {
-        let rows = Stored::new(self.snapshot()?, store, KIND);
-        let seen = Indexes::of(&rows)?.find(field).filter(|seen| seen.dropping).cloned();
+        let base = self.rows_in(&self.snapshot()?, store, KIND)?;
+        let rows = base.rows();
+        let seen = Indexes::of(rows)?.find(field).filter(|seen| seen.dropping).cloned();
         let Some(seen) = seen else { return Ok(Step::Done(0)) };
-        let from = table::step_down(&rows, seen.below.as_deref())?;
-        self.maintain(store, &mut |view| {
+        let from = table::step_down(rows, seen.below.as_deref())?;
+        self.maintain(store, KIND, &mut |view| {
             let mut indexes = Indexes::read(view)?;
             let Some(at) = indexes.0.iter().position(|held| *held == seen) else { return Ok(Step::More(0)) };
             match &from {
@@ -356,13 +372,5 @@ impl Database {
             let rows = table::index_range(view, &whole, from, to, table::Covered::Out)?;
             Ok(if from.is_empty() { Step::Done(rows) } else { Step::More(rows) })
         })
-    }
-
-    fn maintain<R>(
-        &self,
-        store: &StoreName,
-        work: &mut dyn FnMut(&mut dyn eid_store::ViewRows) -> Result<R, eid_core::ReadError>,
-    ) -> Result<R, DbError> {
-        Ok(self.instance().store().maintain(&self.id(), store, KIND, work)?)
     }
 }

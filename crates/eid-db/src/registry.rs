@@ -181,7 +181,7 @@ impl Registry {
         self.db.write(|tx| {
             self.db.check_registrable(&name, table::KIND)?;
             // The name of a field tells what is in a row.
-            if self.db.is_encrypted_in(&self.db.snapshot()?, &name)? {
+            if self.db.is_encrypted(&name)? {
                 return Err(DbError::PlainIndex { store: store.to_owned() });
             }
             if self.indexes(store)?.iter().any(|held| held == field) == on {

@@ -181,7 +181,12 @@ impl Database {
         PasswordStore { db: self.clone(), name: name.to_owned(), cost: PasswordCost::default() }
     }
 
-    /// Whether a store is encrypted. The snapshot is of now.
+    /// Whether a store is encrypted.
+    pub(crate) fn is_encrypted(&self, store: &StoreName) -> Result<bool, DbError> {
+        self.is_encrypted_in(&self.snapshot()?, store)
+    }
+
+    /// Whether a store is encrypted as the snapshot has it.
     pub(crate) fn is_encrypted_in(
         &self,
         snapshot: &TreeSnapshot,
@@ -523,7 +528,7 @@ impl PasswordStore {
 
     /// Whether there is an encrypted store of this name here.
     pub fn is_encrypted(&self) -> Result<bool, DbError> {
-        self.db.is_encrypted_in(&self.db.snapshot()?, &self.store_name()?)
+        self.db.is_encrypted(&self.store_name()?)
     }
 
     /// Puts another password in the place of all that open what `old` opens. Nothing is encrypted anew, so it costs one

@@ -98,6 +98,91 @@ fn an_encrypted_table_is_a_table() {
     assert_eq!(db.kind_of("vault").unwrap().as_deref(), Some("table"), "the kind was told");
 }
 
+#[test]
+fn an_index_of_an_encrypted_table_is_used_and_as_sealed_as_its_rows() {
+    let backend: Arc<dyn Backend> = Arc::new(Memory::new());
+    let db = node_over(&backend, 1).create_database("test").unwrap().database;
+    let table = vault(&db).create("p").unwrap().table::<Json>();
+    for n in 0..600 {
+        table.insert_as(&format!("k{n}"), &json!({MARK: n % 7})).unwrap();
+    }
+    table.create_index(MARK).unwrap();
+    let found = |table: &crate::Table<Json>| {
+        let query = table.query().eq(MARK, 3);
+        let plan = query.explain().unwrap().to_string();
+        assert!(plan.contains("index"), "{plan}");
+        query.rows().unwrap().len()
+    };
+    assert_eq!(found(&table), 86);
+    table.insert_as("k600", &json!({MARK: 3})).unwrap();
+    table.update("k3", |row| row[MARK] = json!(4)).unwrap();
+    table.delete("k10").unwrap();
+    assert_eq!(found(&table), 85);
+    vault(&db).lock().unwrap();
+    assert!(is_locked(&table.create_index("other").unwrap_err()));
+    assert!(db.build_pending_indexes(|_| true).unwrap());
+    vault(&db).unlock("p").unwrap();
+    assert_eq!(found(&table), 85);
+    assert!(table.check_indexes().unwrap().is_empty());
+    assert!(db.build_pending_indexes(|_| true).unwrap());
+    assert_eq!(found(&table), 85, "nobody takes it for one that is not wanted");
+    assert!(matches!(db.registry().declare_index("vault", MARK), Err(DbError::PlainIndex { .. })));
+    assert!(!holds(&everything(&backend), MARK));
+    table.drop_index(MARK).unwrap();
+    assert!(!table.query().eq(MARK, 3).explain().unwrap().to_string().contains("index"));
+}
+
+#[test]
+fn an_encrypted_text_is_a_text() {
+    let (a, b) = two();
+    let text = vault(&a).create("p").unwrap().text();
+    text.insert(0, &format!("one {MARK} three")).unwrap();
+    exchange(&a, &b);
+    let there = vault(&b).unlock("p").unwrap().text();
+    text.insert(0, "zero ").unwrap();
+    there.delete(3, MARK.chars().count() + 1).unwrap();
+    a.write(|tx| {
+        tx.text("vault").insert(0, "> ")?;
+        assert_eq!(tx.text("vault").read()?, format!("> zero one {MARK} three"));
+        Ok(())
+    })
+    .unwrap();
+    exchange(&a, &b);
+    for db in [&a, &b] {
+        assert_eq!(db.text("vault").read().unwrap(), "> zero one three");
+        vault(db).lock().unwrap();
+        assert!(is_locked(&db.text("vault").read().unwrap_err()));
+        vault(db).unlock("p").unwrap();
+        assert_eq!(db.text("vault").read().unwrap(), "> zero one three");
+    }
+}
+
+#[test]
+fn an_older_version_of_an_encrypted_store_can_be_read_where_it_is_unlocked() {
+    let (a, b) = two();
+    vault(&a).create("p").unwrap().doc().set("n", 1).unwrap();
+    exchange(&a, &b);
+    vault(&b).unlock("p").unwrap();
+    b.doc("vault").set("from b", 1).unwrap();
+    let then = b.tips().unwrap();
+    a.doc("vault").set("n", 2).unwrap();
+    a.doc("vault").increment("count", 1).unwrap();
+    exchange(&a, &b);
+    b.doc("vault").set("n", 3).unwrap();
+    let now = json!({"n": 3, "from b": 1, "count": 1});
+    for _ in 0..2 {
+        assert_eq!(b.at(&then).unwrap().doc("vault").get_all().unwrap(), json!({"n": 1, "from b": 1}));
+        assert_eq!(document(&b), now);
+    }
+    let tx = b.begin_at(&then).unwrap();
+    assert_eq!(tx.doc("vault").get_as::<u8>("n").unwrap(), Some(1));
+    tx.doc("vault").set("late", 1).unwrap();
+    tx.commit().unwrap();
+    assert_eq!(document(&b), json!({"n": 3, "from b": 1, "count": 1, "late": 1}));
+    vault(&b).lock().unwrap();
+    assert!(is_locked(&b.at(&then).unwrap().doc("vault").get_all().unwrap_err()));
+}
+
 fn everything(backend: &Arc<dyn Backend>) -> Vec<u8> {
     let all = Scan::range(vec![0], vec![0xff; 64]);
     let rows = backend.snapshot().unwrap().scan_many(&[all]).unwrap();
