@@ -172,7 +172,7 @@ fn naive_replay(all: &[Entry]) -> (Value, Vec<(String, Option<Json>)>) {
     (document.view(), shown.collect())
 }
 
-fn three() -> (Vec<Database>, Vec<Instance>) {
+pub(super) fn three() -> (Vec<Database>, Vec<Instance>) {
     let nodes: Vec<Instance> = (0..3).map(|n| node(10 + n)).collect();
     let db = nodes[0].create_database("shared").unwrap().database;
     let ops: Vec<SettingsOp> = nodes[1..]
