@@ -211,7 +211,10 @@ impl Instance {
         crate::changes::forget_consumers(self, tree)?;
         crate::indexes::forget_wishes(self, tree)?;
         self.names().delete(&tree.0)?;
-        self.handle(*tree).state().forget_checked();
+        let handle = self.handle(*tree);
+        handle.state().forget_checked();
+        // Whoever waits for changes is to see that nothing is left.
+        handle.state().admitted.notify(usize::MAX);
         Ok(())
     }
 

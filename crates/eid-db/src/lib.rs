@@ -40,6 +40,7 @@ mod instance;
 mod invite;
 mod kind;
 pub mod limits;
+mod live;
 mod log;
 mod path;
 mod query;
@@ -67,6 +68,7 @@ pub use history::{Blame, Difference, Differences, Kept, Undone, Version};
 pub use indexes::{IndexInfo, IndexProgress, IndexState};
 pub use instance::{Created, DatabaseInfo, Instance};
 pub use kind::Kinds;
+pub use live::{LiveQuery, RowChange, RowChanges};
 pub use log::LogEntry;
 pub use path::{ParsePathError, Path};
 pub use query::{

@@ -60,6 +60,8 @@ pub const PLAN_PROBE_ROWS: usize = if cfg!(test) { 4 } else { 256 };
 /// From how many rows that an index finds on the first rows are looked for in the index of the order instead: near the
 /// square root of how many rows are looked at then, for 10 rows of a million.
 pub const PLAN_WALK_ROWS: usize = if cfg!(test) { 8 } else { 4096 };
+/// From how many touched rows on a live query with a limit asks its query again instead of looking at each.
+pub const LIVE_KEYS_MAX: usize = if cfg!(test) { 8 } else { 10_000 };
 /// Most fields that a query sorts by.
 pub const ORDER_FIELDS_MAX: usize = 16;
 /// How deep the text of a condition may be nested: its parser recurses.

@@ -22,7 +22,7 @@ pub use run::Looked;
 pub use text::{FilterProblem, ParseFilterError};
 
 use crate::error::DbError;
-use crate::kind::table::{Flow, KeyRange};
+use crate::kind::table::{Fields, Flow, KeyRange};
 use crate::limits::ORDER_FIELDS_MAX;
 use crate::path::Path;
 use crate::rows::Rows;
@@ -49,7 +49,7 @@ pub(crate) struct Spec {
     pub(crate) limit: usize,
     pub(crate) after: Option<Place>,
     /// Whether the cursor belongs to another order.
-    foreign: bool,
+    pub(crate) foreign: bool,
 }
 
 /// Rows of a query, and where to go on.
@@ -93,6 +93,12 @@ impl Spec {
                 Bound::Excluded(to) => key < to,
                 Bound::Unbounded => true,
             }
+    }
+
+    /// Whether a row is among those that are found, but for the limit.
+    pub(crate) fn finds(&self, key: &str, fields: &Fields) -> bool {
+        let is_after = |after: &Place| self.order.compare(&self.order.place(key, fields), after).is_gt();
+        self.has_key(key) && self.filter.holds(fields) && self.after.as_ref().is_none_or(is_after)
     }
 
     /// Calls `each` with the rows, in order.

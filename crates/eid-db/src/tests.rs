@@ -5,6 +5,7 @@ mod documents;
 mod fields;
 mod history;
 mod instances;
+mod live;
 mod queries;
 mod registry;
 mod replicas;

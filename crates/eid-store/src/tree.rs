@@ -133,6 +133,13 @@ impl TreeSnapshot {
         self.tree
     }
 
+    /// Names this life of the tree here: another one begins when it is forgotten and comes again, and when a repair
+    /// rebuilds it. Positions and views of one say nothing of another.
+    #[must_use]
+    pub fn life(&self) -> u32 {
+        self.memory.number.0
+    }
+
     /// How many entries are held.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -433,15 +433,15 @@ fn any_filter() -> impl Strategy<Value = Filter> {
 }
 
 #[derive(Debug, Clone)]
-struct Ask {
+pub(super) struct Ask {
     filter: Filter,
     order: Vec<(Path, bool)>,
     keys_descending: bool,
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
     keys: Option<(u8, u8)>,
 }
 
-fn any_ask() -> impl Strategy<Value = Ask> {
+pub(super) fn any_ask() -> impl Strategy<Value = Ask> {
     (
         prop_oneof![3 => any_filter(), 1 => Just(Filter::everything())],
         proptest::collection::vec((any_path(), any::<bool>()), 0..3),
@@ -459,7 +459,7 @@ fn any_ask() -> impl Strategy<Value = Ask> {
 }
 
 impl Ask {
-    fn query(&self, table: &RawTable) -> Query<Json> {
+    pub(super) fn query(&self, table: &RawTable) -> Query<Json> {
         let mut query = table.query().matching(self.filter.clone());
         for (path, down) in &self.order {
             query = if *down { query.order_desc(path) } else { query.order(path) };
@@ -532,12 +532,12 @@ impl Ask {
     }
 }
 
-fn row_name(row: u8) -> String {
+pub(super) fn row_name(row: u8) -> String {
     format!("row {row:02}")
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Insert(u8, Vec<(u8, Value)>),
     Update(u8, u8, Value),
     Delete(u8),
@@ -547,7 +547,7 @@ enum Step {
     Pull,
 }
 
-fn any_step() -> impl Strategy<Value = (bool, Step)> {
+pub(super) fn any_step() -> impl Strategy<Value = (bool, Step)> {
     let row = || 0u8..12;
     let field = || 0u8..3;
     let step = prop_oneof![
@@ -569,7 +569,7 @@ fn set(fields: &mut crate::kind::table::Fields, field: u8, value: Value) {
     }
 }
 
-fn run(db: &Database, other: &Database, step: &Step) {
+pub(super) fn run(db: &Database, other: &Database, step: &Step) {
     use crate::kind::table::{encode_delete, encode_insert, encode_update};
     let table = db.table::<Json>("t");
     // Bytes are no JSON, so operations are staged.
@@ -608,7 +608,7 @@ fn run(db: &Database, other: &Database, step: &Step) {
     }
 }
 
-fn all_rows(db: &Database) -> Vec<(String, crate::kind::table::Fields)> {
+pub(super) fn all_rows(db: &Database) -> Vec<(String, crate::kind::table::Fields)> {
     use crate::kind::table::{ALL, Flow, scan};
     let mut rows = Vec::new();
     db.table::<Json>("t")
