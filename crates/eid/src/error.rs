@@ -35,8 +35,6 @@ pub enum ErrorKind {
     InvalidAddress,
     /// The device's key has no right to do this.
     Forbidden,
-    /// An encrypted store is locked, or the password does not open it.
-    Password,
     /// A peer refused: no right, an invite that is used up or expired, or not the expected server key.
     Refused,
     /// Nobody answers at any address.
@@ -87,7 +85,6 @@ impl ErrorKind {
             Self::InvalidTicket => "invalid_ticket",
             Self::InvalidAddress => "invalid_address",
             Self::Forbidden => "forbidden",
-            Self::Password => "password",
             Self::Refused => "refused",
             Self::Unreachable => "unreachable",
             Self::TimedOut => "timed_out",
@@ -250,10 +247,6 @@ impl From<DbError> for Error {
             E::Name | E::StoreName { .. } | E::Path | E::ParsePath(_) | E::RowKey => ErrorKind::InvalidName,
             E::WrongKind { .. } | E::SeveralKinds { .. } | E::UnknownKind { .. } => ErrorKind::WrongKind,
             E::Unregistrable => ErrorKind::InvalidName,
-            E::Locked { .. } | E::WrongPassword { .. } => ErrorKind::Password,
-            E::NotEncrypted { .. } => ErrorKind::NotFound,
-            E::AlreadyEncrypted { .. } => ErrorKind::InvalidName,
-            E::PasswordCost | E::PlainIndex { .. } => ErrorKind::InvalidValue,
             E::NotARow { .. } | E::Type { .. } | E::Position { .. } => ErrorKind::InvalidValue,
             E::Decode(_) | E::DecodeRow { .. } | E::Encode(_) | E::TooDeep => ErrorKind::InvalidValue,
             E::TooLarge | E::TooManyStores | E::TooManyIndexes => ErrorKind::TooLarge,
@@ -262,7 +255,7 @@ impl From<DbError> for Error {
             E::WrongPassword { .. } => ErrorKind::WrongPassword,
             E::NotEncrypted { .. } => ErrorKind::NotFound,
             E::AlreadyEncrypted { .. } => ErrorKind::InvalidName,
-            E::PasswordCost => ErrorKind::InvalidValue,
+            E::PasswordCost | E::PlainIndex { .. } => ErrorKind::InvalidValue,
             E::TextMoved => ErrorKind::Busy,
             E::TooManyInvites => ErrorKind::Busy,
             E::Corrupt { .. } => ErrorKind::Corrupt,
