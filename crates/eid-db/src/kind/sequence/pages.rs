@@ -530,6 +530,7 @@ fn decode_leaf<R: Content>(row: &[u8]) -> Result<Leaf<R>, CborError> {
         let marks = Marks(marks.ok_or(CborError::Limit)?);
         let run = R::read(&mut r)?;
         let count = u32::try_from(run.count()).map_err(|_| CborError::Limit)?;
+        depth.max(first.offset).checked_add(count).ok_or(CborError::Limit)?;
         records.push(Record { stretch: Stretch { first, count, depth, low, deleted, marks }, run });
     }
     r.finish()?;
@@ -557,6 +558,9 @@ fn decode_inner(row: &[u8]) -> Result<Inner, CborError> {
         measures.push(Measure { shown, low: narrow(&mut r)? });
     }
     r.finish()?;
+    if children.is_empty() {
+        return Err(CborError::Truncated);
+    }
     Ok(Inner { above, children, measures })
 }
 
