@@ -101,3 +101,24 @@ fn a_cloned_data_directory_converges() {
         assert_eq!(text(&there.database_by_id(a.id())), text(&a));
     }
 }
+
+#[test]
+fn a_long_text_is_the_same_when_payloads_come_late() {
+    let (a, b) = two();
+    for turn in 0..400usize {
+        let db = if turn.is_multiple_of(3) { &b } else { &a };
+        let len = db.text("t").len().unwrap();
+        let at = (turn * 7_919) % (len + 1);
+        db.text("t").replace(at..(at + turn % 3).min(len), "some words").unwrap();
+        if turn.is_multiple_of(20) {
+            exchange(&a, &b);
+        }
+    }
+    exchange(&a, &b);
+    let all = entries(&a);
+    let order = causal_order(&all, &[0]);
+    let there = node(9);
+    let c = bring_late(&there, &a, &order, |at| at % 5 == 1);
+    assert_eq!(text(&c), text(&a));
+    assert_eq!(c.state_hash().unwrap(), a.state_hash().unwrap());
+}
