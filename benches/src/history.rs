@@ -77,7 +77,7 @@ pub(crate) struct History {
 
 /// Writes a history in a child, opens it, kills a second child in the middle of it, and opens it again.
 pub(crate) fn measure(dir: &Path, entries: u64) -> Result<History, Failed> {
-    let written = child("history", dir, entries)?.wait_with_output()?;
+    let written = child("write-history", dir, entries)?.wait_with_output()?;
     if !written.status.success() {
         return Err("the process that writes a history failed".into());
     }
@@ -117,7 +117,7 @@ fn open(dir: &Path) -> Result<(Duration, u64, u64), Failed> {
 }
 
 /// Bytes that the files take on disk.
-fn size(dir: &Path) -> Result<u64, Failed> {
+pub(crate) fn size(dir: &Path) -> Result<u64, Failed> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(dir)? {
         bytes += entry?.metadata()?.len();

@@ -1,20 +1,24 @@
 //! Measurements, each beside the limit that the engine and the signatures set in the same run.
 //!
-//! `eid-benches store [--json] [--entries N]`, `eid-benches text --trace FILE [--json]`. Shared machines are noisy: trust ratios, not absolutes.
+//! `eid-benches store`, `eid-benches history` and `eid-benches text`. Shared machines are noisy: trust ratios, not
+//! absolutes.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
 
 mod history;
+mod history_bench;
 mod recorder;
 mod report;
 mod store;
 mod text;
+mod twin;
 mod work;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 eid-benches store [--json] [--entries N] [--only NAME]
+eid-benches history [--json] [--entries N]
 
   --json       one object on the last line
   --entries N  length of the history and of the bulk (default 100000)
@@ -29,9 +33,11 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["store", ref flags @ ..] => store::run(flags),
-        ["history", dir, entries] => history::write(dir, entries),
         ["text", ref flags @ ..] => text::run(flags),
         ["text-one", what, steps, end, place] => text::one(what, steps, end, place),
+        ["history", ref flags @ ..] => history_bench::run(flags),
+        ["history-open", dir] => history_bench::open_and_read(dir),
+        ["write-history", dir, entries] => history::write(dir, entries),
         ["linger", dir, entries] => history::linger(dir, entries),
         _ => Err(USAGE.into()),
     };

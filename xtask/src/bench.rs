@@ -20,7 +20,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
             bench.args(rest);
             run_command(bench)
         }
-        None => Err(Failure::new("name a bench: store, text or footprint")),
+        None => Err(Failure::new("name a bench: store, history, text or footprint")),
     }
 }
 
