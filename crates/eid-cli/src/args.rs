@@ -93,6 +93,13 @@ pub enum Command {
         after_help = "Example:\n  eid table import geo airports airports.csv --key iata\n  eid table query geo airports --where 'state = AK' --limit 5"
     )]
     Table(Table),
+    /// Texts that several edit at once: show, insert, delete, set, edit
+    #[command(
+        subcommand,
+        after_help = "Positions count characters (Unicode scalar values).\n\n\
+            Example:\n  eid text insert notes body 0 'Dear all,'\n  eid text edit notes body"
+    )]
+    Text(Text),
     /// Prints a ticket with which another device joins
     #[command(
         after_help = "The instance that made the ticket redeems its invite, so it has to be reachable when the other joins.\n\n\
@@ -407,6 +414,96 @@ pub enum Table {
         #[arg(long, short = 'l', value_name = "N")]
         limit: Option<usize>,
     },
+}
+
+/// Names a text.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct TextPlace {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// The store of the text
+    #[arg(value_name = "STORE")]
+    pub store: String,
+}
+
+/// `eid text`
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Text {
+    /// Prints a text
+    #[command(after_help = "Example:\n  eid text show notes body > body.txt")]
+    Show {
+        /// Which
+        #[command(flatten)]
+        place: TextPlace,
+        /// A text that is not there is empty
+        #[arg(long, hide = true)]
+        or_empty: bool,
+    },
+    /// Puts text in before a position
+    #[command(
+        after_help = "Example:\n  eid text insert notes body 0 'Dear all,'\n  eid text insert notes body end ' Bye.'"
+    )]
+    Insert {
+        /// Which
+        #[command(flatten)]
+        place: TextPlace,
+        /// How many characters are before it, or `end`
+        #[arg(value_name = "AT", value_parser = text_position)]
+        at: TextPosition,
+        /// What
+        #[arg(allow_hyphen_values = true)]
+        text: String,
+    },
+    /// Takes characters out from a position on
+    #[command(after_help = "Example:\n  eid text delete notes body 0 5")]
+    Delete {
+        /// Which
+        #[command(flatten)]
+        place: TextPlace,
+        /// How many characters are before the first of them
+        at: usize,
+        /// How many
+        len: usize,
+    },
+    /// Makes a text what a file says, by the edits in which they differ
+    #[command(after_help = "Example:\n  eid text set notes body body.txt")]
+    Set {
+        /// Which
+        #[command(flatten)]
+        place: TextPlace,
+        /// The file
+        file: PathBuf,
+        /// The version that the file was made from: what was written since is kept beside it
+        #[arg(long, value_name = "TIPS")]
+        at: Option<Tips>,
+    },
+    /// Opens $VISUAL or $EDITOR and stores the difference
+    #[command(after_help = "What others write while the editor is open is kept beside what you write.\n\n\
+            Example:\n  EDITOR=nano eid text edit notes body")]
+    Edit {
+        /// Which
+        #[command(flatten)]
+        place: TextPlace,
+    },
+}
+
+/// A position in a text, or its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextPosition {
+    /// So many characters are before it.
+    At(usize),
+    /// After everything.
+    End,
+}
+
+fn text_position(text: &str) -> Result<TextPosition, String> {
+    match text {
+        "end" => Ok(TextPosition::End),
+        number => number
+            .parse()
+            .map(TextPosition::At)
+            .map_err(|_| "a position is a number of characters, or `end`".to_owned()),
+    }
 }
 
 /// `eid share`

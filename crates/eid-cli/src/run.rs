@@ -9,7 +9,7 @@ use eid::Instance;
 use eid::control::{Commands, Frame, Reader, Reply, Request};
 use tokio::runtime::Handle;
 
-use crate::args::{Cli, Command, backend_first};
+use crate::args::{Cli, Command, Text, backend_first};
 use crate::cmd::{self, Context};
 use crate::failure::{Exit, Failure};
 use crate::output::{Gone, Out, Sink, Terminal, json_line};
@@ -77,6 +77,7 @@ async fn here_or_there(cli: &Cli, argv: Vec<OsString>, out: &Out) -> Result<u8, 
     let place = Place::of(&cli.global)?;
     match &cli.command {
         Command::Demo(demo) => cmd::demo::run(demo, out).await.map(|()| 0),
+        Command::Text(Text::Edit { place: text }) => cmd::text::edit(cli, text, &place, &cwd, out).await,
         Command::Serve(serve) => cmd::serve::run(serve, &place, out).await.map(|()| 0),
         command => {
             let request = owner::request(argv, &cwd, out)?;

@@ -10,6 +10,8 @@ use crate::doc::DocStore;
 use crate::error::Error;
 use crate::offload::offload;
 use crate::table::Table;
+use crate::text::TextHandle;
+use crate::transaction::Transaction;
 
 /// A database as it was at entries of one's choice. Everything in it can be read; writing fails.
 #[derive(Debug, Clone)]
@@ -48,6 +50,20 @@ impl Database {
     /// named.
     pub fn at(&self, tips: &[EntryId]) -> Result<Version, Error> {
         Ok(Version { inner: self.inner().at(tips)? })
+    }
+
+    /// As [`Self::commit`], seeing and descending from these entries instead of what is here now: others may have
+    /// written meanwhile, and both count.
+    pub async fn commit_at<R>(
+        &self,
+        tips: &[EntryId],
+        work: impl FnOnce(&Transaction<'_>) -> Result<R, Error>,
+    ) -> Result<(R, Option<EntryId>), Error> {
+        let transaction = self.inner().begin_at(tips)?;
+        let result = work(&Transaction { inner: &transaction })?;
+        let pending = transaction.prepare()?;
+        let committed = offload(move || pending.commit()).await??;
+        Ok((result, committed.map(|committed| committed.id)))
     }
 
     /// What differs between two versions, each named by entries, found while it is read.
@@ -121,6 +137,12 @@ impl Version {
     /// Its stores, by name and kind. Counts their rows.
     pub fn stores(&self) -> Result<Vec<StoreSummary>, Error> {
         Ok(self.inner.stores()?)
+    }
+
+    /// A text, to be read.
+    #[must_use]
+    pub fn text(&self, name: &str) -> TextHandle {
+        TextHandle { inner: self.inner.database().text(name) }
     }
 
     /// The kind of the store of this name, if there was one.

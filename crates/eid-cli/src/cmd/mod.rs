@@ -16,6 +16,7 @@ pub mod share;
 pub mod status;
 pub mod sync;
 pub mod table;
+pub mod text;
 pub mod verify;
 
 use std::path::{Path, PathBuf};
@@ -70,6 +71,7 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Unset(args) => doc::unset(context, args).await,
         Command::Incr(args) => doc::incr(context, args).await,
         Command::Table(args) => table::run(context, args).await,
+        Command::Text(args) => text::run(context, args).await,
         Command::Share(args) => share::run(context, args).await,
         Command::Join(args) => join::run(context, args).await,
         Command::Sync(args) | Command::Pull(args) | Command::Push(args) => sync::run(context, args).await,

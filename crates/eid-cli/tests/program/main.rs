@@ -5,3 +5,4 @@ mod kill;
 mod local;
 mod network;
 mod process;
+mod texts;

@@ -79,6 +79,14 @@ impl Eid {
         running.finish(out)
     }
 
+    /// Runs a command with this editor to its end.
+    pub(crate) fn run_with_editor(&self, editor: &str, args: &[&str]) -> Done {
+        let output = self.command(args).env_remove("VISUAL").env("EDITOR", editor).output();
+        let output = output.expect("the program starts");
+        let text = |bytes| String::from_utf8(bytes).expect("output in UTF-8");
+        Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// Runs a command with `--json` that must succeed.
     #[track_caller]
     pub(crate) fn ok(&self, args: &[&str]) -> Done {
