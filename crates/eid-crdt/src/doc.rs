@@ -6,16 +6,19 @@ use std::fmt::Debug;
 
 use crate::counter::Counter;
 use crate::crdt::Crdt;
+use crate::list::{List, ListOp};
 use crate::node::{Node, Shape, total};
+use crate::sequence::Anchor;
 use crate::value::Value;
 
 /// A path: one key or more.
 type Path = Vec<String>;
 
-/// What can be done to a document.
+/// What can be done to a document whose operations are named `N`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DocOp {
-    /// Puts a value at a path and hides what was there and below. A map is put there as nodes of its own.
+pub enum DocOp<N> {
+    /// Puts a value at a path and hides what was there and below. A map is put there as nodes of its own, and the items
+    /// of a list are inserted at the start of the one at its path.
     Set {
         /// Where: one key or more.
         path: Vec<String>,
@@ -34,11 +37,32 @@ pub enum DocOp {
         /// How much.
         by: i64,
     },
+    /// Changes the list at a path; an insert makes it one.
+    List {
+        /// Where: one key or more.
+        path: Vec<String>,
+        /// How.
+        op: ListOp<N>,
+    },
 }
 
 /// A document: maps in maps, whose leaves are scalars, lists and counts.
 #[derive(Debug, Clone)]
-pub struct Doc<S>(BTreeMap<Path, (Node<S>, Counter<S>)>);
+pub struct Doc<S>(BTreeMap<Path, Held<S>>);
+
+/// What is kept for one path.
+#[derive(Debug, Clone)]
+struct Held<S> {
+    node: Node<S>,
+    counter: Counter<S>,
+    list: List<S>,
+}
+
+impl<S> Default for Held<S> {
+    fn default() -> Self {
+        Self { node: Node::default(), counter: Counter::default(), list: List::default() }
+    }
+}
 
 impl<S> Default for Doc<S> {
     fn default() -> Self {
@@ -75,14 +99,26 @@ pub fn leaves<'v, E>(
     Ok(())
 }
 
+impl<N> DocOp<N> {
+    /// The same with other names of operations; nothing when one of them has none.
+    pub fn rename<M>(&self, to: impl FnMut(&N) -> Option<M>) -> Option<DocOp<M>> {
+        Some(match self {
+            Self::Set { path, value } => DocOp::Set { path: path.clone(), value: value.clone() },
+            Self::Delete { path } => DocOp::Delete { path: path.clone() },
+            Self::Increment { path, by } => DocOp::Increment { path: path.clone(), by: *by },
+            Self::List { path, op } => DocOp::List { path: path.clone(), op: op.rename(to)? },
+        })
+    }
+}
+
 impl<S: Ord + Clone> Doc<S> {
-    fn node(&mut self, path: &[String]) -> &mut (Node<S>, Counter<S>) {
+    fn at(&mut self, path: &[String]) -> &mut Held<S> {
         self.0.entry(path.to_vec()).or_default()
     }
 
     fn touch_above(&mut self, path: &[String], stamp: &S) {
         for depth in 1..path.len() {
-            self.node(&path[..depth]).0.touch_below(stamp);
+            self.at(&path[..depth]).node.touch_below(stamp);
         }
     }
 
@@ -91,27 +127,27 @@ impl<S: Ord + Clone> Doc<S> {
     pub fn get(&self, path: &[String]) -> Option<Value> {
         let mut above = None;
         for depth in 1..path.len() {
-            above = self.0.get(&path[..depth])?.0.kills_below(above.as_ref());
+            above = self.0.get(&path[..depth])?.node.kills_below(above.as_ref());
         }
         let mut found = if path.is_empty() { Some(Value::Map(BTreeMap::new())) } else { None };
         // What is alive above each path that is open, parents before children.
         let mut open: Vec<(usize, Option<S>)> = vec![(path.len().saturating_sub(1), above)];
-        for (at, (node, counter)) in self.0.range(path.to_vec()..).take_while(|(at, _)| at.starts_with(path))
-        {
+        for (at, held) in self.0.range(path.to_vec()..).take_while(|(at, _)| at.starts_with(path)) {
             while open.len() > 1 && open.last().is_some_and(|(depth, _)| *depth >= at.len()) {
                 open.pop();
             }
             let above = open.last().and_then(|(_, above)| above.clone());
-            let value = match node.shape(above.as_ref()) {
+            let value = match held.node.shape(above.as_ref()) {
                 Shape::Value(value) => Some(value.clone()),
-                Shape::Count { base, after } => Some(total(base, counter, after.as_ref())),
+                Shape::Count { base, after } => Some(total(base, &held.counter, after.as_ref())),
+                Shape::List { floor } => Some(Value::List(held.list.items(floor.as_ref()))),
                 Shape::Map { explicit: true } => Some(Value::Map(BTreeMap::new())),
                 Shape::Map { explicit: false } | Shape::Absent => None,
             };
             if let Some(value) = value {
                 place(&mut found, &at[path.len()..], value);
             }
-            open.push((at.len(), node.kills_below(above.as_ref())));
+            open.push((at.len(), held.node.kills_below(above.as_ref())));
         }
         found
     }
@@ -129,33 +165,48 @@ fn place(root: &mut Option<Value>, path: &[String], value: Value) {
 
 impl<S: Ord + Clone + Debug> Crdt for Doc<S> {
     type Stamp = S;
-    type Op = DocOp;
+    type Op = DocOp<S>;
     type View = Value;
 
-    fn apply(&mut self, stamp: &S, op: &DocOp) {
+    fn apply(&mut self, stamp: &S, op: &DocOp<S>) {
         match op {
             DocOp::Set { path, value } => {
                 self.touch_above(path, stamp);
                 let Ok(()) = leaves(path, value, |at, value| {
-                    self.node(at).0.set(stamp, value);
+                    let held = self.at(at);
+                    held.node.set(stamp, value);
+                    if let Value::List(items) = value
+                        && !items.is_empty()
+                    {
+                        let op = ListOp::Insert { at: Anchor::Start, items: items.clone() };
+                        held.list.add(stamp.clone(), op);
+                    }
                     Ok::<(), Infallible>(())
                 });
             }
-            DocOp::Delete { path } => self.node(path).0.delete(stamp),
+            DocOp::Delete { path } => self.at(path).node.delete(stamp),
             DocOp::Increment { path, by } => {
                 self.touch_above(path, stamp);
-                let (node, counter) = self.node(path);
-                node.count(stamp);
-                counter.add(stamp.clone(), *by);
+                let held = self.at(path);
+                held.node.count(stamp);
+                held.counter.add(stamp.clone(), *by);
+            }
+            DocOp::List { path, op } => {
+                if matches!(op, ListOp::Insert { .. }) {
+                    self.touch_above(path, stamp);
+                    self.at(path).node.list(stamp);
+                }
+                self.at(path).list.add(stamp.clone(), op.clone());
             }
         }
     }
 
     fn join(&mut self, other: &Self) {
-        for (path, (node, counter)) in &other.0 {
-            let (held, counts) = self.node(path);
-            held.join(node);
-            counts.join(counter);
+        for (path, other) in &other.0 {
+            let held = self.at(path);
+            held.node.join(&other.node);
+            held.counter.join(&other.counter);
+            held.list.join(&other.list);
         }
     }
 

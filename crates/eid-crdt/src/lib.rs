@@ -27,6 +27,7 @@ mod crdt;
 mod doc;
 #[cfg(feature = "json")]
 mod json;
+mod list;
 mod node;
 mod register;
 mod row;
@@ -36,6 +37,7 @@ mod value;
 pub use counter::Counter;
 pub use crdt::Crdt;
 pub use doc::{Doc, DocOp, leaves};
+pub use list::{List, ListOp};
 pub use node::{Node, Shape};
 pub use register::Register;
 pub use row::{FieldState, FieldView, ROW_FIELDS_MAX, RowOp, RowState};

@@ -1,12 +1,12 @@
 //! Documents: maps in maps, whose leaves are values, lists and counts.
 
-use eid_crdt::{DocOp, Value};
+use eid_crdt::Value;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use crate::database::Database;
 use crate::error::DbError;
-use crate::kind::doc;
+use crate::kind::doc::{self, DocOp, Found};
 use crate::path::Path;
 use crate::rows::Rows;
 use crate::transaction::Transaction;
@@ -16,7 +16,11 @@ use crate::typed::from_value;
 ///
 /// The latest operation decides what a path is. Setting a path replaces what was there and below it; a map that is set
 /// becomes paths of its own, so that concurrent changes of different keys both survive. Setting a path below a value
-/// that is no map replaces that value by a map. Lists are values: the latest one counts as a whole.
+/// that is neither map nor list replaces that value by a map. A list that is set replaces the one that was there, and
+/// from then on its items merge one by one: see [`DocStore::list`].
+///
+/// A text that is taken as a path has its keys parted by dots, or is a JSON pointer: see [`Path`]. To read, a path may
+/// go on into a list, by index: `todos.0.title`. To write, items are named by [`DocStore::list`].
 #[derive(Debug, Clone)]
 pub struct DocStore {
     pub(crate) db: Database,
@@ -35,10 +39,30 @@ fn read_as<T: DeserializeOwned>(value: Option<Value>) -> Result<Option<T>, DbErr
 }
 
 /// An increment needs a number, or nothing, to add to.
-fn check_counts(value: Option<&Value>) -> Result<(), DbError> {
-    match value {
-        None | Some(Value::Int(_)) => Ok(()),
-        Some(other) => Err(DbError::Type { found: other.type_name(), wanted: "integer" }),
+fn check_counts(rows: &dyn Rows, path: &[String]) -> Result<(), DbError> {
+    let wanted = "integer";
+    match doc::find(rows, path)? {
+        Found::Nothing { .. } => Ok(()),
+        Found::Scalar { depth, type_name } if depth < path.len() || type_name == wanted => Ok(()),
+        Found::Scalar { type_name, .. } => Err(DbError::Type { found: type_name, wanted }),
+        Found::List { depth, .. } if depth < path.len() => Err(INTO_LIST),
+        Found::List { .. } => Err(DbError::Type { found: "list", wanted }),
+        // A map that nobody set is nothing when nothing is in it.
+        Found::Map if path.is_empty() => Err(DbError::Path),
+        Found::Map => match doc::get(rows, path)? {
+            Some(_) => Err(DbError::Type { found: "map", wanted }),
+            None => Ok(()),
+        },
+    }
+}
+
+const INTO_LIST: DbError = DbError::Type { found: "list", wanted: "map" };
+
+/// A path to be written ends before, or at, a list: going on into it would replace the list by a map.
+fn check_enters(rows: &dyn Rows, path: &[String]) -> Result<(), DbError> {
+    match doc::find(rows, path)? {
+        Found::List { depth, .. } if depth < path.len() => Err(INTO_LIST),
+        _ => Ok(()),
     }
 }
 
@@ -49,7 +73,7 @@ impl DocStore {
         &self.name
     }
 
-    fn read<R>(&self, read: impl FnOnce(&dyn Rows) -> Result<R, DbError>) -> Result<R, DbError> {
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&dyn Rows) -> Result<R, DbError>) -> Result<R, DbError> {
         self.db.read_store(&self.name, doc::KIND, read)
     }
 
@@ -65,7 +89,7 @@ impl DocStore {
     }
 
     /// The whole document as JSON.
-    pub fn get_all(&self) -> Result<Json, DbError> {
+    pub fn to_json(&self) -> Result<Json, DbError> {
         Ok(self.get(Path::root())?.map_or(Json::Null, Json::from))
     }
 
@@ -75,13 +99,28 @@ impl DocStore {
         self.read(|rows| doc::keys(rows, path.keys()))
     }
 
+    /// A path of one key cannot lead into a list, and most writes need not read.
+    fn check_enters(&self, path: &Path) -> Result<(), DbError> {
+        if path.keys().len() < 2 { Ok(()) } else { self.read(|rows| check_enters(rows, path.keys())) }
+    }
+
     /// Sets the value at a path. One entry; waits for the disk.
+    ///
+    /// # Errors
+    /// [`DbError::Type`] when the path leads into a list.
     pub fn set(&self, path: impl Into<Path>, value: impl Into<Value>) -> Result<(), DbError> {
+        let path = path.into();
+        self.check_enters(&path)?;
         self.db.write_blind(|tx| tx.doc(&self.name).set(path, value))
     }
 
     /// Deletes what is at a path and below.
+    ///
+    /// # Errors
+    /// [`DbError::Type`] when the path leads into a list.
     pub fn delete(&self, path: impl Into<Path>) -> Result<(), DbError> {
+        let path = path.into();
+        self.check_enters(&path)?;
         self.db.write_blind(|tx| tx.doc(&self.name).delete(path))
     }
 
@@ -91,18 +130,18 @@ impl DocStore {
     /// [`DbError::Type`] when something else is there.
     pub fn increment(&self, path: impl Into<Path>, by: i64) -> Result<(), DbError> {
         let path = path.into();
-        check_counts(self.get(&path)?.as_ref())?;
+        self.read(|rows| check_counts(rows, path.keys()))?;
         self.db
             .write_blind(|tx| tx.doc(&self.name).stage(DocOp::Increment { path: path.keys().to_vec(), by }))
     }
 }
 
 impl TxDoc<'_> {
-    fn read<R>(&self, read: impl FnOnce(&dyn Rows) -> Result<R, DbError>) -> Result<R, DbError> {
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&dyn Rows) -> Result<R, DbError>) -> Result<R, DbError> {
         self.tx.read(&self.name, doc::KIND, read)
     }
 
-    fn stage(&self, op: DocOp) -> Result<(), DbError> {
+    pub(crate) fn stage(&self, op: DocOp) -> Result<(), DbError> {
         self.tx.stage(&self.name, doc::KIND, doc::encode_checked(&op)?)
     }
 
@@ -123,14 +162,32 @@ impl TxDoc<'_> {
         self.read(|rows| doc::keys(rows, path.keys()))
     }
 
-    /// Sets the value at a path.
-    pub fn set(&self, path: impl Into<Path>, value: impl Into<Value>) -> Result<(), DbError> {
-        self.stage(DocOp::Set { path: path.into().keys().to_vec(), value: value.into() })
+    /// A path with a key that could be an index, and only such a path, is looked up, which pins the transaction.
+    fn check_enters(&self, path: &Path) -> Result<(), DbError> {
+        let keys = path.keys();
+        let could_enter = keys.iter().skip(1).any(|key| doc::index(key).is_some());
+        if could_enter { self.read(|rows| check_enters(rows, keys)) } else { Ok(()) }
     }
 
-    /// Deletes what is at a path and below.
+    /// Sets the value at a path. Below a list the latest write decides: the list becomes a map.
+    ///
+    /// # Errors
+    /// [`DbError::Type`] when the path names an item of a list. Telling that takes a look, and so pins the transaction,
+    /// when a key after the first is a number; nothing else is read.
+    pub fn set(&self, path: impl Into<Path>, value: impl Into<Value>) -> Result<(), DbError> {
+        let path = path.into();
+        self.check_enters(&path)?;
+        self.stage(DocOp::Set { path: path.keys().to_vec(), value: value.into() })
+    }
+
+    /// Deletes what is at a path and below. For paths with numbers the same holds as for [`Self::set`].
+    ///
+    /// # Errors
+    /// [`DbError::Type`] when the path names an item of a list.
     pub fn delete(&self, path: impl Into<Path>) -> Result<(), DbError> {
-        self.stage(DocOp::Delete { path: path.into().keys().to_vec() })
+        let path = path.into();
+        self.check_enters(&path)?;
+        self.stage(DocOp::Delete { path: path.keys().to_vec() })
     }
 
     /// Adds to the integer at a path. Reads it, and so pins the transaction.
@@ -139,7 +196,7 @@ impl TxDoc<'_> {
     /// [`DbError::Type`] when something else is there.
     pub fn increment(&self, path: impl Into<Path>, by: i64) -> Result<(), DbError> {
         let path = path.into();
-        check_counts(self.get(&path)?.as_ref())?;
+        self.read(|rows| check_counts(rows, path.keys()))?;
         self.stage(DocOp::Increment { path: path.keys().to_vec(), by })
     }
 }

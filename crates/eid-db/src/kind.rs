@@ -3,6 +3,7 @@
 pub(crate) mod count;
 pub(crate) mod doc;
 pub(crate) mod index;
+pub(crate) mod list;
 pub(crate) mod registry;
 pub(crate) mod sequence;
 pub(crate) mod table;

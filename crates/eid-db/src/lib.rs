@@ -29,7 +29,9 @@
 
 mod changes;
 mod codec;
+mod concurrent;
 mod database;
+mod doc_list;
 mod doc_store;
 mod env;
 mod error;
@@ -58,7 +60,9 @@ mod typed;
 mod watch;
 
 pub use changes::{Change, ChangedStore, Changes, ConsumerInfo, Cursor, Lagged, ParseCursorError, Since};
+pub use concurrent::{Concurrent, ConcurrentValue};
 pub use database::{Database, StoreSummary};
+pub use doc_list::{DocList, TxList};
 pub use doc_store::{DocStore, TxDoc};
 pub use eid_crdt::{Finite, Integer, Value};
 pub use env::{Clock, Entropy, Env};

@@ -81,6 +81,10 @@ pub const PAGE_ROWS: usize = 512;
 pub const PAGE_ROWS_FIRST: usize = if cfg!(test) { 2 } else { 16 };
 /// Characters that a walk over a text reads at once.
 pub const TEXT_PAGE: usize = 64 * 1024;
+/// Entries that a search for concurrent values looks at without reading them: some tens of milliseconds.
+pub const CONCURRENT_WALK_MAX: u64 = 64 * 1024;
+/// Entries that it reads, for the same reason.
+pub const CONCURRENT_READ_MAX: usize = 2048;
 /// Bytes of entries that a stream of changes or the log reads at once.
 pub const LOG_PAGE_BYTES: usize = 256 * 1024;
 /// Entries that the log reads at once when it goes backwards.

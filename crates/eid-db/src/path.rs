@@ -7,16 +7,21 @@ use crate::limits::{PATH_BYTES_MAX, PATH_KEYS_MAX};
 
 /// A path: the keys from the root of a document to a value. Keys are any text, also with dots in them, also empty.
 ///
-/// A single text is one key, exactly as it is. [`Path::from_str`] parses the two written forms, in which a dot or a
-/// slash parts keys.
+/// A text that is taken as a path is a JSON pointer when it begins with a slash, and has its keys parted by dots
+/// otherwise. One that is neither, because a key would be empty or a `~` stands alone, is one key as it is;
+/// [`Path::from_str`] refuses it. Keys that come from elsewhere are best given one by one, as an array: nothing in them
+/// is looked at.
+///
+/// A key names what is in a map, and in a list, where a path is read, an item by its index.
 ///
 /// ```
 /// use eid_db::Path;
 ///
-/// assert_eq!(Path::from("a.b").keys(), ["a.b"]);
-/// assert_eq!("a.b".parse::<Path>()?, Path::from(["a", "b"]));
-/// assert_eq!("/a.b/c~1d".parse::<Path>()?, Path::from(["a.b", "c/d"]));
-/// # Ok::<(), eid_db::ParsePathError>(())
+/// assert_eq!(Path::from("a.b"), Path::from(["a", "b"]));
+/// assert_eq!(Path::from("/a.b/c~1d"), Path::from(["a.b", "c/d"]));
+/// assert_eq!(Path::from(["a.b"]).keys(), ["a.b"]);
+/// assert_eq!(Path::from("wait..."), Path::from(["wait..."]));
+/// assert!("wait...".parse::<Path>().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Path(Vec<String>);
@@ -112,15 +117,23 @@ impl fmt::Display for Path {
     }
 }
 
+/// As a text is taken for a path: see [`Path`].
 impl From<&str> for Path {
-    fn from(key: &str) -> Self {
-        Self(vec![key.to_owned()])
+    fn from(text: &str) -> Self {
+        text.parse().unwrap_or_else(|_| Self(vec![text.to_owned()]))
     }
 }
 
+/// As a text is taken for a path: see [`Path`].
 impl From<String> for Path {
-    fn from(key: String) -> Self {
-        Self(vec![key])
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<&String> for Path {
+    fn from(text: &String) -> Self {
+        Self::from(text.as_str())
     }
 }
 

@@ -5,6 +5,7 @@ mod documents;
 mod fields;
 mod history;
 mod instances;
+mod lists;
 mod live;
 mod queries;
 mod registry;

@@ -548,7 +548,7 @@ impl Process {
                 });
                 scanned.map(|()| Json::Object(rows))
             } else {
-                database.doc(&store).get_all()
+                database.doc(&store).to_json()
             };
             let said = said.map_err(|e| self.failed("reading a store", &e))?;
             if said != found {

@@ -32,8 +32,8 @@ impl DocStore {
     }
 
     /// The whole document as JSON.
-    pub fn get_all(&self) -> Result<serde_json::Value, Error> {
-        Ok(self.inner.get_all()?)
+    pub fn to_json(&self) -> Result<serde_json::Value, Error> {
+        Ok(self.inner.to_json()?)
     }
 
     /// The keys right below a path, in order.

@@ -150,6 +150,19 @@ impl<P: Pages> Paged<P> {
         Ok(self.seek(name)?.map(|found| found.stretch))
     }
 
+    /// An element, alone in its run, with what is known of the record that it is in.
+    #[expect(clippy::type_complexity, reason = "each part is a type of the pages")]
+    pub fn element(&self, name: &Name<P::Entry>) -> Result<Option<(Stretch<P::Entry>, P::Run)>, P::Error> {
+        let Some(Found { place, within, stretch }) = self.seek(name)? else { return Ok(None) };
+        let leaf = self.pages.leaf(place.leaf)?;
+        Ok(leaf.records.get(place.index).map(|record| {
+            let mut run = record.run.clone();
+            let mut run = if within > 0 { run.split_off(within as usize) } else { run };
+            drop(run.split_off(1));
+            (stretch, run)
+        }))
+    }
+
     /// Integrates a whole operation and gives what changes. One that is here already changes nothing.
     pub fn integrate(
         &mut self,

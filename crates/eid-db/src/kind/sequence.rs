@@ -46,6 +46,8 @@ pub(crate) struct OpId {
 pub(crate) type Name = sequence::Name<OpId>;
 /// Consecutive elements of one operation.
 pub(crate) type Span = sequence::Span<OpId>;
+/// One edit of an operation.
+pub(crate) type Op<R> = sequence::Op<OpId, R>;
 /// A place that stays with its neighbour.
 pub(crate) type Cursor = sequence::Cursor<OpId>;
 /// A change in positions.
@@ -105,6 +107,20 @@ pub(crate) fn apply<R: Content>(
     })
 }
 
+/// Applies an operation whose names were resolved by the caller, all of them to operations that are applied. Applied
+/// again, it changes nothing.
+pub(crate) fn integrate<R: Content>(
+    view: &mut dyn ViewRows,
+    prefix: &[u8],
+    stamp: Stamp,
+    ops: Vec<Op<R>>,
+) -> Result<Vec<Delta<R>>, ReadError> {
+    changing(view, prefix, |at| {
+        at.changes = at.list.integrate(OpId::of(&stamp), stamp, Standing::Stands, ops)?;
+        Ok(())
+    })
+}
+
 /// Hides whatever operations below a stamp have put in. Floors only rise.
 pub(crate) fn raise_floor<R: Content>(
     view: &mut dyn ViewRows,
@@ -149,27 +165,27 @@ pub(crate) fn stamp_of<R: Content>(
     Ok(Changing::<R>::open(view, prefix)?.list.pages().operation(op)?.map(|held| held.stamp))
 }
 
-/// Whether an element is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presence {
+/// An element, if it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Presence<R> {
     /// No operation that is applied here has put it in.
     Absent,
     /// A standing operation has deleted it, it is below the floor, or what put it in is void.
     Gone,
-    /// It is there; it may be taken.
-    There,
+    /// It is there, and alone in this run; it may be taken.
+    There(R),
 }
 
-/// Whether an element is there.
+/// An element, if it is there.
 pub(crate) fn presence<R: Content>(
     view: &mut dyn ViewRows,
     prefix: &[u8],
     name: Name,
-) -> Result<Presence, ReadError> {
+) -> Result<Presence<R>, ReadError> {
     let list = Changing::<R>::open(view, prefix)?.list;
-    let Some(held) = list.stretch_of(&name)? else { return Ok(Presence::Absent) };
+    let Some((held, run)) = list.element(&name)? else { return Ok(Presence::Absent) };
     let gone = held.deleted > 0 || held.marks.has(Marks::VOID) || list.is_floored(name.entry)?;
-    Ok(if gone { Presence::Gone } else { Presence::There })
+    Ok(if gone { Presence::Gone } else { Presence::There(run) })
 }
 
 /// The position of an element that an operation of entry `at` names; nothing while its entry is not here.

@@ -7,7 +7,7 @@ use crate::codec::tests::any_value;
 use crate::{DbError, DocStore, Path};
 
 fn json_of(doc: &DocStore) -> Json {
-    doc.get_all().unwrap()
+    doc.to_json().unwrap()
 }
 
 #[test]

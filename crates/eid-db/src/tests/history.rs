@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
 use eid_core::EntryId;
-use eid_crdt::{DocOp, Value};
+use eid_crdt::Value;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::support::{copy, database, env, exchange, node, two};
-use crate::kind::doc;
+use crate::kind::doc::{self, DocOp};
 use crate::{Blame, Database, DbError, Difference, Instance, Path};
 
 /// What can be seen of the two stores that these tests write.
@@ -280,8 +280,8 @@ fn a_transaction_at_older_tips_sees_and_descends_from_them() {
     let entry = db.snapshot().unwrap().entry(&committed.id).unwrap().unwrap();
     assert_eq!(entry.header().parents, old);
     assert_eq!(db.tips().unwrap().len(), 2);
-    assert_eq!(db.doc("d").get_all().unwrap(), json!({"x": 2, "y": 2, "z": 3}));
-    assert_eq!(db.at(&[committed.id]).unwrap().doc("d").get_all().unwrap(), json!({"x": 1, "z": 3}));
+    assert_eq!(db.doc("d").to_json().unwrap(), json!({"x": 2, "y": 2, "z": 3}));
+    assert_eq!(db.at(&[committed.id]).unwrap().doc("d").to_json().unwrap(), json!({"x": 1, "z": 3}));
     assert!(matches!(db.begin_at(&[EntryId([1; 32])]), Err(DbError::UnknownEntry { .. })));
 }
 
@@ -390,7 +390,7 @@ fn undo_keeps_what_others_have_written_since_and_says_so() {
     let undone = a.undo_last().unwrap().unwrap();
     assert_eq!(undone.entry, mine);
     assert_eq!(
-        a.doc("d").get_all().unwrap(),
+        a.doc("d").to_json().unwrap(),
         json!({"title": "old", "body": "theirs", "n": 11}),
         "counters are counted back, and what is theirs is theirs"
     );
@@ -422,7 +422,7 @@ fn undo_keeps_what_others_have_written_since_and_says_so() {
     let redone = a.undo(undone.by.unwrap()).unwrap();
     assert_eq!(redone.kept, []);
     assert_eq!(
-        a.doc("d").get_all().unwrap(),
+        a.doc("d").to_json().unwrap(),
         json!({"title": "mine", "body": "theirs", "fresh": true, "n": 16})
     );
     assert_eq!(rows(&a).iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["k", "made", "shared"]);

@@ -1,11 +1,15 @@
-use eid_core::{Entry, Payload, Permission, SettingsOp, Slot};
-use eid_crdt::{Crdt as _, Doc, Integer, RowOp, Value};
+use std::collections::HashMap;
+
+use eid_core::{Entry, EntryId, Payload, Permission, SettingsOp, Slot};
+use eid_crdt::sequence::{Anchor, Name, Span};
+use eid_crdt::{Crdt as _, Doc, Integer, ListOp, RowOp, Value};
 use eid_store::{Applied, Change as Written, ViewRows, Wanted};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::support::{admit, causal_order, copy, entries, node};
 use crate::kind::doc;
+use crate::kind::sequence::Ref;
 use crate::kind::table::{self, Detail};
 use crate::{Database, Instance};
 
@@ -14,6 +18,10 @@ enum Step {
     Set(Vec<String>, Value),
     Delete(Vec<String>),
     Increment(Vec<String>, i64),
+    /// What a person does to a list, at positions that are taken modulo its length.
+    List(Vec<String>, ListStep),
+    /// An edit whose names come from anywhere: the entries of another replica, or nowhere.
+    Hostile(Vec<String>, usize, ListOp<(u8, u32)>),
     Row(u8, u8, u8),
     Field(u8, u8, u8),
     Count(u8, u8, i64),
@@ -23,6 +31,42 @@ enum Step {
     Pull(usize),
 }
 
+#[derive(Debug, Clone)]
+enum ListStep {
+    Insert(usize, Vec<u8>),
+    Push(u8),
+    Set(usize, u8),
+    Delete(usize, usize),
+    Move(usize, usize),
+}
+
+fn any_list_step() -> impl Strategy<Value = ListStep> {
+    let at = || 0usize..8;
+    prop_oneof![
+        3 => (at(), proptest::collection::vec(any::<u8>(), 1..4)).prop_map(|(at, v)| ListStep::Insert(at, v)),
+        2 => any::<u8>().prop_map(ListStep::Push),
+        2 => (at(), any::<u8>()).prop_map(|(at, value)| ListStep::Set(at, value)),
+        2 => (at(), 1usize..3).prop_map(|(at, count)| ListStep::Delete(at, count)),
+        4 => (at(), at()).prop_map(|(from, to)| ListStep::Move(from, to)),
+    ]
+}
+
+/// An edit that names operations by a pick among entries and their place there.
+fn any_hostile() -> impl Strategy<Value = ListOp<(u8, u32)>> {
+    let name = || {
+        (any::<u8>(), 0u32..2, 0u32..3).prop_map(|(entry, op, offset)| Name { entry: (entry, op), offset })
+    };
+    let at =
+        || prop_oneof![Just(Anchor::Start), name().prop_map(Anchor::After), name().prop_map(Anchor::Before)];
+    let items = proptest::collection::vec(any::<u8>().prop_map(Value::from), 1..3);
+    prop_oneof![
+        3 => (at(), items).prop_map(|(at, items)| ListOp::Insert { at, items }),
+        1 => (name(), 1u32..3).prop_map(|(first, count)| ListOp::Delete { spans: vec![Span { first, count }] }),
+        2 => (name(), at()).prop_map(|(item, at)| ListOp::Move { item, at }),
+        1 => (name(), any::<u8>()).prop_map(|(item, v)| ListOp::Set { item, value: Value::from(v) }),
+    ]
+}
+
 fn any_step() -> impl Strategy<Value = (usize, Step)> {
     let path = || proptest::collection::vec(prop_oneof![Just("a".to_owned()), Just("b".to_owned())], 1..4);
     let value = prop_oneof![
@@ -30,11 +74,17 @@ fn any_step() -> impl Strategy<Value = (usize, Step)> {
         1 => Just(Value::from("text")),
         1 => Just(Value::from(json!({"a": {"b": 1}, "b": 2}))),
         1 => Just(Value::from(json!({}))),
+        1 => Just(Value::from(json!([1, 2, 3]))),
+        1 => Just(Value::from(json!({"a": [4], "b": []}))),
     ];
+    // Short paths, so that a list is met again.
+    let list_path = || prop_oneof![3 => Just(vec!["a".to_owned()]), 1 => path()];
     let step = prop_oneof![
         4 => (path(), value).prop_map(|(path, value)| Step::Set(path, value)),
         2 => path().prop_map(Step::Delete),
         4 => (path(), -5i64..5).prop_map(|(path, by)| Step::Increment(path, by)),
+        9 => (list_path(), any_list_step()).prop_map(|(path, step)| Step::List(path, step)),
+        2 => (list_path(), 0usize..3, any_hostile()).prop_map(|(path, of, op)| Step::Hostile(path, of, op)),
         2 => (0u8..3, 0u8..3, any::<u8>()).prop_map(|(row, field, value)| Step::Row(row, field, value)),
         2 => (0u8..3, 0u8..3, any::<u8>()).prop_map(|(row, field, value)| Step::Field(row, field, value)),
         3 => (0u8..3, 0u8..3, -5i64..5).prop_map(|(row, field, by)| Step::Count(row, field, by)),
@@ -48,7 +98,7 @@ fn any_step() -> impl Strategy<Value = (usize, Step)> {
 fn run(replicas: &[Database], at: usize, step: &Step) {
     let db = &replicas[at];
     // What a person would be told is a mistake here is not one when others have written meanwhile, so it is staged.
-    let stage = |ops: &[eid_crdt::DocOp]| {
+    let stage = |ops: &[doc::DocOp]| {
         db.prepare_blind(|tx| ops.iter().try_for_each(|op| tx.stage("doc", doc::KIND, doc::encode(op))))
             .unwrap()
             .1
@@ -63,13 +113,24 @@ fn run(replicas: &[Database], at: usize, step: &Step) {
     };
     let table = db.table::<Json>("table");
     match step.clone() {
-        Step::Set(path, value) => stage(&[eid_crdt::DocOp::Set { path, value }]),
-        Step::Delete(path) => stage(&[eid_crdt::DocOp::Delete { path }]),
+        Step::Set(path, value) => stage(&[doc::DocOp::Set { path, value }]),
+        Step::Delete(path) => stage(&[doc::DocOp::Delete { path }]),
         // Two of them, so that the index within the entry matters.
-        Step::Increment(path, by) => stage(&[
-            eid_crdt::DocOp::Increment { path: path.clone(), by },
-            eid_crdt::DocOp::Increment { path, by: 10 },
-        ]),
+        Step::Increment(path, by) => {
+            stage(&[doc::DocOp::Increment { path: path.clone(), by }, doc::DocOp::Increment { path, by: 10 }])
+        }
+        Step::List(path, step) => match change_list(&db.doc("doc").list(path), &step) {
+            Ok(()) | Err(crate::DbError::Type { .. }) => {}
+            Err(error) => panic!("{error}"),
+        },
+        Step::Hostile(path, of, op) => {
+            let known = entries(&replicas[of]);
+            let op = op.rename(|(pick, op)| {
+                let entry = known.get(usize::from(*pick) % (known.len() + 2)).map(Entry::id);
+                Some(Ref { entry: entry.filter(|_| *pick != 0), op: *op })
+            });
+            stage(&[doc::DocOp::List { path, op: op.unwrap() }]);
+        }
         Step::Row(row, field, value) => {
             table.insert_as(&format!("row {row}"), &json!({ format!("field {field}"): value })).unwrap();
         }
@@ -144,28 +205,57 @@ impl NaiveRow {
     }
 }
 
+fn change_list(list: &crate::DocList, step: &ListStep) -> Result<(), crate::DbError> {
+    let len = list.len()?;
+    let at = |position: usize| position % len.max(1);
+    match step {
+        // Several entries, each before the last.
+        ListStep::Insert(position, values) => {
+            values.iter().try_for_each(|value| list.insert(position % (len + 1), *value))
+        }
+        ListStep::Push(value) => list.push(*value),
+        _ if len == 0 => Ok(()),
+        ListStep::Set(position, value) => list.set(at(*position), *value),
+        ListStep::Delete(position, count) => {
+            list.delete_range(at(*position)..(at(*position) + count).min(len))
+        }
+        ListStep::Move(from, to) => list.move_to(at(*from), at(*to)),
+    }
+}
+
 /// Every operation of every entry, sorted by stamps that hold ids, folded into values that hold everything.
 fn naive_replay(all: &[Entry]) -> (Value, Vec<(String, Option<Json>)>) {
     let mut sorted: Vec<&Entry> = all.iter().collect();
     sorted.sort_by_key(|entry| (entry.header().time, entry.header().height, entry.id()));
-    let mut document = Doc::<usize>::default();
-    let mut rows: [NaiveRow; 3] = Default::default();
-    let mut stamp = 0;
+    let mut ops = Vec::new();
     for entry in sorted {
         for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
             if section.store.is_settings() {
                 continue;
             }
-            for op in Payload::decode(payload.as_ref().unwrap()).unwrap().ops {
-                stamp += 1;
-                if section.store.as_str() == "doc" {
-                    document.apply(&stamp, &doc::decode(&op).unwrap());
-                } else {
-                    let op = table::decode(&op).unwrap();
-                    let row = op.key.strip_prefix("row ").unwrap().parse::<usize>().unwrap();
-                    rows[row].apply(op);
-                }
+            for (index, op) in (0..).zip(Payload::decode(payload.as_ref().unwrap()).unwrap().ops) {
+                ops.push((entry.id(), section.store.as_str(), index, op));
             }
+        }
+    }
+    let numbers: HashMap<(EntryId, u32), usize> = ops
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, store, _, _))| *store == "doc")
+        .map(|(stamp, (id, _, index, _))| ((*id, *index), stamp))
+        .collect();
+    let mut document = Doc::<usize>::default();
+    let mut rows: [NaiveRow; 3] = Default::default();
+    for (stamp, (id, store, _, op)) in ops.iter().enumerate() {
+        if *store == "doc" {
+            // What nobody has written is named by a number that nothing has.
+            let number = |name: &Ref| numbers.get(&(name.entry.unwrap_or(*id), name.op)).copied();
+            let op = doc::decode(op).unwrap().rename(|name| Some(number(name).unwrap_or(usize::MAX)));
+            document.apply(&stamp, &op.unwrap());
+        } else {
+            let op = table::decode(op).unwrap();
+            let row = op.key.strip_prefix("row ").unwrap().parse::<usize>().unwrap();
+            rows[row].apply(op);
         }
     }
     let shown = rows.iter().enumerate().map(|(n, row)| (format!("row {n}"), row.view()));
@@ -244,10 +334,10 @@ impl ViewRows for Rows {
     fn delete(&mut self, key: &[u8]) {
         self.0.remove(key);
     }
-    fn id_of(&mut self, _: eid_core::dag::Seq) -> Result<eid_core::EntryId, eid_core::ReadError> {
+    fn id_of(&mut self, _: eid_core::dag::Seq) -> Result<EntryId, eid_core::ReadError> {
         panic!("no tie here")
     }
-    fn seq_of(&mut self, _: &eid_core::EntryId) -> Result<Option<eid_core::dag::Seq>, eid_core::ReadError> {
+    fn seq_of(&mut self, _: &EntryId) -> Result<Option<eid_core::dag::Seq>, eid_core::ReadError> {
         Ok(None)
     }
 }
@@ -262,7 +352,7 @@ fn apply(rows: &mut Rows, kind: &str, seq: u64, ops: &[bytes::Bytes]) -> Applied
         time: eid_core::Time(seq),
         height: eid_core::Height(seq),
         seq: eid_core::dag::Seq(seq),
-        id: eid_core::EntryId([0; 32]),
+        id: EntryId([0; 32]),
         ops,
     };
     crate::Kinds.reads(&change, &mut Wanted::default());
@@ -271,7 +361,7 @@ fn apply(rows: &mut Rows, kind: &str, seq: u64, ops: &[bytes::Bytes]) -> Applied
 
 #[test]
 fn operations_that_do_not_decode_have_no_effect_and_are_counted() {
-    let good = doc::encode(&eid_crdt::DocOp::Set { path: vec!["a".to_owned()], value: Value::from(1) });
+    let good = doc::encode(&doc::DocOp::Set { path: vec!["a".to_owned()], value: Value::from(1) });
     let row = table::encode_delete("k");
     let unknown_code = bytes::Bytes::from_static(&[0x82, 9, 0x81]);
     let not_minimal = bytes::Bytes::from_static(&[0x83, 0x18, 0, 0x81, 0x61, b'a', 1]);
@@ -293,11 +383,9 @@ fn operations_that_do_not_decode_have_no_effect_and_are_counted() {
 #[test]
 fn rows_do_not_grow_with_history() {
     let mut rows = Rows::default();
-    let set = doc::encode(&eid_crdt::DocOp::Set {
-        path: vec!["a".to_owned(), "b".to_owned()],
-        value: Value::from(1),
-    });
-    let delete = doc::encode(&eid_crdt::DocOp::Delete { path: vec!["a".to_owned()] });
+    let set =
+        doc::encode(&doc::DocOp::Set { path: vec!["a".to_owned(), "b".to_owned()], value: Value::from(1) });
+    let delete = doc::encode(&doc::DocOp::Delete { path: vec!["a".to_owned()] });
     let insert = table::encode_insert("k", &[("f".to_owned(), Value::from(1))].into());
     let mut sizes = Vec::new();
     for seq in 1..200 {
@@ -320,8 +408,8 @@ fn applying_an_entry_again_changes_nothing() {
     let mut rows = Rows::default();
     let path = vec!["n".to_owned()];
     let ops = [
-        doc::encode(&eid_crdt::DocOp::Set { path: path.clone(), value: Value::from(1) }),
-        doc::encode(&eid_crdt::DocOp::Increment { path, by: 5 }),
+        doc::encode(&doc::DocOp::Set { path: path.clone(), value: Value::from(1) }),
+        doc::encode(&doc::DocOp::Increment { path, by: 5 }),
     ];
     apply(&mut rows, doc::KIND, 1, &ops);
     let once = rows.0.clone();

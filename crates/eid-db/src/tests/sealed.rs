@@ -33,7 +33,7 @@ fn is_wrong<T: std::fmt::Debug>(result: Result<T, DbError>) -> bool {
 
 /// The document, or that it is locked.
 fn document(db: &Database) -> Json {
-    db.doc("vault").get_all().unwrap()
+    db.doc("vault").to_json().unwrap()
 }
 
 fn nonces(db: &Database) -> Vec<Vec<u8>> {
@@ -171,7 +171,7 @@ fn an_older_version_of_an_encrypted_store_can_be_read_where_it_is_unlocked() {
     b.doc("vault").set("n", 3).unwrap();
     let now = json!({"n": 3, "from b": 1, "count": 1});
     for _ in 0..2 {
-        assert_eq!(b.at(&then).unwrap().doc("vault").get_all().unwrap(), json!({"n": 1, "from b": 1}));
+        assert_eq!(b.at(&then).unwrap().doc("vault").to_json().unwrap(), json!({"n": 1, "from b": 1}));
         assert_eq!(document(&b), now);
     }
     let tx = b.begin_at(&then).unwrap();
@@ -180,7 +180,7 @@ fn an_older_version_of_an_encrypted_store_can_be_read_where_it_is_unlocked() {
     tx.commit().unwrap();
     assert_eq!(document(&b), json!({"n": 3, "from b": 1, "count": 1, "late": 1}));
     vault(&b).lock().unwrap();
-    assert!(is_locked(&b.at(&then).unwrap().doc("vault").get_all().unwrap_err()));
+    assert!(is_locked(&b.at(&then).unwrap().doc("vault").to_json().unwrap_err()));
 }
 
 fn everything(backend: &Arc<dyn Backend>) -> Vec<u8> {
@@ -768,7 +768,7 @@ proptest! {
         rows(&b).unlock("p").unwrap();
         let same = |db: &Database| {
             let doc = document(db);
-            prop_assert_eq!(&doc, &db.doc("plain").get_all().unwrap());
+            prop_assert_eq!(&doc, &db.doc("plain").to_json().unwrap());
             let page = |name| db.table::<Json>(name).page(None, 100).unwrap();
             prop_assert_eq!(page("rows"), page("plain rows"));
             Ok(())

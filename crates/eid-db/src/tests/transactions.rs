@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use eid_crdt::{DocOp, Value};
+use eid_crdt::Value;
 use eid_store::{Backend, BackendError, Batch, Memory, Snapshot};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::support::{database, env, exchange, node_over, two};
-use crate::kind::doc;
+use crate::kind::doc::{self, DocOp};
 use crate::{DbError, Instance, Path};
 
 #[test]
@@ -28,13 +28,13 @@ fn many_stores_are_written_in_one_entry_and_read_back_before_it() {
             tx.doc("d").delete("a")?;
             assert_eq!(tx.doc("d").keys(Path::root())?, ["n"]);
             // Nobody outside sees any of it.
-            assert_eq!(db.doc("d").get_all()?, json!({}));
+            assert_eq!(db.doc("d").to_json()?, json!({}));
             Ok(tx.table::<Json>("t").page(None, 10)?.len())
         })
         .unwrap();
     assert_eq!(count, 1);
     assert_eq!(db.entries().unwrap(), before + 1);
-    assert_eq!(db.doc("d").get_all().unwrap(), json!({"n": 5}));
+    assert_eq!(db.doc("d").to_json().unwrap(), json!({"n": 5}));
     assert_eq!(db.table::<Json>("t").query().rows().unwrap(), [json!({"x": 2})]);
 }
 
@@ -87,7 +87,7 @@ fn a_transaction_that_has_read_descends_from_what_it_read_and_a_blind_one_from_w
     assert_ne!(parents(reader.id), later);
     begun.unwrap().commit().unwrap();
     assert_eq!(db.tips().unwrap().len(), 2, "the DAG forked, and both count");
-    assert_eq!(db.doc("d").get_all().unwrap(), json!({"x": 2, "blind": 1, "read": 1}));
+    assert_eq!(db.doc("d").to_json().unwrap(), json!({"x": 2, "blind": 1, "read": 1}));
     db.doc("d").set("joined", 1).unwrap();
     assert_eq!(db.tips().unwrap().len(), 1);
 }
@@ -196,7 +196,7 @@ fn a_commit_that_the_disk_refuses_leaves_nothing_half_there_and_works_again_late
     let again = node_over(&backend, 9).database("test").unwrap().unwrap();
     assert_eq!((again.entries().unwrap(), again.state_hash().unwrap()), before);
     again.doc("d").set("after", 1).unwrap();
-    assert_eq!(again.doc("d").get_all().unwrap(), json!({"kept": 1, "after": 1}));
+    assert_eq!(again.doc("d").to_json().unwrap(), json!({"kept": 1, "after": 1}));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn what_a_transaction_reads_is_what_everybody_reads_after_it() {
     exchange(&a, &b);
     assert_eq!(a.doc("d").get(Path::root()).unwrap(), inside);
     assert_eq!(b.doc("d").get(Path::root()).unwrap(), inside);
-    assert_eq!(b.doc("d").get_all().unwrap(), json!({"n": 5, "m": {"x": {}, "z": {"w": 2}}}));
+    assert_eq!(b.doc("d").to_json().unwrap(), json!({"n": 5, "m": {"x": {}, "z": {"w": 2}}}));
 }
 
 #[test]

@@ -54,11 +54,13 @@ pub(crate) fn decided(
         .map(|row| {
             let node = &row.node;
             let set = node.set.stamp().copied();
-            let last = [above, set, node.deleted, node.below, node.counted].into_iter().max().flatten();
+            let last =
+                [above, set, node.deleted, node.below, node.counted, node.listed].into_iter().max().flatten();
             let shape = node.shape(above.as_ref());
             let (form, by, counts_after) = match &shape {
                 Shape::Value(_) => (Form::Leaf, set, None),
                 Shape::Count { after, .. } => (Form::Leaf, node.counted, Some(*after)),
+                Shape::List { .. } => (Form::Leaf, node.listed, None),
                 Shape::Map { .. } => (Form::Map, set.max(node.below), None),
                 Shape::Absent => (Form::Absent, last, None),
             };

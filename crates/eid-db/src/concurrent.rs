@@ -1,0 +1,196 @@
+//! The values that devices have given one path without knowing of each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use eid_core::cbor::CborError;
+use eid_core::dag::{Difference, Replica as _, Seq};
+use eid_core::{Entry, EntryId, Height, Payload, PublicKey, Time};
+use eid_crdt::{ListOp, Value};
+use eid_store::TreeSnapshot;
+
+use crate::doc_store::DocStore;
+use crate::error::DbError;
+use crate::kind::doc::{self, DocOp};
+use crate::limits::{CONCURRENT_READ_MAX, CONCURRENT_WALK_MAX};
+use crate::path::Path;
+
+/// The values that stand side by side at one path. See [`DocStore::get_all`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Concurrent {
+    /// The values, the one that [`DocStore::get`] gives first. None covers another.
+    pub values: Vec<ConcurrentValue>,
+    /// Whether all were found: not when too much was written since the latest one, or a payload is not here.
+    pub complete: bool,
+}
+
+/// One of several values of a path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConcurrentValue {
+    /// What was set.
+    pub value: Value,
+    /// The entry that set it.
+    pub entry: EntryId,
+    /// Who signed that.
+    pub author: PublicKey,
+    /// Its time.
+    pub time: Time,
+}
+
+/// What an entry does to a path.
+enum Effect {
+    Nothing,
+    /// It takes away what was there, or puts something below it.
+    Covers,
+    Sets(Value),
+    /// It cannot be known here.
+    Unknown,
+}
+
+struct Writer {
+    seq: Seq,
+    height: Height,
+    value: Option<ConcurrentValue>,
+}
+
+impl DocStore {
+    /// The values that were set at a path, by entries of which none descends from another and none has been covered by
+    /// a later one: several when devices have set it without knowing of each other. The one that counts comes first;
+    /// where a delete counts, what was set meanwhile is still listed.
+    ///
+    /// This is not kept anywhere: it walks over what was written beside the latest write of the path, back to where
+    /// that began, and gives up after [`crate::limits::CONCURRENT_WALK_MAX`] entries, or
+    /// [`crate::limits::CONCURRENT_READ_MAX`] that it had to read; the answer then says that it is not complete.
+    /// Increments and items of lists are not values of their own.
+    pub fn get_all(&self, path: impl Into<Path>) -> Result<Concurrent, DbError> {
+        let path = path.into();
+        let snapshot = self.db.snapshot()?;
+        let latest = self.db.read_store_in(snapshot.clone(), &self.name, doc::KIND, |rows| {
+            doc::last_write(rows, path.keys())
+        })?;
+        let Some(latest) = latest else {
+            return Ok(Concurrent { values: Vec::new(), complete: true });
+        };
+        concurrent(&snapshot, &self.name, path.keys(), latest)
+    }
+}
+
+fn concurrent(
+    snapshot: &TreeSnapshot,
+    store: &str,
+    path: &[String],
+    latest: Seq,
+) -> Result<Concurrent, DbError> {
+    let tips: Vec<Seq> = snapshot.tips()?.into_iter().map(|(_, seq)| seq).collect();
+    let mut walk = Difference::new(tips, [latest]);
+    let mut complete = walk.step(snapshot, CONCURRENT_WALK_MAX)?;
+    let beside: Vec<Seq> = walk.finish().iter().collect();
+
+    // What descends from the latest write does not write the path: nobody has to read it.
+    let parents = parents_of(snapshot, &beside)?;
+    let mut below = BTreeSet::from([latest]);
+    let mut candidates = vec![latest];
+    for seq in &beside {
+        match parents.get(seq).is_some_and(|parents| parents.iter().any(|seq| below.contains(seq))) {
+            true => drop(below.insert(*seq)),
+            false => candidates.push(*seq),
+        }
+    }
+    // The last ones are the likeliest to stand.
+    if candidates.len() > CONCURRENT_READ_MAX {
+        complete = false;
+        candidates.drain(1..=candidates.len() - CONCURRENT_READ_MAX);
+    }
+
+    let mut writers: BTreeMap<Seq, Writer> = BTreeMap::new();
+    for seq in candidates {
+        let Some(entry) = snapshot.entry_at(seq)? else { continue };
+        let value = match effect(&entry, store, path) {
+            Effect::Nothing => continue,
+            Effect::Unknown => {
+                complete = false;
+                continue;
+            }
+            Effect::Covers => None,
+            Effect::Sets(value) => Some(ConcurrentValue {
+                value,
+                entry: entry.id(),
+                author: entry.header().author,
+                time: entry.header().time,
+            }),
+        };
+        writers.insert(seq, Writer { seq, height: entry.header().height, value });
+    }
+
+    // Whatever lies between two writers beside the latest write lies beside it too.
+    let mut covered: BTreeSet<Seq> = BTreeSet::new();
+    for seq in beside.iter().rev() {
+        if covered.contains(seq) || writers.contains_key(seq) {
+            covered.extend(parents.get(seq).into_iter().flatten().copied());
+        }
+    }
+    let mut standing: Vec<Writer> = writers
+        .into_values()
+        .filter(|writer| writer.seq == latest || !covered.contains(&writer.seq))
+        .collect();
+    standing.sort_by_key(|writer| {
+        let value = writer.value.as_ref();
+        std::cmp::Reverse((value.map(|value| value.time), writer.height, value.map(|value| value.entry)))
+    });
+    let values = standing.into_iter().filter_map(|writer| writer.value).collect();
+    Ok(Concurrent { values, complete })
+}
+
+/// The parents of entries, which ascend.
+fn parents_of(snapshot: &TreeSnapshot, seqs: &[Seq]) -> Result<BTreeMap<Seq, Vec<Seq>>, DbError> {
+    let mut found = BTreeMap::new();
+    let mut rest = seqs;
+    while let Some(first) = rest.first() {
+        let run = rest.iter().zip(0..).take_while(|(seq, n)| seq.0 == first.0 + n).count();
+        for node in snapshot.nodes(*first, run)? {
+            found.insert(node.seq, node.parents);
+        }
+        rest = &rest[run..];
+    }
+    Ok(found)
+}
+
+fn effect(entry: &Entry, store: &str, path: &[String]) -> Effect {
+    let mut effect = Effect::Nothing;
+    for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
+        if section.store.as_str() != store {
+            continue;
+        }
+        // What a password seals is not opened entry by entry.
+        let Some(payload) = payload.as_ref().filter(|_| section.enc.is_none()) else {
+            return Effect::Unknown;
+        };
+        let Ok(payload) = Payload::decode(payload) else { continue };
+        if payload.kind != doc::KIND {
+            continue;
+        }
+        for op in payload.ops.iter().map(doc::decode).filter_map(Result::<DocOp, CborError>::ok) {
+            effect = match effect_of(op, path) {
+                Effect::Nothing => effect,
+                other => other,
+            };
+        }
+    }
+    effect
+}
+
+fn effect_of(op: DocOp, path: &[String]) -> Effect {
+    match op {
+        DocOp::Set { path: at, value } => match path.strip_prefix(&at[..]) {
+            Some(rest) => doc::within(value, rest).map_or(Effect::Covers, Effect::Sets),
+            None if at.starts_with(path) => Effect::Covers,
+            None => Effect::Nothing,
+        },
+        DocOp::Delete { path: at } if path.starts_with(&at) => Effect::Covers,
+        DocOp::Increment { path: at, .. } | DocOp::List { path: at, op: ListOp::Insert { .. } } => {
+            let deeper = at.len() > path.len() && at.starts_with(path);
+            let above = at.len() < path.len() && path.starts_with(&at);
+            if deeper || above { Effect::Covers } else { Effect::Nothing }
+        }
+        DocOp::Delete { .. } | DocOp::List { .. } => Effect::Nothing,
+    }
+}
