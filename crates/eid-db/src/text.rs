@@ -24,7 +24,7 @@ use crate::kind::table::Detail;
 use crate::kind::{table, text};
 use crate::rows::Rows;
 use crate::transaction::Transaction;
-use diff::differences;
+pub(crate) use diff::differences;
 use eid_crdt::RowOp;
 use pending::Replacement;
 

@@ -1,6 +1,7 @@
 //! The program as real processes: every command, two devices over HTTP, everything that can be wrong, and kill -9.
 
 mod bad_input;
+mod history;
 mod kill;
 mod local;
 mod network;

@@ -1,5 +1,7 @@
 //! Who made a value what it is: read from the stamps in the view, not from the history.
 
+use std::ops::Range;
+
 use eid_core::dag::Seq;
 use eid_core::{EntryId, PublicKey, StoreName, Time};
 use eid_crdt::Value;
@@ -8,7 +10,8 @@ use eid_store::TreeSnapshot;
 use super::leaves::{leaves, rows};
 use crate::database::Database;
 use crate::error::DbError;
-use crate::kind::{doc, table};
+use crate::kind::sequence::SequenceReader;
+use crate::kind::{doc, table, text};
 use crate::path::Path;
 
 /// The write that made something what it is.
@@ -18,6 +21,8 @@ pub struct Blame {
     pub path: Path,
     /// The field of a row.
     pub field: Option<String>,
+    /// The characters of a text.
+    pub range: Option<Range<usize>>,
     /// What is there; nothing when the write removed it. Of a counter that many have added to, the write is the last.
     pub value: Option<Value>,
     /// The entry.
@@ -32,7 +37,7 @@ pub struct Blame {
 
 impl Database {
     /// Who wrote what is at a path of a document, value by value, or in a row of a table, field by field. Where nothing
-    /// is any more, who removed it. Empty for what nobody ever wrote.
+    /// is any more, who removed it. Of a text, who wrote each part, whatever the path. Empty for what nobody ever wrote.
     ///
     /// # Errors
     /// [`DbError::SeveralKinds`] when the store is there in several kinds.
@@ -41,11 +46,12 @@ impl Database {
         let name = crate::transaction::store_name(store)?;
         let snapshot = self.snapshot()?;
         match self.kind_of(store)?.as_deref() {
-            Some(doc::KIND) => blame_doc(&snapshot, &name, path.keys()),
+            Some(text::KIND) => blame_text(self, &snapshot, &name),
+            Some(doc::KIND) => blame_doc(self, &snapshot, &name, path.keys()),
             Some(table::KIND) => match path.keys() {
-                [key] => blame_row(&snapshot, &name, key),
+                [key] => blame_row(self, &snapshot, &name, key),
                 [key, field] => {
-                    let mut found = blame_row(&snapshot, &name, key)?;
+                    let mut found = blame_row(self, &snapshot, &name, key)?;
                     found.retain(|blame| blame.field.as_ref() == Some(field));
                     Ok(found)
                 }
@@ -65,31 +71,74 @@ fn blame(
 ) -> Result<Blame, DbError> {
     let node = snapshot.nodes(seq, 1)?.pop().ok_or(DbError::Corrupt { what: "an entry" })?;
     let entry = snapshot.id_at(seq)?;
-    Ok(Blame { path: Path::from(path), field, value, entry, seq, author: node.author, time: node.time })
+    let range = None;
+    Ok(Blame {
+        path: Path::from(path),
+        field,
+        range,
+        value,
+        entry,
+        seq,
+        author: node.author,
+        time: node.time,
+    })
 }
 
-fn blame_doc(snapshot: &TreeSnapshot, store: &StoreName, path: &[String]) -> Result<Vec<Blame>, DbError> {
-    let rows = rows(snapshot, store, doc::KIND);
+fn blame_doc(
+    db: &Database,
+    snapshot: &TreeSnapshot,
+    store: &StoreName,
+    path: &[String],
+) -> Result<Vec<Blame>, DbError> {
+    let rows = rows(db, snapshot, store, doc::KIND)?;
+    let rows = rows.rows();
     let mut found = Vec::new();
-    for (path, value) in leaves(&rows, path)? {
-        let by = doc::decided(&rows, &path, None)?.pop().and_then(|decided| decided.by);
+    for (path, value) in leaves(rows, path)? {
+        let by = doc::decided(rows, &path, None)?.pop().and_then(|decided| decided.by);
         if let Some(by) = by {
             found.push(blame(snapshot, path, None, Some(value), by.seq)?);
         }
     }
     if found.is_empty()
-        && let Some(by) = doc::decided(&rows, path, None)?.pop().and_then(|decided| decided.by)
+        && let Some(by) = doc::decided(rows, path, None)?.pop().and_then(|decided| decided.by)
     {
         found.push(blame(snapshot, path.to_vec(), None, None, by.seq)?);
     }
     Ok(found)
 }
 
-fn blame_row(snapshot: &TreeSnapshot, store: &StoreName, key: &str) -> Result<Vec<Blame>, DbError> {
-    let rows = rows(snapshot, store, table::KIND);
-    let Some(written) = table::written(&rows, key)? else { return Ok(Vec::new()) };
+fn blame_text(db: &Database, snapshot: &TreeSnapshot, store: &StoreName) -> Result<Vec<Blame>, DbError> {
+    let rows = rows(db, snapshot, store, text::KIND)?;
+    let reader = SequenceReader::<String>::open(rows.rows(), text::PREFIX)?;
+    let mut parts: Vec<(usize, Seq)> = Vec::new();
+    for (count, op) in reader.blame(0..reader.len())? {
+        match parts.last_mut() {
+            Some((held, seq)) if *seq == op.seq => *held += count,
+            _ => parts.push((count, op.seq)),
+        }
+    }
+    let mut start = 0;
+    let mut found = Vec::new();
+    for (count, seq) in parts {
+        let range = start..start + count;
+        let part = Value::from(reader.read(range.clone())?);
+        found.push(Blame { range: Some(range), ..blame(snapshot, Vec::new(), None, Some(part), seq)? });
+        start += count;
+    }
+    Ok(found)
+}
+
+fn blame_row(
+    db: &Database,
+    snapshot: &TreeSnapshot,
+    store: &StoreName,
+    key: &str,
+) -> Result<Vec<Blame>, DbError> {
+    let rows = rows(db, snapshot, store, table::KIND)?;
+    let rows = rows.rows();
+    let Some(written) = table::written(rows, key)? else { return Ok(Vec::new()) };
     let path = || vec![key.to_owned()];
-    let Some(mut fields) = table::get(&rows, key)? else {
+    let Some(mut fields) = table::get(rows, key)? else {
         let by = written.deleted.iter();
         return by.map(|by| blame(snapshot, path(), None, None, by.seq)).collect();
     };

@@ -3,18 +3,19 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use eid_core::dag::{Replica as _, Seq, SeqSet, difference};
-use eid_core::{Entry, EntryId, Payload, Permission, Slot, StoreName};
+use eid_core::{Entry, EntryId, Permission, Slot, StoreName};
 use eid_crdt::Value;
 use eid_store::TreeSnapshot;
 
-use super::leaves::{affected, leaves, rows};
+use super::leaves::{affected, comparable, leaves, payload, rows};
 use super::positions;
 use crate::changes::changed_keys;
 use crate::database::Database;
 use crate::error::DbError;
-use crate::kind::{doc, table};
+use crate::kind::{doc, table, text};
 use crate::limits::{DIFF_KEYS, LOG_PAGE_BYTES};
 use crate::path::Path;
+use crate::text::differences;
 
 /// One value that two versions do not have in common.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,7 @@ type Touched = (String, String, Vec<String>);
 /// write can touch, never with the history.
 #[derive(Debug)]
 pub struct Differences {
+    db: Database,
     /// Has the entries of both versions.
     held: TreeSnapshot,
     versions: [TreeSnapshot; 2],
@@ -69,6 +71,7 @@ impl Database {
         let mut found = VecDeque::new();
         self.settings_between(&versions, &mut found)?;
         Ok(Differences {
+            db: self.clone(),
             held,
             versions,
             between,
@@ -157,7 +160,7 @@ impl Differences {
                 for logged in page {
                     let entry = Entry::parse(logged.block, logged.payloads)
                         .map_err(|_| DbError::Corrupt { what: "an entry" })?;
-                    let unread = touched(&entry, &mut |touched| {
+                    let unread = touched(&self.db, &entry, &mut |touched| {
                         if self.reached.as_ref().is_none_or(|reached| *reached < touched) {
                             least.insert(touched);
                         }
@@ -177,7 +180,10 @@ impl Differences {
 
     fn compare(&mut self, (store, kind, path): Touched) -> Result<(), DbError> {
         let name = StoreName::new(&store).map_err(|_| DbError::StoreName { name: store.clone() })?;
-        let [before, after] = [0, 1].map(|version: usize| rows(&self.versions[version], &name, &kind));
+        let Some(known) = comparable(&kind) else { return Ok(()) };
+        let of = |version: &TreeSnapshot| rows(&self.db, version, &name, known);
+        let (before, after) = (of(&self.versions[0])?, of(&self.versions[1])?);
+        let (before, after) = (before.rows(), after.rows());
         let difference = |path: &[String], field, before, after| Difference {
             store: store.clone(),
             kind: kind.clone(),
@@ -190,7 +196,7 @@ impl Differences {
         match kind.as_str() {
             table::KIND => {
                 let Some(key) = path.first() else { return Ok(()) };
-                match (table::get(&before, key)?, table::get(&after, key)?) {
+                match (table::get(before, key)?, table::get(after, key)?) {
                     (Some(mut before), Some(after)) => {
                         for (name, value) in after {
                             let held = before.remove(&name);
@@ -210,14 +216,14 @@ impl Differences {
                 }
             }
             doc::KIND => {
-                let root = affected([&before, &after], &path)?.to_vec();
+                let root = affected([before, after], &path)?.to_vec();
                 let covers =
                     |held: &Touched| (&held.0, &held.1) == (&store, &kind) && root.starts_with(&held.2);
                 if self.compared.as_ref().is_some_and(covers) {
                     return Ok(());
                 }
-                let mut held = leaves(&before, &root)?;
-                for (path, value) in leaves(&after, &root)? {
+                let mut held = leaves(before, &root)?;
+                for (path, value) in leaves(after, &root)? {
                     let before = held.remove(&path);
                     if before.as_ref() != Some(&value) {
                         self.found.push_back(difference(&path, None, before, Some(value)));
@@ -227,6 +233,22 @@ impl Differences {
                 self.found.extend(left);
                 self.found.make_contiguous().sort_by(|a, b| a.path.cmp(&b.path));
                 self.compared = Some((store, kind, root));
+            }
+            text::KIND => {
+                let (mut old, mut new) = (String::new(), String::new());
+                text::pages(before, &mut |page| old.push_str(page))?;
+                text::pages(after, &mut |page| new.push_str(page))?;
+                let left: Vec<char> = old.chars().collect();
+                // Positions are those of the text once the edits before it are made.
+                let mut shift = 0i64;
+                for edit in differences(&old, &new) {
+                    let start = usize::try_from(edit.at as i64 - shift).unwrap_or(0);
+                    let removed: String = left.iter().skip(start).take(edit.removed).collect();
+                    shift += edit.inserted.chars().count() as i64 - edit.removed as i64;
+                    let part = |text: String| (!text.is_empty()).then(|| Value::from(text));
+                    let found = difference(&[], None, part(removed), part(edit.inserted));
+                    self.found.push_back(Difference { at: Some(edit.at as u64), ..found });
+                }
             }
             _ => {}
         }
@@ -247,20 +269,24 @@ impl Iterator for Differences {
 }
 
 /// What an entry writes. Gives how many of its sections could not be looked into.
-fn touched(entry: &Entry, each: &mut impl FnMut(Touched)) -> u64 {
+fn touched(db: &Database, entry: &Entry, each: &mut impl FnMut(Touched)) -> u64 {
     let mut unread = 0;
-    for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
+    for (index, section) in entry.header().sections.iter().enumerate() {
         if section.store.is_settings() {
             continue;
         }
-        let open = payload.as_ref().filter(|_| section.enc.is_none());
-        match open.and_then(|payload| Payload::decode(payload).ok()) {
-            Some(payload) if matches!(payload.kind.as_str(), doc::KIND | table::KIND) => {
+        let payload = payload(db, entry, index);
+        match payload.and_then(|payload| Some((comparable(&payload.kind)?, payload))) {
+            Some((kind, payload)) => {
+                let name = section.store.as_str();
+                if kind == text::KIND {
+                    each((name.to_owned(), kind.to_owned(), Vec::new()));
+                }
                 for path in changed_keys(&payload) {
-                    each((section.store.as_str().to_owned(), payload.kind.clone(), path.keys().to_vec()));
+                    each((name.to_owned(), kind.to_owned(), path.keys().to_vec()));
                 }
             }
-            _ => unread += 1,
+            None => unread += 1,
         }
     }
     unread

@@ -2,17 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use eid_core::StoreName;
+use eid_core::{Entry, Payload, StoreName};
 use eid_crdt::Value;
 use eid_store::TreeSnapshot;
 
+use crate::database::Database;
 use crate::error::DbError;
 use crate::kind::doc::{self, Form};
-use crate::rows::{Rows, Stored};
+use crate::kind::{table, text};
+use crate::rows::{Base, Rows, Stored};
 
-/// The rows of a store in a version.
-pub(super) fn rows(version: &TreeSnapshot, store: &StoreName, kind: &str) -> Stored {
-    Stored::new(version.clone(), store, kind)
+/// A kind whose stores can be compared.
+pub(super) fn comparable(kind: &str) -> Option<&'static str> {
+    [doc::KIND, table::KIND, text::KIND].into_iter().find(|known| *known == kind)
+}
+
+/// What an entry wrote to one of its stores, as far as it can be read here.
+pub(super) fn payload(db: &Database, entry: &Entry, section: usize) -> Option<Payload> {
+    match entry.header().sections[section].enc {
+        None => Payload::decode(entry.payloads()[section].as_ref()?).ok(),
+        Some(_) => db.open_section(entry, section),
+    }
+}
+
+/// The rows of a store in a version. One that was not there then has none.
+pub(super) fn rows(
+    db: &Database,
+    version: &TreeSnapshot,
+    store: &StoreName,
+    kind: &'static str,
+) -> Result<Base, DbError> {
+    if db.is_encrypted_in(version, store)? {
+        return db.rows_in(version, store, kind);
+    }
+    Ok(Base::Stored(Stored::new(version.clone(), store, kind)))
 }
 
 /// The values of a document by their paths.

@@ -4,18 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use eid_core::dag::{Replica as _, Seq};
 use eid_core::{Entry, EntryId, Payload, StoreName};
-use eid_crdt::{DocOp, Value};
+use eid_crdt::sequence::Side;
+use eid_crdt::{DocOp, RowOp, Value};
 use eid_store::TreeSnapshot;
 
-use super::leaves::{affected, leaves, rows};
+use super::leaves::{affected, leaves, payload, rows};
 use super::positions;
 use crate::database::Database;
 use crate::error::DbError;
-use crate::kind::{self, doc, table};
+use crate::kind::sequence::SequenceReader;
+use crate::kind::table::Detail;
+use crate::kind::{self, doc, table, text};
 use crate::limits::AUTHORS_PAGE;
 use crate::path::Path;
-use crate::rows::Rows;
+use crate::rows::{Base, Rows};
 use crate::stamp::Stamp;
+use crate::text::differences;
 use crate::transaction::Transaction;
 
 /// What came of taking a change back.
@@ -55,6 +59,7 @@ struct Plan {
 
 /// The entry that is taken back, and the versions right before and right after it.
 struct Undoing<'a> {
+    db: &'a Database,
     store: &'a StoreName,
     seq: Seq,
     entry: &'a Entry,
@@ -91,15 +96,14 @@ impl Database {
         let versions = [self.version(parents)?, self.version(&[entry])?];
         let (result, pending) = self.prepare_write(|tx| {
             let mut result = Undone { entry, by: None, restored: 0, kept: Vec::new() };
-            for (section, payload) in undone.header().sections.iter().zip(undone.payloads()) {
-                let open = payload.as_ref().filter(|_| section.enc.is_none());
-                let payload = open.and_then(|payload| Payload::decode(payload).ok());
-                let payload = payload.ok_or(DbError::NoPayload { id: entry })?;
+            for (index, section) in undone.header().sections.iter().enumerate() {
+                let payload = payload(self, &undone, index).ok_or(DbError::NoPayload { id: entry })?;
                 let store = &section.store;
-                let undoing = Undoing { store, seq, entry: &undone, versions: versions.clone() };
+                let undoing = Undoing { db: self, store, seq, entry: &undone, versions: versions.clone() };
                 let (kind, plan) = match payload.kind.as_str() {
                     doc::KIND => (doc::KIND, undoing.doc(tx, &payload)?),
                     table::KIND => (table::KIND, undoing.table(tx, &payload)?),
+                    text::KIND => (text::KIND, undoing.text(tx)?),
                     _ => return Err(DbError::NoPayload { id: entry }),
                 };
                 plan.ops.into_iter().try_for_each(|op| tx.stage(store.as_str(), kind, op))?;
@@ -134,8 +138,10 @@ impl Database {
 }
 
 impl Undoing<'_> {
-    fn rows(&self, kind: &str) -> [crate::rows::Stored; 2] {
-        self.versions.each_ref().map(|version| rows(version, self.store, kind))
+    /// The rows of the store before and after the entry.
+    fn rows(&self, kind: &'static str) -> Result<[Base; 2], DbError> {
+        let of = |version| rows(self.db, version, self.store, kind);
+        Ok([of(&self.versions[0])?, of(&self.versions[1])?])
     }
 
     fn kept(
@@ -154,14 +160,15 @@ impl Undoing<'_> {
     }
 
     fn doc(&self, tx: &Transaction, payload: &Payload) -> Result<Plan, DbError> {
-        let [before, after] = self.rows(doc::KIND);
+        let [before, after] = self.rows(doc::KIND)?;
+        let (before, after) = (before.rows(), after.rows());
         let mut roots: BTreeSet<Vec<String>> = BTreeSet::new();
         let mut counted: BTreeMap<Vec<String>, Vec<(u32, i64)>> = BTreeMap::new();
         for (index, op) in (0u32..).zip(&payload.ops) {
             match doc::decode(op) {
                 Ok(DocOp::Increment { path, by }) => counted.entry(path).or_default().push((index, by)),
                 Ok(op) => {
-                    roots.insert(affected([&before, &after], doc::path(&op))?.to_vec());
+                    roots.insert(affected([before, after], doc::path(&op))?.to_vec());
                 }
                 Err(_) => {}
             }
@@ -176,7 +183,7 @@ impl Undoing<'_> {
             }
             covering = Some(root);
             counted.retain(|path, _| !path.starts_with(root));
-            let (mut old, own) = (leaves(&before, root)?, leaves(&after, root)?);
+            let (mut old, own) = (leaves(before, root)?, leaves(after, root)?);
             let mut changed: Vec<(Vec<String>, Option<Value>)> = Vec::new();
             for (path, value) in own {
                 let held = old.remove(&path);
@@ -189,7 +196,7 @@ impl Undoing<'_> {
                 let last = |rows: &dyn Rows| {
                     Ok(doc::decided(rows, &path, None)?.pop().and_then(|decided| decided.last))
                 };
-                let own = last(&after)?;
+                let own = last(after)?;
                 let last = tx.read(self.store.as_str(), doc::KIND, last)?;
                 match value {
                     _ if !same(own, last) => plan.kept.push(self.kept(tx, &path, None, last)?),
@@ -249,15 +256,79 @@ impl Undoing<'_> {
         keys.dedup();
         let mut plan = Plan::default();
         for key in keys {
-            self.row(tx, &key, &mut plan)?;
+            let mut merged: BTreeMap<String, Option<i64>> = BTreeMap::new();
+            for op in payload.ops.iter().filter_map(|op| table::decode(op).ok()).filter(|op| op.key == key) {
+                match (op.op, op.detail) {
+                    (RowOp::Count(field), Detail::By(by)) => {
+                        let sum = merged.entry(field).or_insert(Some(0));
+                        *sum = sum.map(|sum| sum.saturating_add(by));
+                    }
+                    (RowOp::Edit(field), _) => drop(merged.insert(field, None)),
+                    _ => {}
+                }
+            }
+            self.row(tx, &key, &merged, &mut plan)?;
         }
         Ok(plan)
     }
 
-    fn row(&self, tx: &Transaction, key: &str, plan: &mut Plan) -> Result<(), DbError> {
-        let [before, after] = self.rows(table::KIND);
-        let own = table::written(&after, key)?.unwrap_or_default();
-        let (before, after) = (table::get(&before, key)?, table::get(&after, key)?);
+    /// Takes out what the entry put into a text and puts back what it took out, where that was.
+    fn text(&self, tx: &Transaction) -> Result<Plan, DbError> {
+        let [before, after] = self.rows(text::KIND)?;
+        let (mut old, mut new) = (String::new(), String::new());
+        text::pages(before.rows(), &mut |page| old.push_str(page))?;
+        text::pages(after.rows(), &mut |page| new.push_str(page))?;
+        let after = SequenceReader::<String>::open(after.rows(), text::PREFIX)?;
+        let old: Vec<char> = old.chars().collect();
+        // What is taken out and put back, by position in the text as it is now.
+        let mut parts: Vec<(usize, usize, String)> = Vec::new();
+        tx.read(self.store.as_str(), text::KIND, |rows| {
+            let now = SequenceReader::<String>::open(rows, text::PREFIX)?;
+            let mut at = 0;
+            for (count, op) in now.blame(0..now.len())? {
+                if op.seq == self.seq {
+                    parts.push((at, count, String::new()));
+                }
+                at += count;
+            }
+            let mut shift = 0i64;
+            for edit in differences(&old.iter().collect::<String>(), &new) {
+                let start = usize::try_from(edit.at as i64 - shift).unwrap_or(0);
+                shift += edit.inserted.chars().count() as i64 - edit.removed as i64;
+                let removed: String = old.iter().skip(start).take(edit.removed).collect();
+                if removed.is_empty() {
+                    continue;
+                }
+                // Before what follows the gap; at the end, after what precedes it.
+                let behind = edit.at + edit.inserted.chars().count();
+                let cursor = after.cursor(behind, Side::Right)?;
+                let position = cursor.map_or(Ok(None), |cursor| now.position(&cursor))?;
+                parts.push((position.unwrap_or(now.len()), 0, removed));
+            }
+            Ok(())
+        })?;
+        // From the end on, so that what is done leaves the positions before it as they are; what is put back where
+        // something is taken out goes behind it.
+        parts.sort_by_key(|(at, count, _)| std::cmp::Reverse((*at, *count)));
+        let handle = tx.text(self.store.as_str());
+        let plan = Plan { restored: parts.len() as u64, ..Plan::default() };
+        for (at, count, text) in parts {
+            handle.replace(at..at + count, &text)?;
+        }
+        Ok(plan)
+    }
+
+    fn row(
+        &self,
+        tx: &Transaction,
+        key: &str,
+        merged: &BTreeMap<String, Option<i64>>,
+        plan: &mut Plan,
+    ) -> Result<(), DbError> {
+        let [before, after] = self.rows(table::KIND)?;
+        let (before, after) = (before.rows(), after.rows());
+        let own = table::written(after, key)?.unwrap_or_default();
+        let (before, after) = (table::get(before, key)?, table::get(after, key)?);
         let written = tx.read(self.store.as_str(), table::KIND, |rows| table::written(rows, key))?;
         let written = written.unwrap_or_default();
         let path = [key.to_owned()];
@@ -301,7 +372,28 @@ impl Undoing<'_> {
                 let (mut set, mut unset) = (table::Fields::new(), BTreeSet::new());
                 for (name, value) in changed {
                     let gone = written.inserted.is_none().then_some(written.deleted);
-                    match (gone.or_else(|| since(&name)), value) {
+                    // What others have added to a counter is no reason to keep what this entry added.
+                    let stays = gone.or_else(|| match merged.get(&name) {
+                        Some(Some(_)) => Self::hidden_since(&own, &written, &name),
+                        _ => since(&name),
+                    });
+                    let merges = stays.is_none() && value.is_some();
+                    match merged.get(&name).filter(|_| merges) {
+                        Some(Some(by)) => {
+                            plan.restored += 1;
+                            plan.ops.push(table::encode_increment(key, &name, by.saturating_neg()));
+                            continue;
+                        }
+                        Some(None) => {
+                            let Some(Value::Text(text)) = &value else { continue };
+                            plan.restored += 1;
+                            let rows = tx.table::<serde_json::Value>(self.store.as_str());
+                            rows.text_field(key, &name)?.set(text)?;
+                            continue;
+                        }
+                        None => {}
+                    }
+                    match (stays, value) {
                         (Some(by), _) => plan.kept.push(self.kept(tx, &path, Some(&name), by)?),
                         (None, Some(value)) => drop(set.insert(name, value)),
                         (None, None) => drop(unset.insert(name)),
@@ -314,6 +406,15 @@ impl Undoing<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Undoing<'_> {
+    /// Who has set a counter since, if anybody has: what this entry added counts no more then.
+    fn hidden_since(own: &table::Written, now: &table::Written, name: &str) -> Option<Option<Stamp>> {
+        let [own, now] =
+            [own, now].map(|row| row.sets.iter().find(|(field, _)| field == name).map(|(_, by)| *by));
+        (!same(own, now)).then_some(now)
     }
 }
 

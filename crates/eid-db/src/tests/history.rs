@@ -486,3 +486,65 @@ fn a_difference_tells_of_rights_and_titles() {
         ]
     );
 }
+
+#[test]
+fn texts_are_compared_blamed_and_taken_back_part_by_part() {
+    let (a, b, _) = timed();
+    let first = wrote(&a, |tx| tx.text("body").insert(0, "one two three"));
+    exchange(&a, &b);
+    let mine = wrote(&a, |tx| {
+        tx.text("body").replace(4..7, "2")?;
+        tx.text("body").insert(0, "> ")
+    });
+    assert_eq!(a.text("body").read().unwrap(), "> one 2 three");
+    exchange(&a, &b);
+    let theirs = wrote(&b, |tx| tx.text("body").insert(2, "[b]"));
+    exchange(&a, &b);
+    assert_eq!(a.text("body").read().unwrap(), "> [b]one 2 three");
+    let found: Vec<_> = diff(&a, &[first], &[mine])
+        .into_iter()
+        .map(|d| (d.store, d.at, d.before.map(Json::from), d.after.map(Json::from)))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("body".to_owned(), Some(0), None, Some(json!("> "))),
+            ("body".to_owned(), Some(6), Some(json!("two")), Some(json!("2"))),
+        ]
+    );
+    let parts: Vec<_> = a
+        .blame("body", Path::root())
+        .unwrap()
+        .into_iter()
+        .map(|part| (part.range.unwrap(), part.entry, part.value.map(Json::from).unwrap()))
+        .collect();
+    assert_eq!(
+        parts,
+        [
+            (0..2, mine, json!("> ")),
+            (2..5, theirs, json!("[b]")),
+            (5..9, first, json!("one ")),
+            (9..10, mine, json!("2")),
+            (10..16, first, json!(" three")),
+        ]
+    );
+    let undone = a.undo(mine).unwrap();
+    assert_eq!(a.text("body").read().unwrap(), "[b]one two three");
+    exchange(&a, &b);
+    assert_eq!(b.text("body").read().unwrap(), "[b]one two three");
+    a.undo(undone.by.unwrap()).unwrap();
+    assert_eq!(a.text("body").read().unwrap(), "> [b]one 2 three");
+    assert_eq!(a.at(&[first]).unwrap().database().text("body").read().unwrap(), "one two three");
+}
+
+#[test]
+fn a_place_in_the_changes_is_of_one_life_of_the_database() {
+    let (a, b) = two();
+    let mut open = b.changes(crate::Since::Beginning).unwrap();
+    open.next_ready().unwrap().unwrap();
+    let cursor = open.cursor();
+    b.instance().forget(&b.id()).unwrap();
+    copy(&a, b.instance());
+    open.skip_to_now().expect_err("another life");
+    assert!(matches!(b.changes(crate::Since::Cursor(cursor)), Err(DbError::ForeignCursor)));
+}

@@ -14,6 +14,8 @@ pub(crate) struct Written {
     pub(crate) deleted: Option<Stamp>,
     /// Every field that is there (`true`) or was taken away, with the operation that did so.
     pub(crate) fields: Vec<(String, Stamp, bool)>,
+    /// What set a field, whatever was added to it or edited in it since.
+    pub(crate) sets: Vec<(String, Stamp)>,
 }
 
 /// The stamps of a row, if it was ever written.
@@ -26,7 +28,10 @@ pub(crate) fn written(rows: &dyn Rows, key: &str) -> Result<Option<Written>, DbE
     let row = row.state;
     let fields =
         row.fields().filter_map(|(name, field)| Some((name.to_owned(), *field.last()?, field.is_shown())));
+    let sets = row.fields().filter_map(|(name, field)| Some((name.to_owned(), *field.set.stamp()?)));
+    let sets = sets.collect();
     Ok(Some(Written {
+        sets,
         inserted: row.inserted().copied(),
         deleted: row.deleted().copied(),
         fields: fields.collect(),
