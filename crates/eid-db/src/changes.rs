@@ -126,6 +126,24 @@ fn consumer_rows(instance: &Instance) -> Local {
     instance.store().local().namespace("consumers")
 }
 
+/// Of each database that was ever forgotten here: what parts positions of before from those of after.
+fn lives(instance: &Instance) -> Local {
+    instance.store().local().namespace("lives")
+}
+
+/// The life that positions in a database belong to: that of the store, and that of the database in it.
+fn life(instance: &Instance, tree: &TreeId, store: Epoch) -> Result<Epoch, DbError> {
+    let row = lives(instance).get(&tree.0)?;
+    let life = row.and_then(|row| <[u8; 8]>::try_from(row.as_ref()).ok()).map_or(0, u64::from_be_bytes);
+    Ok(Epoch(store.0 ^ life))
+}
+
+/// Ends the life of a database that is about to be forgotten: it may be fetched again, with other positions.
+pub(crate) fn end_life(instance: &Instance, tree: &TreeId) -> Result<(), DbError> {
+    let life: [u8; 8] = instance.env().random();
+    Ok(lives(instance).put(&tree.0, life.to_vec())?)
+}
+
 /// Forgets the places of all consumers of a database.
 pub(crate) fn forget_consumers(instance: &Instance, tree: &TreeId) -> Result<(), DbError> {
     let rows = consumer_rows(instance);
@@ -143,6 +161,7 @@ impl Database {
         let snapshot = self.instance().store().tree(&self.id())?;
         // A place at the very beginning belongs to every life.
         let epoch = snapshot.as_ref().map_or_else(|| self.instance().store().epoch(), Replica::epoch);
+        let epoch = life(self.instance(), &self.id(), epoch)?;
         let next = match since {
             Since::Beginning => Cursor { epoch, next: Seq(0) },
             Since::Now => Cursor { epoch, next: snapshot.map_or(Seq(0), |snapshot| snapshot.end()) },
@@ -222,7 +241,7 @@ impl Changes {
 
     /// How many entries lie ahead of the reader.
     pub fn behind(&self) -> Result<u64, DbError> {
-        let end = self.snapshot()?.map_or(0, |snapshot| snapshot.end().0);
+        let end = self.snapshot()?.map_or(0, |(snapshot, _)| snapshot.end().0);
         Ok(end.saturating_sub(self.next.next.0))
     }
 
@@ -285,20 +304,17 @@ impl Changes {
     }
 
     /// What is held now, of the life that the reader's place belongs to.
-    fn snapshot(&self) -> Result<Option<TreeSnapshot>, DbError> {
+    fn snapshot(&self) -> Result<Option<(TreeSnapshot, Epoch)>, DbError> {
         // Nothing of a tracked database may be here yet.
-        let snapshot = self.db.instance().store().tree(&self.db.id())?;
-        match &snapshot {
-            Some(held) if held.epoch() != self.next.epoch && self.next.next > Seq(0) => {
-                Err(DbError::ForeignCursor)
-            }
-            _ => Ok(snapshot),
-        }
+        let Some(snapshot) = self.db.instance().store().tree(&self.db.id())? else { return Ok(None) };
+        let epoch = life(self.db.instance(), &self.db.id(), snapshot.epoch())?;
+        let is_foreign = epoch != self.next.epoch && self.next.next > Seq(0);
+        if is_foreign { Err(DbError::ForeignCursor) } else { Ok(Some((snapshot, epoch))) }
     }
 
     fn read_page(&mut self) -> Result<(), DbError> {
-        let Some(snapshot) = self.snapshot()? else { return Ok(()) };
-        self.next.epoch = snapshot.epoch();
+        let Some((snapshot, epoch)) = self.snapshot()? else { return Ok(()) };
+        self.next.epoch = epoch;
         let end = snapshot.end();
         if self.read_to >= end {
             return Ok(());

@@ -202,6 +202,7 @@ impl Instance {
 
     /// Removes a database from this device, with everything that is known of it here.
     pub fn forget(&self, tree: &TreeId) -> Result<(), DbError> {
+        crate::changes::end_life(self, tree)?;
         match self.0.store.forget(tree) {
             Ok(()) | Err(eid_store::StoreError::UnknownTree) => {}
             Err(error) => return Err(error.into()),
