@@ -3,7 +3,8 @@
 //! A live query has a place in the log, and of its rows only the keys, the values they are sorted by when there is a
 //! limit, and a hash each. When entries came, it looks at the rows that they touch, as they are now, and at no others:
 //! the work does not depend on how many rows there are. It reads the log, so nothing waits for it and nothing is lost;
-//! who comes seldom is given what is different, whatever happened in between.
+//! who comes seldom is given what is different, whatever happened in between. In an encrypted table every row is looked
+//! at: they are in memory.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
@@ -26,7 +27,7 @@ use crate::error::DbError;
 use crate::kind::table::{self, Fields, Flow, KIND};
 use crate::limits::{LIVE_KEYS_MAX, LOG_PAGE_BYTES};
 use crate::query::{Order, Place, Query, Spec};
-use crate::rows::{Rows, Stored};
+use crate::rows::{Base, Rows};
 use crate::transaction::store_name;
 use crate::typed::from_row;
 
@@ -196,10 +197,10 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
             shown: Shown::new(spec),
         };
         if let Some(snapshot) = live.snapshot()? {
-            live.db.check_kind_in(&snapshot, &live.store, KIND)?;
+            let rows = live.db.rows_in(&snapshot, &live.store, KIND)?;
             live.begin_at(&snapshot);
             let (shown, initial) = (&mut live.shown, &mut live.initial);
-            spec.run(&Stored::new(snapshot, &live.store, KIND), &mut |hit| {
+            spec.run(rows.rows(), &mut |hit| {
                 let mark = mark(&hit.fields);
                 initial.push((hit.place.key.clone(), from_row(&hit.place.key, hit.fields)?));
                 shown.show(hit.place, mark);
@@ -274,10 +275,15 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
         }
         self.missing = missing;
         while self.next < snapshot.end() {
-            let Some(touched) = self.read_log(&snapshot)? else { return self.compare_all(&snapshot) };
-            let rows = self.rows(&snapshot);
-            let found = self.look(&rows, &touched.keys)?;
-            let changes = self.take_in(&rows, found)?;
+            let rows = self.rows(&snapshot)?;
+            // What sealed entries touch is known only to who opens them all.
+            let touched = match &rows {
+                Base::Stored(_) => self.read_log(&snapshot)?,
+                Base::Opened(_) => None,
+            };
+            let Some(touched) = touched else { return self.compare_all(&snapshot) };
+            let found = self.look(rows.rows(), &touched.keys)?;
+            let changes = self.take_in(rows.rows(), found)?;
             self.next = touched.next;
             if !changes.is_empty() {
                 let behind = snapshot.end().0 - self.next.0;
@@ -325,8 +331,8 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
         Ok(self.db.instance().store().tree(&self.db.id())?)
     }
 
-    fn rows(&self, snapshot: &TreeSnapshot) -> Stored {
-        Stored::new(snapshot.clone(), &self.store, KIND)
+    fn rows(&self, snapshot: &TreeSnapshot) -> Result<Base, DbError> {
+        self.db.rows_in(snapshot, &self.store, KIND)
     }
 
     fn begin_at(&mut self, snapshot: &TreeSnapshot) {
@@ -355,7 +361,7 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
         let (spec, before) = (&self.spec, &self.shown);
         let mut after = Shown::new(spec);
         let mut changes = Vec::new();
-        spec.run(&self.rows(snapshot), &mut |hit| {
+        spec.run(self.rows(snapshot)?.rows(), &mut |hit| {
             let mark = mark(&hit.fields);
             let was = before.rows.get(&hit.place.key);
             if was.is_none_or(|was| was.mark != mark) {

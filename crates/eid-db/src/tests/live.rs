@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::queries::{Ask, any_ask, any_step, run};
 use super::support::{copy, database, exchange, node_over, two};
-use crate::{DbError, LiveQuery, RawTable, RowChange, RowChanges};
+use crate::{DbError, LiveQuery, PasswordCost, RawTable, RowChange, RowChanges};
 
 /// `+` added, `~` changed, `-` removed, `?` unreadable.
 fn shown<T>(changes: &RowChanges<T>) -> String {
@@ -338,4 +338,28 @@ proptest! {
         exchange(&a, &b);
         listeners.iter_mut().for_each(|listener| listener.listen(&table));
     }
+}
+
+#[test]
+fn an_encrypted_table_is_watched_while_it_is_unlocked() {
+    let db = database();
+    let vault = db.password_store("t").with_cost(PasswordCost { memory_kib: 8, passes: 1, lanes: 1 });
+    let table = vault.create_of_kind("secret", "table").unwrap().table::<Json>();
+    table.create_index("n").unwrap();
+    table.write_two("a", json!({"n": 1}), "b", json!({"n": 5}));
+    let mut live = table.query().gt("n", 3).order("n").limit(1).watch().unwrap();
+    assert_eq!(live.initial().len(), 1);
+    set(&table, "a", 4);
+    assert_eq!(next(&mut live), "-b +a");
+    db.doc("d").set("x", 1).unwrap();
+    assert_eq!(next(&mut live), "");
+    vault.lock().unwrap();
+    db.doc("d").set("x", 2).unwrap();
+    assert!(matches!(live.next_ready(), Err(DbError::Locked { .. })));
+    vault.unlock("secret").unwrap();
+    set(&table, "b", 0);
+    set(&table, "a", 3);
+    assert_eq!(next(&mut live), "-a");
+    // Which fields it has is nobody's business.
+    assert!(db.instance().store().local().namespace("indexes").scan(&db.id().0).unwrap().is_empty());
 }
