@@ -50,7 +50,7 @@ impl<'a> Flags<'a> {
                 "--json" => flags.json = true,
                 "--trace" => flags.trace = args.next().ok_or("--trace names a file")?,
                 "--per-entry" => {
-                    flags.per_entry = args.next().ok_or("--per-entry takes a number")?.parse()?
+                    flags.per_entry = args.next().ok_or("--per-entry takes a number")?.parse()?;
                 }
                 _ => return Err(format!("{flag} is unknown").into()),
             }

@@ -162,10 +162,9 @@ impl Trace {
         for (agent, open) in open.iter_mut().enumerate() {
             count = seal(agent, open, &mut steps, &mut update_of);
         }
-        for agent in 0..self.num_agents {
-            let others = (0..count).filter(|update| updates[*update] != agent);
-            let unseen: Vec<usize> = others.filter(|update| !held[agent].contains(update)).collect();
-            steps.extend(unseen.into_iter().map(|update| Step::Deliver(agent, update)));
+        for (agent, held) in held.iter().enumerate() {
+            let unseen = (0..count).filter(|update| updates[*update] != agent && !held.contains(update));
+            steps.extend(unseen.map(|update| Step::Deliver(agent, update)));
         }
         steps
     }
