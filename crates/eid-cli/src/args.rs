@@ -87,7 +87,7 @@ pub enum Command {
     /// Adds to a counter of a document
     #[command(after_help = "Example:\n  eid incr notes visits\n  eid incr notes stock -3")]
     Incr(Incr),
-    /// Tables: import, export, get, put, delete, query
+    /// Tables: import, export, get, put, delete, query, index, watch
     #[command(
         subcommand,
         after_help = "Example:\n  eid table import geo airports airports.csv --key iata\n  eid table query geo airports --where 'state = AK' --limit 5"
@@ -395,25 +395,68 @@ pub enum Table {
     },
     /// Prints the rows that match
     #[command(
-        after_help = "--where takes FIELD OP VALUE, where OP is = != < <= > >= and VALUE is JSON or text; all of several \
-            must hold. With --json each line is {\"key\":..,\"row\":{..}}.\n\n\
-            Example:\n  eid table query geo airports --where 'state = AK' --where 'latitude > 60' --order name --limit 5"
+        after_help = "--where takes FIELD OP VALUE, where OP is = != < <= > >= or ~ (a pattern with *), VALUE is JSON or text, \
+            and conditions are joined by `and`, `or`, `not` and parentheses; all of several --where must hold. With --json \
+            each line is {\"key\":..,\"row\":{..}}.\n\n\
+            Example:\n  eid table query geo airports --where 'state = AK and latitude > 60' --order name --limit 5\n  \
+            eid table query geo airports --where \"state = AK or state = HI\" --explain"
     )]
     Query {
+        /// What is asked
+        #[command(flatten)]
+        question: Question,
+        /// Tells how the question is answered instead of answering it
+        #[arg(long)]
+        explain: bool,
+        /// Goes on after the page that ended with this
+        #[arg(long, value_name = "CURSOR")]
+        after: Option<eid::PageCursor>,
+    },
+    /// Makes an index on a field, on this device and as a wish on all others; without FIELD, lists the indexes
+    #[command(after_help = "Example:\n  eid table index geo airports state\n  eid table index geo airports")]
+    Index {
         /// Name, id, or at least 8 characters of the id
         db: String,
         /// The table
         table: String,
-        /// A condition
-        #[arg(long = "where", short = 'w', value_name = "CONDITION")]
-        conditions: Vec<String>,
-        /// Sorts by this field, ascending; `-FIELD` descending [default: by key]
-        #[arg(long, short = 'o', value_name = "FIELD", allow_hyphen_values = true)]
-        order: Option<String>,
-        /// At most this many rows
-        #[arg(long, short = 'l', value_name = "N")]
-        limit: Option<usize>,
+        /// The field, or a path into it
+        field: Option<DocPath>,
+        /// Drops the index instead
+        #[arg(long, requires = "field")]
+        drop: bool,
     },
+    /// Prints the rows that match, and then what is added, changed and removed, until interrupted
+    #[command(
+        after_help = "While it runs, other commands on the same data directory work through it. With --json each line is \
+            {\"event\":\"row\"|\"added\"|\"changed\"|\"removed\",\"key\":..,\"row\":{..}}.\n\n\
+            Example:\n  eid table watch geo airports --where 'state = AK'"
+    )]
+    Watch {
+        /// What is asked
+        #[command(flatten)]
+        question: Question,
+        /// Prints only what changes
+        #[arg(long)]
+        changes: bool,
+    },
+}
+
+/// A question to a table.
+#[derive(Debug, Clone, Args)]
+pub struct Question {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// The table
+    pub table: String,
+    /// A condition
+    #[arg(long = "where", short = 'w', value_name = "CONDITION")]
+    pub conditions: Vec<String>,
+    /// Sorts by this field, ascending; `-FIELD` descending; several, the first first [default: by key]
+    #[arg(long, short = 'o', value_name = "FIELD", allow_hyphen_values = true)]
+    pub order: Vec<String>,
+    /// At most this many rows
+    #[arg(long, short = 'l', value_name = "N")]
+    pub limit: Option<usize>,
 }
 
 /// Names a text.

@@ -35,3 +35,5 @@ pub const PICTURE_ENTRIES: usize = 500;
 pub const PICTURE_ENTRIES_MAX: u64 = 100_000;
 /// Authors that the legend of a picture names; the others are counted.
 pub const PICTURE_AUTHORS: usize = 24;
+/// How often a watch that has nothing to tell shows that it is there, and finds out whether anybody reads it.
+pub const WATCH_SIGN_OF_LIFE: Duration = Duration::from_secs(5);

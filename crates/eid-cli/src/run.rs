@@ -9,7 +9,7 @@ use eid::Instance;
 use eid::control::{Commands, Frame, Reader, Reply, Request};
 use tokio::runtime::Handle;
 
-use crate::args::{Cli, Command, Text, backend_first};
+use crate::args::{Cli, Command, Table, Text, backend_first};
 use crate::cmd::{self, Context};
 use crate::failure::{Exit, Failure};
 use crate::output::{Gone, Out, Sink, Terminal, json_line};
@@ -85,7 +85,17 @@ async fn here_or_there(cli: &Cli, argv: Vec<OsString>, out: &Out) -> Result<u8, 
                 owner::Taken::Ran(code) => Ok(code),
                 owner::Taken::Ours(node) => {
                     let context = Context { node: node.clone(), cwd, out: out.clone() };
+                    // A command that lasts lets others work on the directory meanwhile.
+                    let control = match command {
+                        Command::Table(Table::Watch { .. }) if place.backend.is_none() => {
+                            Some(eid::control::serve(&node, &place.data, Arc::new(NodeCommands))?)
+                        }
+                        _ => None,
+                    };
                     let result = cmd::run(&context, command).await;
+                    if let Some(control) = control {
+                        control.stop(crate::limits::STOP_WAIT).await;
+                    }
                     let closed = node.close().await;
                     result?;
                     closed?;

@@ -1,6 +1,5 @@
-//! Texts that people type or files hold, parsed: values, durations, conditions.
+//! Texts that people type or files hold, parsed: values and durations.
 
-use eid::Comparison;
 use serde_json::Value;
 
 /// JSON, or text when it is not valid JSON.
@@ -52,46 +51,6 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).filter(|ms| *ms > 0).ok_or_else(wrong)
 }
 
-/// A condition on a field of a row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Condition {
-    /// The field: a name, or a path into it.
-    pub field: eid::Path,
-    /// How it is compared.
-    pub comparison: Comparison,
-    /// With what.
-    pub value: Value,
-}
-
-impl Condition {
-    /// Parses `FIELD OP VALUE`.
-    ///
-    /// # Errors
-    /// A text without an operator or without a field.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        use Comparison as C;
-        let wrong =
-            || format!("`{text}` is not a condition: write FIELD OP VALUE, for example 'elevation > 300'");
-        let at = text.find(['=', '!', '<', '>']).ok_or_else(wrong)?;
-        let (field, rest) = text.split_at(at);
-        // The longer signs first.
-        let signs = [
-            ("==", C::Eq),
-            ("!=", C::Ne),
-            ("<=", C::Le),
-            (">=", C::Ge),
-            ("=", C::Eq),
-            ("<", C::Lt),
-            (">", C::Gt),
-        ];
-        let found =
-            signs.into_iter().find_map(|(sign, comparison)| Some((comparison, rest.strip_prefix(sign)?)));
-        let (comparison, rest) = found.ok_or_else(wrong)?;
-        let field = field.trim().parse().map_err(|_| wrong())?;
-        Ok(Self { field, comparison, value: value(rest.trim()) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -141,18 +100,5 @@ mod tests {
         for wrong in ["", "7", "0s", "-1s", "1w", "99999999999999999d", "é"] {
             assert!(duration_ms(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn conditions_have_a_field_a_sign_and_a_value() {
-        let parsed =
-            |text: &str| Condition::parse(text).map(|c| (c.field.to_string(), c.comparison, c.value));
-        assert_eq!(parsed("elevation >= 300"), Ok(("elevation".into(), Comparison::Ge, json!(300))));
-        assert_eq!(parsed("a.b<-1.5"), Ok(("a.b".into(), Comparison::Lt, json!(-1.5))));
-        assert_eq!(parsed("name = Nome = AK"), Ok(("name".into(), Comparison::Eq, json!("Nome = AK"))));
-        assert_eq!(parsed("name != \"3\""), Ok(("name".into(), Comparison::Ne, json!("3"))));
-        assert!(Condition::parse("elevation").is_err());
-        assert!(Condition::parse("> 3").is_err());
-        assert!(Condition::parse("a ! 3").is_err());
     }
 }

@@ -9,6 +9,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,7 @@ pub struct RowChanges<T> {
 }
 
 /// A query that goes on. It is given by [`Query::watch`].
-pub struct LiveQuery<T> {
+pub struct LiveQuery<T, E = DbError> {
     db: Database,
     store: StoreName,
     spec: Spec,
@@ -99,9 +100,10 @@ pub struct LiveQuery<T> {
     /// Payloads that were not here: what they do comes without an entry.
     missing: u64,
     shown: Shown,
+    error: PhantomData<fn() -> E>,
 }
 
-impl<T> fmt::Debug for LiveQuery<T> {
+impl<T, E> fmt::Debug for LiveQuery<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveQuery")
             .field("store", &self.store)
@@ -175,7 +177,7 @@ impl Eq for Ranked {}
 /// What became of rows, by key: their fields when they are found, nothing when not.
 type Found = HashMap<String, Option<Fields>>;
 
-impl<T: Serialize + DeserializeOwned> Query<T> {
+impl<T: Serialize + DeserializeOwned, E: From<DbError>> Query<T, E> {
     /// Finds the rows, and then what is added, changed and removed.
     ///
     /// With a limit, a row that leaves makes room for the next one: that is looked up, by an index where the order has
@@ -183,7 +185,11 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// [`DbError::ReadOnly`] for a database as it was: it does not change.
-    pub fn watch(&self) -> Result<LiveQuery<T>, DbError> {
+    pub fn watch(&self) -> Result<LiveQuery<T, E>, E> {
+        Ok(self.watch_rows()?)
+    }
+
+    fn watch_rows(&self) -> Result<LiveQuery<T, E>, DbError> {
         let (table, spec) = self.parts();
         table.db.check_writable()?;
         let mut live = LiveQuery {
@@ -195,6 +201,7 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
             next: Seq(0),
             missing: 0,
             shown: Shown::new(spec),
+            error: PhantomData,
         };
         if let Some(snapshot) = live.snapshot()? {
             let rows = live.db.rows_in(&snapshot, &live.store, KIND)?;
@@ -246,7 +253,7 @@ impl Shown {
     }
 }
 
-impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
+impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
     /// The rows that were there at the beginning, in order. Gives them once.
     pub fn initial(&mut self) -> Vec<(String, T)> {
         std::mem::take(&mut self.initial)
@@ -265,7 +272,11 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
     }
 
     /// What is different since the last time, if anything is.
-    pub fn next_ready(&mut self) -> Result<Option<RowChanges<T>>, DbError> {
+    pub fn next_ready(&mut self) -> Result<Option<RowChanges<T>>, E> {
+        Ok(self.look_further()?)
+    }
+
+    fn look_further(&mut self) -> Result<Option<RowChanges<T>>, DbError> {
         let Some(snapshot) = self.snapshot()? else { return self.empty() };
         let missing = snapshot.missing_payloads();
         let is_foreign = self.life != Some(snapshot.life()) || self.next > snapshot.end();
@@ -294,7 +305,7 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
     }
 
     /// What is different since the last time; waits for it at most this long, blocking the thread.
-    pub fn wait(&mut self, at_most: Duration) -> Result<Option<RowChanges<T>>, DbError> {
+    pub fn wait(&mut self, at_most: Duration) -> Result<Option<RowChanges<T>>, E> {
         // Beyond what the clock can say is for ever.
         let deadline = Instant::now().checked_add(at_most);
         loop {
@@ -317,7 +328,7 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
     }
 
     /// What is different since the last time; waits for it without blocking the thread.
-    pub async fn next(&mut self) -> Result<RowChanges<T>, DbError> {
+    pub async fn next(&mut self) -> Result<RowChanges<T>, E> {
         loop {
             let listener = self.db.state().admitted.listen();
             if let Some(changes) = self.next_ready()? {

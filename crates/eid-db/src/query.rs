@@ -6,6 +6,9 @@ mod plan;
 mod run;
 mod text;
 
+use std::error::Error;
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Bound;
 
 use eid_crdt::Value;
@@ -33,11 +36,25 @@ use crate::typed::from_row;
 ///
 /// Fields that have an index ([`Table::create_index`]) are looked up in it, others make it read the whole table, row by
 /// row; [`Query::explain`] says which. Results are the same. With a limit, no more rows are kept in memory than that.
-#[derive(Debug, Clone)]
+///
+/// It fails with errors of type `E`, into which those of this crate are turned ([`Query::failing_as`]).
 #[must_use = "a query reads nothing before its rows are asked for"]
-pub struct Query<T> {
+pub struct Query<T, E = DbError> {
     table: Table<T>,
     spec: Spec,
+    error: PhantomData<fn() -> E>,
+}
+
+impl<T, E> Clone for Query<T, E> {
+    fn clone(&self) -> Self {
+        Self { table: self.table.clone(), spec: self.spec.clone(), error: PhantomData }
+    }
+}
+
+impl<T, E> fmt::Debug for Query<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query").field("table", &self.table).field("spec", &self.spec).finish()
+    }
 }
 
 /// What is asked, whatever the type of the rows.
@@ -144,9 +161,16 @@ fn as_str(bound: &Bound<String>) -> Bound<&str> {
 
 impl<T: Serialize + DeserializeOwned> Query<T> {
     pub(crate) fn new(table: Table<T>) -> Self {
-        Self { table, spec: Spec::everything() }
+        Self { table, spec: Spec::everything(), error: PhantomData }
     }
 
+    /// The same question, which fails with errors of another type.
+    pub fn failing_as<E: From<DbError>>(self) -> Query<T, E> {
+        Query { table: self.table, spec: self.spec, error: PhantomData }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned, E: From<DbError>> Query<T, E> {
     pub(crate) fn parts(&self) -> (&Table<T>, &Spec) {
         (&self.table, &self.spec)
     }
@@ -279,64 +303,67 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
     ///
     /// # Errors
     /// [`DbError::ForeignPage`] when it begins after a page of another order.
-    pub fn rows(&self) -> Result<Vec<T>, DbError> {
+    pub fn rows(&self) -> Result<Vec<T>, E> {
         Ok(self.entries()?.into_iter().map(|(_, row)| row).collect())
     }
 
     /// The rows with their keys.
-    pub fn entries(&self) -> Result<Vec<(String, T)>, DbError> {
+    pub fn entries(&self) -> Result<Vec<(String, T)>, E> {
         Ok(self.page()?.rows)
     }
 
     /// The rows with their keys, up to the limit, and where the next ones begin.
-    pub fn page(&self) -> Result<Page<T>, DbError> {
-        self.read(|rows, spec| spec.page(rows))
+    pub fn page(&self) -> Result<Page<T>, E> {
+        Ok(self.read(|rows, spec| spec.page(rows))?)
     }
 
     /// Calls `each` with the rows, one after another; it ends them by returning `false`.
-    pub fn each(&self, mut each: impl FnMut(String, T) -> Result<bool, DbError>) -> Result<Looked, DbError> {
-        self.read(|rows, spec| {
+    pub fn each(&self, mut each: impl FnMut(String, T) -> Result<bool, E>) -> Result<Looked, E>
+    where
+        E: Error + Send + Sync + 'static,
+    {
+        Ok(self.read(|rows, spec| {
             spec.run(rows, &mut |hit| {
                 let row = from_row(&hit.place.key, hit.fields)?;
-                let more = each(hit.place.key, row)?;
+                let more = each(hit.place.key, row).map_err(DbError::abort)?;
                 Ok(if more { Flow::Continue } else { Flow::Stop })
             })
-        })
+        })?)
     }
 
     /// The keys of the rows.
-    pub fn keys(&self) -> Result<Vec<String>, DbError> {
-        self.read(|rows, spec| {
+    pub fn keys(&self) -> Result<Vec<String>, E> {
+        Ok(self.read(|rows, spec| {
             let mut keys = Vec::new();
             spec.run(rows, &mut |hit| {
                 keys.push(hit.place.key);
                 Ok(Flow::Continue)
             })?;
             Ok(keys)
-        })
+        })?)
     }
 
     /// The first row, with its key.
-    pub fn first(&self) -> Result<Option<(String, T)>, DbError> {
-        self.read(|rows, spec| {
+    pub fn first(&self) -> Result<Option<(String, T)>, E> {
+        Ok(self.read(|rows, spec| {
             let spec = Spec { limit: spec.limit.min(1), ..spec.clone() };
             Ok(spec.page(rows)?.rows.pop())
-        })
+        })?)
     }
 
     /// How many rows there are. Where an index finds exactly them, its rows alone are read.
-    pub fn count(&self) -> Result<usize, DbError> {
+    pub fn count(&self) -> Result<usize, E> {
         Ok(self.count_looked()?.0)
     }
 
     /// As [`Self::count`], with how much was read for it.
-    pub fn count_looked(&self) -> Result<(usize, Looked), DbError> {
-        self.read(|rows, spec| spec.count(rows))
+    pub fn count_looked(&self) -> Result<(usize, Looked), E> {
+        Ok(self.read(|rows, spec| spec.count(rows))?)
     }
 
     /// How it will be answered.
-    pub fn explain(&self) -> Result<Plan, DbError> {
-        self.read(|rows, spec| spec.plan(rows))
+    pub fn explain(&self) -> Result<Plan, E> {
+        Ok(self.read(|rows, spec| spec.plan(rows))?)
     }
 }
 

@@ -286,6 +286,16 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     pub fn delete(&self, key: &str) -> Result<(), Error> {
         self.waiter.wait(self.inner.delete(key))
     }
+
+    /// Adds to a [`crate::Counter`] field of a row.
+    pub fn add(&self, key: &str, field: &str, by: i64) -> Result<(), Error> {
+        self.waiter.wait(self.inner.add(key, field, by))
+    }
+
+    /// Makes an index on a field on this device, and returns when queries use it.
+    pub fn create_index(&self, field: impl Into<Path>) -> Result<(), Error> {
+        self.waiter.wait(self.inner.create_index(field))
+    }
 }
 
 impl TextHandle {

@@ -73,6 +73,7 @@ mod listen;
 mod offload;
 mod peers;
 mod status;
+mod stores;
 mod table;
 mod text;
 mod transaction;
@@ -85,6 +86,8 @@ pub use eid_db::{Blame, Difference, Kept, Lagged, Undone};
 pub use eid_db::{Change, ChangedStore, Comparison, Cursor, LogEntry, Path, Since, StoreSummary, Value};
 pub use eid_db::{Counter, Text};
 pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, TextCursor, TextDelta};
+pub use eid_db::{EncryptionStatus, IndexInfo, IndexProgress, IndexState, StoreListing};
+pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowChange, RowChanges};
 pub use eid_store::{FsckReport, Problem};
 pub use eid_sync::{
     DatabaseTicket, Delivered, Events, Rung, SessionReport, SyncEngine, SyncEvent, TicketError,
@@ -99,7 +102,8 @@ pub use listen::Http;
 pub use listen::Listener;
 pub use peers::PeerInfo;
 pub use status::{DatabaseStatus, PeerProgress, Status};
-pub use table::{Query, Table};
+pub use stores::{PasswordStore, Registry};
+pub use table::{LiveQuery, Query, Table};
 pub use text::{TextChanges, TextEdit, TextHandle};
 pub use transaction::{Transaction, TxDoc, TxTable, TxText};
 

@@ -3,12 +3,13 @@
 use std::marker::PhantomData;
 use std::ops::Bound;
 
-use eid_db::{Comparison, Database as Db, Path, Value};
+use eid_db::{Database as Db, IndexInfo, IndexProgress, Path, RawTable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::offload::offload;
+use crate::text::TextHandle;
 
 /// A table of a database, whose rows are of one Rust type. A cheap handle; making one does nothing.
 ///
@@ -67,14 +68,62 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         Ok(self.inner.scan(range, |key, row| each(key, row).map_err(eid_db::DbError::abort))?)
     }
 
-    /// How many rows there are. Reads them all.
+    /// The rows with these keys, in their order.
+    pub fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<T>>, Error> {
+        Ok(self.inner.get_many(keys)?)
+    }
+
+    /// Whether there is a row with this key.
+    pub fn contains(&self, key: &str) -> Result<bool, Error> {
+        Ok(self.inner.contains(key)?)
+    }
+
+    /// A [`crate::Text`] field of a row, to be edited where it is.
+    pub fn text_field(&self, key: &str, field: &str) -> Result<TextHandle, Error> {
+        Ok(TextHandle { inner: self.inner.text_field(key, field)? })
+    }
+
+    /// The indexes that this device has or wants, by field.
+    pub fn indexes(&self) -> Result<Vec<IndexInfo>, Error> {
+        Ok(self.inner.indexes()?)
+    }
+
+    /// Makes an index on a field, or a path into it, on this device, and returns when queries use it. Nothing is done
+    /// when there is one. To have it on every replica, see [`crate::Registry::declare_index`].
+    pub async fn create_index(&self, field: impl Into<Path>) -> Result<(), Error> {
+        self.create_index_telling(field, |_| true).await.map(drop)
+    }
+
+    /// As [`Self::create_index`]; `progress` is told after each step, and says whether to go on. Gives whether it got to
+    /// the end.
+    pub async fn create_index_telling(
+        &self,
+        field: impl Into<Path>,
+        progress: impl FnMut(&IndexProgress) -> bool + Send + 'static,
+    ) -> Result<bool, Error> {
+        let (table, field) = (self.any_rows(), field.into());
+        Ok(offload(move || table.create_index_telling(field, progress)).await??)
+    }
+
+    /// Drops an index of this device.
+    pub async fn drop_index(&self, field: impl Into<Path>) -> Result<(), Error> {
+        let (table, field) = (self.any_rows(), field.into());
+        Ok(offload(move || table.drop_index(field)).await??)
+    }
+
+    /// The same table, of a type that can be sent to another thread.
+    fn any_rows(&self) -> RawTable {
+        self.db.table(self.inner.name())
+    }
+
+    /// How many rows there are. Reads none of them.
     pub fn count(&self) -> Result<u64, Error> {
         Ok(self.inner.count()?)
     }
 
     /// Begins a query.
     pub fn query(&self) -> Query<T> {
-        Query { inner: self.inner.query() }
+        self.inner.query().failing_as()
     }
 
     /// Adds a row and gives its key, which is made: keys made later sort later.
@@ -107,7 +156,7 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     /// Changes a row: writes only the fields that differ afterwards. `change` runs inline.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when there is no such row.
+    /// [`crate::ErrorKind::NotFound`] when there is no such row.
     pub async fn update(&self, key: &str, change: impl FnOnce(&mut T)) -> Result<(), Error> {
         self.write_in_turn(|tx| tx.table::<T>(self.inner.name()).update(key, change)).await
     }
@@ -133,82 +182,34 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         Ok(())
     }
 
+    /// Adds to a [`crate::Counter`] field of a row; concurrent additions add up.
+    pub async fn add(&self, key: &str, field: &str, by: i64) -> Result<(), Error> {
+        self.write_blind(|tx| tx.table::<T>(self.inner.name()).add(key, field, by)).await
+    }
+
+    /// Adds rows under keys of one's own in one entry.
+    pub async fn insert_many_as<'r>(
+        &self,
+        rows: impl IntoIterator<Item = (impl AsRef<str>, &'r T)>,
+    ) -> Result<(), Error>
+    where
+        T: 'r,
+    {
+        self.write_blind(|tx| {
+            let table = tx.table(self.inner.name());
+            rows.into_iter().try_for_each(|(key, row)| table.insert_as(key.as_ref(), row))
+        })
+        .await
+    }
+
     /// Deletes a row. Deleting what is not there is not an error.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
         self.write_blind(|tx| tx.table::<T>(self.inner.name()).delete(key)).await
     }
 }
 
-/// A question to a table: conditions that all must hold, an order, a limit.
-#[derive(Debug, Clone)]
-#[must_use = "a query reads nothing before its rows are asked for"]
-pub struct Query<T> {
-    inner: eid_db::Query<T>,
-}
+/// A question to a table, asked with the errors of this crate.
+pub type Query<T> = eid_db::Query<T, Error>;
 
-impl<T: Serialize + DeserializeOwned> Query<T> {
-    /// Keeps rows whose field, a name or a path into it, compares like this.
-    pub fn filter(self, field: impl Into<Path>, comparison: Comparison, value: impl Into<Value>) -> Self {
-        Self { inner: self.inner.filter(field, comparison, value) }
-    }
-
-    /// Keeps rows whose field is equal. Numbers are compared by size whatever their type.
-    pub fn eq(self, field: impl Into<Path>, value: impl Into<Value>) -> Self {
-        self.filter(field, Comparison::Eq, value)
-    }
-
-    /// Keeps rows whose field is absent or different.
-    pub fn ne(self, field: impl Into<Path>, value: impl Into<Value>) -> Self {
-        self.filter(field, Comparison::Ne, value)
-    }
-
-    /// Keeps rows whose field is smaller.
-    pub fn lt(self, field: impl Into<Path>, value: impl Into<Value>) -> Self {
-        self.filter(field, Comparison::Lt, value)
-    }
-
-    /// Keeps rows whose field is smaller or equal.
-    pub fn le(self, field: impl Into<Path>, value: impl Into<Value>) -> Self {
-        self.filter(field, Comparison::Le, value)
-    }
-
-    /// Keeps rows whose field is greater.
-    pub fn gt(self, field: impl Into<Path>, value: impl Into<Value>) -> Self {
-        self.filter(field, Comparison::Gt, value)
-    }
-
-    /// Keeps rows whose field is greater or equal.
-    pub fn ge(self, field: impl Into<Path>, value: impl Into<Value>) -> Self {
-        self.filter(field, Comparison::Ge, value)
-    }
-
-    /// Sorts by a field, smallest first. Without an order, rows come in the order of their keys.
-    pub fn order(self, field: impl Into<Path>) -> Self {
-        Self { inner: self.inner.order(field) }
-    }
-
-    /// Sorts by a field, greatest first.
-    pub fn order_desc(self, field: impl Into<Path>) -> Self {
-        Self { inner: self.inner.order_desc(field) }
-    }
-
-    /// Ends after so many rows.
-    pub fn limit(self, rows: usize) -> Self {
-        Self { inner: self.inner.limit(rows) }
-    }
-
-    /// The rows.
-    pub fn rows(&self) -> Result<Vec<T>, Error> {
-        Ok(self.inner.rows()?)
-    }
-
-    /// The rows with their keys.
-    pub fn entries(&self) -> Result<Vec<(String, T)>, Error> {
-        Ok(self.inner.entries()?)
-    }
-
-    /// How many rows there are.
-    pub fn count(&self) -> Result<usize, Error> {
-        Ok(self.inner.count()?)
-    }
-}
+/// A query that goes on, with the errors of this crate.
+pub type LiveQuery<T> = eid_db::LiveQuery<T, Error>;

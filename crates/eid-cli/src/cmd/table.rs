@@ -1,18 +1,20 @@
 //! `eid table`.
 
 use std::ops::Bound;
-use std::path::Path;
+use std::path::Path as FilePath;
 use std::time::Instant;
 
-use eid::{Database, Table as Rows};
+use eid::{
+    Database, ErrorKind, Filter, IndexProgress, IndexState, PageCursor, Path, Query, RowChange, Table as Rows,
+};
 use serde_json::{Map, Value, json};
 
-use crate::args::{Format, Table};
+use crate::args::{Format, Question, Table};
 use crate::cmd::{Context, doc};
 use crate::failure::Failure;
-use crate::output::{count, number_of, printable};
+use crate::limits::WATCH_SIGN_OF_LIFE;
+use crate::output::{Gone, count, json_line, number_of, printable};
 use crate::rows::{self, FileRow};
-use crate::value::Condition;
 
 type Row = Map<String, Value>;
 
@@ -65,30 +67,204 @@ pub async fn run(context: &Context, args: &Table) -> Result<(), Failure> {
             let ((), entry) = db.commit(|tx| tx.table::<Row>(table).delete(key)).await?;
             doc::written(context, entry, || format!("deleted {}", printable(key)))
         }
-        Table::Query { db, table, conditions, order, limit } => {
+        Table::Query { question, explain, after } => query(context, question, *explain, after.as_ref()),
+        Table::Index { db, table, field, drop } => {
             let db = context.database(db)?;
             exists(&db, table)?;
-            let mut query = db.table::<Row>(table).query();
-            for text in conditions {
-                let Condition { field, comparison, value } =
-                    Condition::parse(text).map_err(Failure::usage)?;
-                query = query.filter(field, comparison, value);
+            match field {
+                None => indexes(context, &db, table),
+                Some(field) if *drop => drop_index(context, &db, table, field).await,
+                Some(field) => create_index(context, &db, table, field).await,
             }
-            query = match order.as_deref().map(|order| order.strip_prefix('-').ok_or(order)) {
-                Some(Ok(field)) => query.order_desc(field),
-                Some(Err(field)) => query.order(field),
-                None => query,
-            };
-            query = query.limit(limit.unwrap_or(usize::MAX));
-            if context.out.json() {
-                for (key, row) in query.entries()? {
-                    context.out.value(&json!({"key": key, "row": row}))?;
-                }
-                return Ok(());
-            }
-            show(context, &query.entries()?)
+        }
+        Table::Watch { question, changes } => watch(context, question, *changes).await,
+    }
+}
+
+/// The query that a person means.
+fn asked(context: &Context, question: &Question) -> Result<Query<Row>, Failure> {
+    let db = context.database(&question.db)?;
+    exists(&db, &question.table)?;
+    let mut query = db.table::<Row>(&question.table).query();
+    for text in &question.conditions {
+        let filter: Filter = text.parse().map_err(|error| {
+            Failure::usage(format!("in the condition `{}`: {error}", printable(text)))
+                .hint("for example --where 'elevation > 300 and not (state = AK or name ~ \"San*\")'")
+        })?;
+        query = query.matching(filter);
+    }
+    for field in &question.order {
+        let parse = |name: &str| name.parse::<Path>().map_err(|error| Failure::usage(error.to_string()));
+        query = match field.strip_prefix('-') {
+            Some(field) => query.order_desc(parse(field)?),
+            None => query.order(parse(field)?),
+        };
+    }
+    Ok(query.limit(question.limit.unwrap_or(usize::MAX)))
+}
+
+fn query(
+    context: &Context,
+    question: &Question,
+    explain: bool,
+    after: Option<&PageCursor>,
+) -> Result<(), Failure> {
+    let mut query = asked(context, question)?;
+    if let Some(after) = after {
+        query = query.page_after(after);
+    }
+    if explain {
+        let plan = query.explain()?;
+        let indexes: Vec<String> = plan.indexes().map(ToString::to_string).collect();
+        let value = json!({
+            "plan": plan.to_string(),
+            "indexes": indexes,
+            "scans_table": plan.scans_table(),
+            "sorts": plan.sorts(),
+        });
+        context.out.say(&value, || printable(&plan.to_string()))?;
+        return Ok(());
+    }
+    let page = query.page()?;
+    if context.out.json() {
+        for (key, row) in page.rows {
+            context.out.value(&json!({"key": key, "row": row}))?;
+        }
+        return Ok(());
+    }
+    show(context, &page.rows)?;
+    if let Some(next) = page.next.filter(|_| question.limit.is_some()) {
+        context.out.note(format!("there may be more: --after '{next}'"))?;
+    }
+    Ok(())
+}
+
+fn indexes(context: &Context, db: &Database, table: &str) -> Result<(), Failure> {
+    let declared = db.registry().indexes(table)?;
+    let state = |state| match state {
+        IndexState::Ready => "ready",
+        IndexState::Building => "building",
+        IndexState::Dropping => "dropping",
+        IndexState::Pending => "pending",
+    };
+    let found = db.table::<Row>(table).indexes()?;
+    let on_all = |field: &Path| declared.contains(&field.to_string());
+    if context.out.json() {
+        for index in found {
+            let declared = on_all(&index.field);
+            let line =
+                json!({"field": index.field.to_string(), "state": state(index.state), "declared": declared});
+            context.out.value(&line)?;
+        }
+        return Ok(());
+    }
+    let lines: Vec<Vec<String>> = found
+        .iter()
+        .map(|index| {
+            let here = if on_all(&index.field) { "every device" } else { "this device" };
+            vec![printable(&index.field.to_string()), state(index.state).to_owned(), here.to_owned()]
+        })
+        .collect();
+    if !lines.is_empty() {
+        context.out.text(context.out.columns(&["FIELD", "STATE", "WANTED ON"], &lines))?;
+    }
+    context.out.note(number_of(lines.len() as u64, "index", "indexes"))?;
+    Ok(())
+}
+
+/// Declares the index for all devices, as far as this one may, and builds it here.
+async fn create_index(context: &Context, db: &Database, table: &str, field: &Path) -> Result<(), Failure> {
+    let started = Instant::now();
+    let declared = match db.registry().declare_index(table, &field.to_string()).await {
+        Ok(()) => true,
+        Err(error) if matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Sealed) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let total = db.table::<Row>(table).count()?;
+    let out = context.out.clone();
+    let told = move |progress: &IndexProgress| out.progress("indexing", progress.rows, total).is_ok();
+    let done = db.table::<Row>(table).create_index_telling(field, told).await?;
+    if !done {
+        return Err(Gone.into());
+    }
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let value = json!({"field": field.to_string(), "rows": total, "declared": declared, "ms": ms});
+    context.out.say(&value, || {
+        let here = if declared { "" } else { ", on this device only" };
+        let rows = number_of(total, "row", "rows");
+        format!("indexed {} of {rows}{here}, {} ms", printable(&field.to_string()), count(ms))
+    })?;
+    Ok(())
+}
+
+async fn drop_index(context: &Context, db: &Database, table: &str, field: &Path) -> Result<(), Failure> {
+    let name = field.to_string();
+    let held = db.table::<Row>(table).indexes()?.iter().any(|index| index.field == *field);
+    if !held && !db.registry().indexes(table)?.contains(&name) {
+        return Err(Failure::not_found(format!("there is no index on \"{}\"", printable(&name))));
+    }
+    match db.registry().undeclare_index(table, &name).await {
+        Err(error) if !matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Sealed) => {
+            return Err(error.into());
+        }
+        _ => {}
+    }
+    db.table::<Row>(table).drop_index(field).await?;
+    context.out.say(&json!({"field": name, "dropped": true}), || {
+        format!("dropped the index on {}", printable(&name))
+    })?;
+    Ok(())
+}
+
+/// Prints what is found and then what changes, until this process is interrupted or nobody reads it.
+async fn watch(context: &Context, question: &Question, only_changes: bool) -> Result<(), Failure> {
+    let mut live = asked(context, question)?.watch()?;
+    let initial = live.initial();
+    if context.out.json() {
+        for (key, row) in initial.iter().filter(|_| !only_changes) {
+            context.out.value(&json!({"event": "row", "key": key, "row": row}))?;
+        }
+    } else if only_changes {
+        context.out.note(format!("watching {}", number_of(initial.len() as u64, "row", "rows")))?;
+    } else {
+        show(context, &initial)?;
+    }
+    drop(initial);
+    loop {
+        let changed = tokio::select! {
+            changed = live.next() => Some(changed?),
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+            () = tokio::time::sleep(WATCH_SIGN_OF_LIFE) => None,
+        };
+        let Some(changed) = changed else {
+            // Whoever reads this from another process may be gone, which only writing tells.
+            context.out.progress("watching", 0, 0)?;
+            continue;
+        };
+        for change in changed.changes {
+            print_change(context, change)?;
         }
     }
+}
+
+fn print_change(context: &Context, change: RowChange<Row>) -> Result<(), Failure> {
+    let (event, sign, key, row) = match change {
+        RowChange::Added { key, row } => ("added", "+", key, Some(row)),
+        RowChange::Changed { key, row } => ("changed", "~", key, Some(row)),
+        RowChange::Removed { key } => ("removed", "-", key, None),
+        RowChange::Unreadable { error, .. } => return Err(eid::Error::from(error).into()),
+    };
+    if context.out.json() {
+        let mut line = json!({"event": event, "key": key});
+        if let Some(row) = row {
+            line["row"] = Value::Object(row);
+        }
+        context.out.value(&line)?;
+    } else {
+        let row = row.map(|row| format!("  {}", json_line(&Value::Object(row)))).unwrap_or_default();
+        context.out.text(format!("{sign} {}{row}", printable(&key)))?;
+    }
+    Ok(())
 }
 
 /// A table comes into being with its first row: a name that nothing was ever written to is a slip.
@@ -117,7 +293,7 @@ fn no_row(table: &str, key: &str) -> Failure {
 
 struct Import<'a> {
     table: &'a str,
-    file: &'a Path,
+    file: &'a FilePath,
     format: Option<Format>,
     key: Option<&'a str>,
     batch: u64,

@@ -6,4 +6,5 @@ mod kill;
 mod local;
 mod network;
 mod process;
+mod tables;
 mod texts;
