@@ -358,7 +358,7 @@ pub async fn write(db: &Database, table: &str, batch: Vec<FileRow>) -> Result<()
         })
         .await;
     written.map_err(|error| {
-        let too_large = error.kind() == eid::ErrorKind::TooLarge;
+        let too_large = error.kind() == ErrorKind::TooLarge;
         let failure = Failure::from(error);
         if too_large { failure.hint("use a smaller --batch: an entry holds at most 1 MiB") } else { failure }
     })
