@@ -456,8 +456,8 @@ impl Process {
             cursor.filter(|cursor| cursor.epoch == epoch).map_or(0, |cursor| cursor.seq.0)
         };
         Believed {
-            held_there: upto(known.mine, self.store().epoch()),
-            held_here: upto(known.theirs, peer.store().epoch()),
+            held_there: upto(known.mine, self.store().epoch_of(tree)),
+            held_here: upto(known.theirs, peer.store().epoch_of(tree)),
         }
     }
 

@@ -122,7 +122,8 @@ impl fmt::Debug for EntryStore {
 impl EntryStore {
     /// Opens a store, and makes it when the backend is empty. `seed` is fresh randomness.
     ///
-    /// Costs as much as there are trees, whatever their history.
+    /// Costs as much as there are trees, whatever their history. Only when the rows are of an older format, everything
+    /// is worked out again from the logs, once.
     pub fn open(
         backend: Arc<dyn Backend>,
         judge: Arc<dyn Judge>,
@@ -137,7 +138,7 @@ impl EntryStore {
         for (tree, number) in read_trees(&*backend.snapshot()?)? {
             trees.insert(tree, Arc::new(TreeMemory::new(number)));
         }
-        Ok(Arc::new(Self {
+        let store = Arc::new(Self {
             backend,
             judge,
             apply,
@@ -147,13 +148,27 @@ impl EntryStore {
             watchers: Arc::default(),
             next_watch: AtomicU64::new(0),
             relaxed: AtomicBool::new(false),
-        }))
+        });
+        if meta.format < FORMAT {
+            crate::fsck::upgrade(&store)?;
+        }
+        Ok(store)
     }
 
     /// The life of the store that positions belong to.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::SeqCst))
+    }
+
+    /// The life of a tree that its positions belong to: another one after it was forgotten and fetched again. Of one
+    /// that is not held it is that of the store.
+    #[must_use]
+    pub fn epoch_of(&self, tree: &TreeId) -> Epoch {
+        match self.memory(tree) {
+            Some(memory) => epoch_of_tree(self.epoch(), memory.number),
+            None => self.epoch(),
+        }
     }
 
     /// The trees that are held, by id.
@@ -174,7 +189,7 @@ impl EntryStore {
                 None => return Ok(None),
             },
         };
-        TreeSnapshot::read(*tree, self.epoch(), memory, snapshot)
+        TreeSnapshot::read(*tree, epoch_of_tree(self.epoch(), memory.number), memory, snapshot)
     }
 
     /// Decodes, hashes and verifies in bulk. Holds no lock and reads nothing from the backend, so that the next
@@ -482,6 +497,15 @@ impl Drop for Turn<'_> {
 
 pub(crate) fn read_meta(snapshot: &dyn Snapshot) -> Result<Option<Meta>, StoreError> {
     snapshot.get_many(&[meta_key()])?.pop().flatten().as_ref().map(Meta::decode).transpose()
+}
+
+/// Numbers of trees are never used again, so neither are epochs: a bijection for each number (the finaliser of
+/// SplitMix64), which looks random from outside.
+fn epoch_of_tree(store: Epoch, number: TreeNo) -> Epoch {
+    let mut mixed = store.0.wrapping_add(u64::from(number.0).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    Epoch(mixed ^ (mixed >> 31))
 }
 
 fn epoch_of(hash: &[u8; 32]) -> Epoch {

@@ -19,7 +19,9 @@ use crate::backend::{Batch, Snapshot};
 use crate::entry_store::{EntryStore, read_meta, read_trees};
 use crate::error::StoreError;
 use crate::limits::FSCK_PROBLEMS_MAX;
-use crate::rows::{Meta, TreeNo, TreeState, encode_tree_no, meta_key, state_key, sweep_key, trees_key};
+use crate::rows::{
+    FORMAT, Meta, TreeNo, TreeState, encode_tree_no, meta_key, state_key, sweep_key, trees_key,
+};
 use compare::Sides;
 use rebuild::{Scratch, rebuild};
 
@@ -128,6 +130,18 @@ pub(crate) fn run(
         report.problems.extend(found.problems.into_iter().take(room));
     }
     Ok(report)
+}
+
+/// Works out everything that is derived again, in the format of today. Begins anew when it was interrupted.
+pub(crate) fn upgrade(store: &EntryStore) -> Result<(), StoreError> {
+    let snapshot = store.backend().snapshot()?;
+    for (tree, number) in read_trees(&*snapshot)? {
+        rewrite(store, tree, (&*snapshot, number), false)?;
+    }
+    let meta = read_meta(&*store.backend().snapshot()?)?;
+    let meta = meta.ok_or(StoreError::Corrupt { what: "the row of the whole store" })?;
+    let meta = Meta { format: FORMAT, ..meta };
+    Ok(store.backend().commit(Batch { puts: vec![(meta_key(), meta.encode())], ..Batch::default() })?)
 }
 
 /// Builds a tree anew under another number, and gives it that number.

@@ -26,11 +26,11 @@ impl Relations {
         Self { store }
     }
 
-    /// What is known of a peer; nothing after this store was restored from a backup, whose positions may be of
-    /// other entries.
+    /// What is known of a peer; nothing after this store was restored from a backup or the database was fetched again:
+    /// its positions may be of other entries.
     pub(crate) fn load(&self, peer: &PublicKey, tree: &TreeId) -> Result<Known, StoreError> {
         let row = self.store.local().namespace(NAMESPACE).get(&key(peer, tree))?;
-        Ok(row.and_then(|row| decode(&row, self.store.epoch())).unwrap_or_default())
+        Ok(row.and_then(|row| decode(&row, self.store.epoch_of(tree))).unwrap_or_default())
     }
 
     /// Remembers what a session has learnt. Positions only grow within one life of a store.
@@ -44,7 +44,7 @@ impl Relations {
         if after == before {
             return Ok(());
         }
-        let row = encode(after, self.store.epoch());
+        let row = encode(after, self.store.epoch_of(tree));
         self.store.local().namespace(NAMESPACE).put_relaxed(&key(peer, tree), row)
     }
 
@@ -54,14 +54,14 @@ impl Relations {
         if before.mine.is_none() {
             return Ok(());
         }
-        let row = encode(Known { mine: None, ..before }, self.store.epoch());
+        let row = encode(Known { mine: None, ..before }, self.store.epoch_of(tree));
         self.store.local().namespace(NAMESPACE).put_relaxed(&key(peer, tree), row)
     }
 
     /// Every peer that there was a session with about this database.
     pub(crate) fn of_tree(&self, tree: &TreeId) -> Result<Vec<(PublicKey, Known)>, StoreError> {
         let rows = self.store.local().namespace(NAMESPACE).scan(&tree.0)?;
-        let epoch = self.store.epoch();
+        let epoch = self.store.epoch_of(tree);
         let row = |(key, row): (Vec<u8>, Bytes)| {
             let peer = key.get(32..)?.try_into().ok()?;
             Some((PublicKey(peer), decode(&row, epoch)?))

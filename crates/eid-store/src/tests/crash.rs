@@ -92,6 +92,14 @@ fn whatever_the_disk_forgets_acknowledged_entries_are_there_and_everything_fits_
             assert!(lost.is_empty(), "seed {seed}: lost {lost:?}");
             let report = store.fsck(false, &mut |_, _| {}).unwrap();
             assert!(report.is_clean(), "seed {seed}: {:?}", report.problems);
+            if let Some(snapshot) = store.tree(&tree).unwrap() {
+                let seq = Seq(dice.roll(snapshot.count()));
+                let version = snapshot.at(&[snapshot.id_at(seq).unwrap()], &Stamps).unwrap();
+                let rows = version.view(&eid_core::StoreName::new("a").unwrap(), KIND);
+                let ops = rows.scan(b"op/", Some(b"op0"), crate::Direction::Forward, usize::MAX).unwrap();
+                // All but the root write one operation each.
+                assert_eq!(ops.len() as u64, version.count() - 1, "seed {seed}");
+            }
         }
     }
 }

@@ -300,14 +300,25 @@ fn a_snapshot_reads_what_was_there_when_it_was_taken() {
 #[test]
 fn a_forgotten_tree_leaves_no_row_and_can_come_again() {
     let (store, root) = store_with_root();
-    let entry = child(&[&root], 1);
-    admit(&store, &[&entry]);
+    let mut chain = vec![child(&[&root], 1)];
+    for n in 2..2 * crate::limits::CHECKPOINT_ENTRIES {
+        chain.push(child(&[chain.last().unwrap()], n));
+    }
+    // One comes without its payload first, so that there are rows of every space.
+    admit_offers(&store, root.tree(), vec![Offer { block: chain[0].block().clone(), payloads: vec![None] }]);
+    admit(&store, &chain.iter().collect::<Vec<_>>());
+    let life = |store: &crate::EntryStore| store.tree(&root.tree()).unwrap().unwrap().epoch();
+    let before = life(&store);
+    assert_eq!(store.epoch_of(&root.tree()), before);
     store.forget(&root.tree()).unwrap();
     assert!(store.tree(&root.tree()).unwrap().is_none());
     assert!(matches!(store.forget(&root.tree()), Err(StoreError::UnknownTree)));
     let all = crate::Scan::range(vec![0x10], vec![0xff]);
     assert_eq!(store.backend().snapshot().unwrap().scan_many(&[all]).unwrap(), [vec![]]);
-    assert_eq!(codes(&admit(&store, &[&root, &entry])), ["ok", "ok"]);
+    assert_eq!(codes(&admit(&store, &[&root, &chain[0]])), ["ok", "ok"]);
+    // Positions of the life before say nothing of this one.
+    assert_ne!(life(&store), before);
+    assert_eq!(store.epoch_of(&root.tree()), life(&store));
 }
 
 #[test]

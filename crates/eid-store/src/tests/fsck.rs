@@ -18,7 +18,11 @@ const TREE: TreeNo = TreeNo(1);
 
 /// r <- s (grants 4), r <- a, s a <- b, b <- c: and the store that holds them.
 fn filled() -> (Arc<EntryStore>, Vec<Entry>) {
-    let store = open_on(Arc::new(Memory::new()));
+    filled_on(Arc::new(Memory::new()))
+}
+
+fn filled_on(backend: Arc<Memory>) -> (Arc<EntryStore>, Vec<Entry>) {
+    let store = open_on(backend);
     let root = root();
     let settings = settings_child(&[&root], &[grant(4, Permission::Write)]);
     let a = child(&[&root], 1);
@@ -202,4 +206,30 @@ fn a_tree_without_its_root_is_gone_after_a_repair_and_can_come_again() {
     assert_eq!(codes(&admit(&store, &entries.iter().collect::<Vec<_>>())), ["ok"; 5]);
     let tips = store.tree(&entries[0].tree()).unwrap().unwrap().tips().unwrap();
     assert_eq!(tips, [(entries[4].id(), Seq(4))]);
+}
+
+#[test]
+fn a_store_of_an_older_format_is_worked_out_again_from_its_log() {
+    let backend = Arc::new(Memory::new());
+    let (filled, entries) = filled_on(backend.clone());
+    let tree = entries[0].tree();
+    let seen = see(&filled, tree).unwrap();
+    let snapshot = filled.backend().snapshot().unwrap();
+    let rows = snapshot.scan_many(&[crate::Scan::range(vec![0], vec![0xff])]).unwrap().remove(0);
+    let derived = rows.into_iter().map(|(key, _)| key).filter(|key| key[0] > 0x11);
+    let meta = crate::entry_store::read_meta(&*snapshot).unwrap().unwrap();
+    let older = crate::rows::Meta { format: 1, ..meta };
+    let (puts, deletes) = (vec![(crate::rows::meta_key(), older.encode())], derived.collect());
+    filled.backend().commit(Batch { puts, deletes, ..Batch::default() }).unwrap();
+    drop(filled);
+    for _ in 0..2 {
+        let store = open_on(backend.clone());
+        assert_eq!(see(&store, tree).unwrap(), seen);
+        assert_eq!(names(&check(&store)), []);
+        let now = crate::entry_store::read_meta(&*store.backend().snapshot().unwrap()).unwrap().unwrap();
+        assert_eq!(
+            (now.format, now.epoch, now.next_tree),
+            (crate::rows::FORMAT, meta.epoch, meta.next_tree + 1)
+        );
+    }
 }
