@@ -4,8 +4,9 @@
 //! and atomic batches. Entries from elsewhere ([`EntryStore::prepare`], [`EntryStore::admit`]) and writes of this device
 //! ([`EntryStore::commit`]) go through the same function: a [`eid_core::Judge`] says whether the author had the right,
 //! an [`Apply`] turns operations into rows of views, and everything that a batch changes is one commit. Callers that
-//! come at the same time share it. What is derived is never trusted over the log: [`EntryStore::fsck`] works all of
-//! it out again.
+//! come at the same time share it. A tree can be read as it was at any entries that it holds, at a cost that does not
+//! grow with its history: [`TreeSnapshot::at`]. What is derived is never trusted over the log: [`EntryStore::fsck`] works
+//! all of it out again.
 //!
 //! Backends: [`Memory`], and [`Embedded`], a batch log before redb. [`CrashDisk`], [`Faulty`] and [`Counting`] stand
 //! below or around them in tests. This crate knows no network, no peer, no clock, no randomness and no kind of store;
