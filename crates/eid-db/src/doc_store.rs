@@ -111,7 +111,8 @@ impl DocStore {
     pub fn set(&self, path: impl Into<Path>, value: impl Into<Value>) -> Result<(), DbError> {
         let path = path.into();
         self.check_enters(&path)?;
-        self.db.write_blind(|tx| tx.doc(&self.name).set(path, value))
+        let op = DocOp::Set { path: path.keys().to_vec(), value: value.into() };
+        self.db.write_blind(|tx| tx.doc(&self.name).stage(op))
     }
 
     /// Deletes what is at a path and below.
@@ -121,7 +122,8 @@ impl DocStore {
     pub fn delete(&self, path: impl Into<Path>) -> Result<(), DbError> {
         let path = path.into();
         self.check_enters(&path)?;
-        self.db.write_blind(|tx| tx.doc(&self.name).delete(path))
+        let op = DocOp::Delete { path: path.keys().to_vec() };
+        self.db.write_blind(|tx| tx.doc(&self.name).stage(op))
     }
 
     /// Adds to the integer at a path; concurrent increments add up. Nothing there counts as 0.

@@ -291,6 +291,44 @@ fn any_op() -> impl Strategy<Value = DocOp<u64>> {
 
 crate::crdt_laws!(laws, Doc<u64>, ops = any_op(), naive = naive);
 
+/// Edits of one list whose names mostly exist, and now and then something that hides a part of it.
+fn any_op_on_one_list() -> impl Strategy<Value = DocOp<u64>> {
+    let name = || (0u64..6, 0u32..2).prop_map(|(entry, offset)| Name { entry, offset });
+    let at = || {
+        prop_oneof![
+            1 => Just(Anchor::Start),
+            2 => name().prop_map(Anchor::After),
+            2 => name().prop_map(Anchor::Before),
+        ]
+    };
+    let items = proptest::collection::vec(any::<u8>().prop_map(Value::from), 1..4);
+    let list = prop_oneof![
+        5 => (at(), items).prop_map(|(at, items)| ListOp::Insert { at, items }),
+        1 => (name(), 1u32..3).prop_map(|(first, count)| ListOp::Delete { spans: vec![Span { first, count }] }),
+        4 => (name(), at()).prop_map(|(item, at)| ListOp::Move { item, at }),
+        1 => (name(), any::<u8>()).prop_map(|(item, value)| ListOp::Set { item, value: Value::from(value) }),
+    ];
+    let at = || path(&["m", "l"]);
+    prop_oneof![
+        12 => list.prop_map(move |op| DocOp::List { path: at(), op }),
+        1 => Just(DocOp::Set { path: at(), value: Value::List(vec![Value::from(0), Value::from(1)]) }),
+        1 => (1usize..3).prop_map(move |depth| DocOp::Delete { path: at()[..depth].to_vec() }),
+    ]
+}
+
+crate::crdt_laws!(list_laws, Doc<u64>, ops = any_op_on_one_list(), naive = naive);
+
+#[test]
+fn a_map_that_a_list_replaced_is_no_longer_one_that_was_set() {
+    let mut doc = Doc::<u64>::default();
+    let insert = ListOp::Insert { at: Anchor::Start, items: vec![Value::from(1)] };
+    doc.apply(&1, &DocOp::Set { path: path(&["a"]), value: Value::Map(BTreeMap::new()) });
+    doc.apply(&2, &DocOp::List { path: path(&["a"]), op: insert });
+    doc.apply(&3, &DocOp::Set { path: path(&["a", "b"]), value: Value::from(2) });
+    doc.apply(&4, &DocOp::Delete { path: path(&["a", "b"]) });
+    assert_eq!(doc.get(&path(&["a"])), None);
+}
+
 fn path(keys: &[&str]) -> Vec<String> {
     keys.iter().map(|key| (*key).to_owned()).collect()
 }

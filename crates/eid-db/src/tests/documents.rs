@@ -149,6 +149,76 @@ fn a_map_that_would_become_rows_without_bound_is_refused() {
     assert_eq!(db.stores().unwrap()[0].rows, 20_000);
 }
 
+#[test]
+fn concurrent_values_of_a_path_are_found_on_request_and_a_later_set_covers_them() {
+    let (a, b) = two();
+    let seen = |db: &crate::Database| {
+        let found = db.doc("d").get_all("m.x").unwrap();
+        assert!(found.complete);
+        found.values
+    };
+    assert_eq!(seen(&a), []);
+    a.doc("d").set("m.x", 0).unwrap();
+    exchange(&a, &b);
+    assert_eq!(seen(&a).len(), 1);
+    a.doc("d").set("m.x", "a").unwrap();
+    a.doc("d").set("m.y", 1).unwrap();
+    b.doc("d").set("m.y", 2).unwrap();
+    b.doc("d").set("m", Value::from(json!({"x": "b"}))).unwrap();
+    b.doc("other").set("x", 1).unwrap();
+    exchange(&a, &b);
+    for db in [&a, &b] {
+        let values = seen(db);
+        assert_eq!(values.iter().map(|v| v.value.clone()).collect::<Vec<_>>(), ["b", "a"].map(Value::from));
+        assert_eq!(db.doc("d").get("m.x").unwrap(), Some(Value::from("b")));
+        assert_eq!(values[1].author, a.instance().device());
+        assert_eq!(values[0].author, b.instance().device());
+        assert!(values[0].entry != values[1].entry && values[0].time >= values[1].time);
+    }
+    // What was written after both covers both; what was written beside it does not.
+    a.doc("d").delete("m.x").unwrap();
+    b.doc("d").set("m.x", "late").unwrap();
+    exchange(&a, &b);
+    let late: Vec<Value> = seen(&a).into_iter().map(|v| v.value).collect();
+    assert_eq!(late, [Value::from("late")]);
+    a.doc("d").set("m.x", "last").unwrap();
+    exchange(&a, &b);
+    assert_eq!(seen(&b).into_iter().map(|v| v.value).collect::<Vec<_>>(), [Value::from("last")]);
+    // An encrypted or missing part would be said; so is what takes too long to find.
+    assert_eq!(a.doc("d").get_all("nothing").unwrap().values, []);
+}
+
+#[test]
+fn a_text_taken_as_a_path_has_dots_or_is_a_pointer_and_an_array_is_taken_as_it_is() {
+    let doc = database().doc("d");
+    doc.set("a.b", 1).unwrap();
+    doc.set("/a/c.d", 2).unwrap();
+    doc.set(["a.b"], 3).unwrap();
+    doc.set("wait..", 4).unwrap();
+    assert_eq!(json_of(&doc), json!({"a": {"b": 1, "c.d": 2}, "a.b": 3, "wait..": 4}));
+    assert_eq!(doc.get_as::<i64>(String::from("a.b")).unwrap(), Some(1));
+}
+
+#[test]
+fn keys_are_listed_without_what_is_below_them_and_deleted_ones_are_not() {
+    let doc = database().doc("d");
+    let many: Json =
+        (0..1500).map(|n| (format!("{n:04}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
+    doc.set(
+        "m",
+        Value::from(json!({"a": many, "b": many, "c": 1, "d": {"e": {}}, "f": {"g": {"h": 1}}, "z": []})),
+    )
+    .unwrap();
+    doc.delete("m.b").unwrap();
+    doc.delete("m.f.g.h").unwrap();
+    assert_eq!(doc.keys("m").unwrap(), ["a", "c", "d", "f", "z"]);
+    assert_eq!(doc.keys("m.a").unwrap().len(), 1500);
+    doc.delete("m.f.g").unwrap();
+    doc.delete("m.f").unwrap();
+    assert_eq!(doc.keys("m").unwrap(), ["a", "c", "d", "z"]);
+    assert_eq!(doc.keys(Path::root()).unwrap(), ["m"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
