@@ -3,6 +3,8 @@
 //! Nothing here calls the code that it checks. Signatures are verified by [`eid_core::verify`], which no sabotage
 //! reaches; heights, tips, rights and state are computed from the entries' bytes.
 
+mod text;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use eid_core::cbor::{CborError, Kind, Reader};
@@ -56,7 +58,7 @@ struct Facts {
     rights: BTreeMap<Slot, Permission>,
 }
 
-/// A document or table, as people see it.
+/// A document, table or text, as people see it.
 pub type State = BTreeMap<(String, String), Json>;
 
 impl Model {
@@ -178,7 +180,7 @@ impl Model {
             self.facts.iter().map(|(id, facts)| (facts.time, facts.height, *id)).collect();
         order.sort_unstable();
         let mut stores: BTreeMap<(String, String), Plain> = BTreeMap::new();
-        for (_, _, id) in order {
+        for (time, height, id) in order {
             let Some(entry) = self.entries.get(&id) else { continue };
             for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
                 let Some(payload) = payload.as_ref().filter(|_| !section.store.is_settings()) else {
@@ -187,8 +189,8 @@ impl Model {
                 let Ok(payload) = eid_core::Payload::decode(payload) else { continue };
                 let key = (section.store.as_str().to_owned(), payload.kind);
                 let plain = stores.entry(key.clone()).or_insert_with(|| Plain::empty(&key.1));
-                for op in &payload.ops {
-                    plain.apply(op);
+                for (index, op) in (0..).zip(&payload.ops) {
+                    plain.apply((time, height, id, index), op);
                 }
             }
         }
@@ -233,11 +235,15 @@ fn may(rights: &BTreeMap<Slot, Permission>, author: PublicKey, settings: bool) -
     })
 }
 
+/// Where an operation stands: time, height, entry, its place in the entry.
+type Stamp = (Time, Height, EntryId, u64);
+
 /// A store as one device would hold it that sees every operation in order.
 #[derive(Debug, Clone)]
 enum Plain {
     Doc(BTreeMap<String, Tree>),
     Table(BTreeMap<String, Row>),
+    Text(text::Text),
 }
 
 #[derive(Debug, Clone)]
@@ -254,15 +260,20 @@ struct Row {
 
 impl Plain {
     fn empty(kind: &str) -> Self {
-        if kind == "table" { Self::Table(BTreeMap::new()) } else { Self::Doc(BTreeMap::new()) }
+        match kind {
+            "table" => Self::Table(BTreeMap::new()),
+            "text" => Self::Text(text::Text::default()),
+            _ => Self::Doc(BTreeMap::new()),
+        }
     }
 
     /// An operation that does not decode has no effect.
-    fn apply(&mut self, op: &[u8]) {
+    fn apply(&mut self, stamp: Stamp, op: &[u8]) {
         // Why an operation does not decode makes no difference.
         match self {
             Self::Doc(items) => drop(doc_op(items, op)),
             Self::Table(rows) => drop(table_op(rows, op)),
+            Self::Text(text) => drop(text.apply(stamp, op)),
         }
     }
 
@@ -271,6 +282,7 @@ impl Plain {
             Self::Doc(items) => {
                 Json::Object(items.into_iter().filter_map(|(key, tree)| Some((key, show(tree)?))).collect())
             }
+            Self::Text(text) => Json::String(text.show()),
             Self::Table(rows) => Json::Object(
                 rows.into_iter()
                     .filter(|(_, row)| row.visible)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use eid_core::dag::Replica as _;
 use eid_core::{Entry, EntryId, Permission, PublicKey, SecretKey, Slot, TreeId};
-use eid_db::{DbError, Entropy, Env, Instance, RedeemError, Transaction, Value};
+use eid_db::{DbError, Entropy, Env, Instance, RedeemError, Transaction, TxText, Value};
 use eid_store::{
     Backend, BackendError, CrashDisk, Embedded, EmbeddedConfig, EntryStore, Offer, StoreError, Verdict,
 };
@@ -547,6 +547,8 @@ impl Process {
                     Ok(true)
                 });
                 scanned.map(|()| Json::Object(rows))
+            } else if kind == "text" {
+                database.text(&store).read().map(Json::String)
             } else {
                 database.doc(&store).to_json()
             };
@@ -619,6 +621,7 @@ fn lenient(staged: Result<(), DbError>) -> Result<(), DbError> {
 const KEYS: [&str; 4] = ["a", "b", "c", "d.e"];
 const DOCS: [&str; 2] = ["notes", "profile"];
 const TABLES: [&str; 2] = ["todos", "people"];
+const TEXTS: [&str; 2] = ["body", "title"];
 
 fn path(rng: &mut Rng) -> Vec<String> {
     (0..1 + rng.index(3)).map(|_| (*rng.pick(&KEYS).unwrap_or(&"a")).to_owned()).collect()
@@ -648,12 +651,24 @@ fn row(rng: &mut Rng) -> Json {
     Json::Object(row)
 }
 
+/// Puts a word in, or takes some letters out, anywhere.
+fn edit(text: &TxText<'_>, rng: &mut Rng) -> Result<(), DbError> {
+    let len = text.len()?;
+    if len > 0 && rng.chance(300) {
+        let at = rng.index(len);
+        return text.delete(at, 1 + rng.index((len - at).min(12)));
+    }
+    let word = ["one ", "zwei ", "три ", "\n"][rng.index(4)];
+    text.insert(rng.index(len + 1), word)
+}
+
 /// Stages one random operation.
 fn stage(tx: &Transaction, rng: &mut Rng) -> Result<(), DbError> {
     let doc = tx.doc(rng.pick(&DOCS).unwrap_or(&"notes"));
     let table = tx.table::<Json>(rng.pick(&TABLES).unwrap_or(&"todos"));
     let key = format!("row{}", rng.below(6));
-    match rng.below(10) {
+    match rng.below(13) {
+        10..=12 => edit(&tx.text(rng.pick(&TEXTS).unwrap_or(&"body")), rng),
         0..=2 => doc.set(path(rng), value(rng)),
         3 => doc.delete(path(rng)),
         4..=5 => doc.increment(path(rng), i64::try_from(rng.below(19)).unwrap_or(0) - 9),
