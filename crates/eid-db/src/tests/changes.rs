@@ -131,6 +131,8 @@ fn a_slow_hook_holds_up_no_commit_and_is_told_of_all_that_it_missed() {
         })
         .unwrap()
     });
+    // Gone before the watch is, should the test fail: the hook stands still no longer then.
+    let go_on = go_on;
     let first = a.entries().unwrap();
     a.doc("d").set("n", 0).unwrap();
     assert_eq!(told.recv_timeout(LONG).unwrap().entries.start, Seq(first));
