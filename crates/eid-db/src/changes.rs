@@ -363,7 +363,7 @@ pub(crate) fn changed_keys(payload: &Payload) -> Vec<Path> {
     for op in &payload.ops {
         let key = match payload.kind.as_str() {
             doc::KIND => doc::decode(op).ok().map(|op| Path::from(doc::path(&op).to_vec())),
-            table::KIND => table::decode(op).ok().map(|op| Path::from(op.key)),
+            table::KIND => table::decode(op).ok().map(|op| Path::from(vec![op.key])),
             _ => None,
         };
         keys.extend(key);

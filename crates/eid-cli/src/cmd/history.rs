@@ -171,7 +171,7 @@ pub fn at(context: &Context, args: &At) -> Result<(), Failure> {
         }
         AtWhat::Row { table, key } => {
             let row: Option<Json> = version.table(table).get(key)?;
-            super::doc::show(context, row.ok_or_else(|| nothing_at(&Path::from(key.as_str()), &args.db))?)
+            super::doc::show(context, row.ok_or_else(|| nothing_at(&Path::from([key.as_str()]), &args.db))?)
         }
         AtWhat::Show => {
             let ids: Vec<String> = version.tips()?.iter().map(ToString::to_string).collect();

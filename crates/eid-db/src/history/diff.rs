@@ -97,7 +97,7 @@ impl Database {
                 found.push_back(Difference {
                     store: StoreName::settings().as_str().to_owned(),
                     kind: "settings".to_owned(),
-                    path: Path::from(name),
+                    path: Path::from([name]),
                     field: None,
                     at: None,
                     before,

@@ -184,22 +184,28 @@ impl Undoing<'_> {
             covering = Some(root);
             counted.retain(|path, _| !path.starts_with(root));
             let (mut old, own) = (leaves(before, root)?, leaves(after, root)?);
-            let mut changed: Vec<(Vec<String>, Option<Value>)> = Vec::new();
+            let mut changed: Vec<(Vec<String>, Option<Value>, Option<Value>)> = Vec::new();
             for (path, value) in own {
                 let held = old.remove(&path);
                 if held.as_ref() != Some(&value) {
-                    changed.push((path, held));
+                    changed.push((path, held, Some(value)));
                 }
             }
-            changed.extend(old.into_iter().map(|(path, value)| (path, Some(value))));
-            for (path, value) in changed {
+            changed.extend(old.into_iter().map(|(path, value)| (path, Some(value), None)));
+            for (path, value, left) in changed {
                 let last = |rows: &dyn Rows| {
                     Ok(doc::decided(rows, &path, None)?.pop().and_then(|decided| decided.last))
                 };
                 let own = last(after)?;
                 let last = tx.read(self.store.as_str(), doc::KIND, last)?;
+                // That an item was taken out of a list, or moved, shows in the list alone.
+                let is_list = matches!(left, Some(Value::List(_)));
+                let now = |rows: &dyn Rows| Ok(leaves(rows, &path)?.remove(&path));
+                let changed_since = is_list && tx.read(self.store.as_str(), doc::KIND, now)? != left;
                 match value {
-                    _ if !same(own, last) => plan.kept.push(self.kept(tx, &path, None, last)?),
+                    _ if changed_since || !same(own, last) => {
+                        plan.kept.push(self.kept(tx, &path, None, last)?)
+                    }
                     Some(value) => back.push((path, value)),
                     None => gone.push(path),
                 }

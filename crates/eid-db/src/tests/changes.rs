@@ -20,8 +20,8 @@ fn changes_name_store_keys_author_and_entry_and_go_on_from_a_cursor() {
     a.write(|tx| {
         tx.doc("d").set(["x", "y"], 1)?;
         tx.doc("d").delete("z")?;
-        tx.table::<Json>("t").insert_as("k", &json!({"a": 1}))?;
-        tx.table::<Json>("t").update("k", |row| row["a"] = json!(2))
+        tx.table::<Json>("t").insert_as("k.k", &json!({"a": 1}))?;
+        tx.table::<Json>("t").update("k.k", |row| row["a"] = json!(2))
     })
     .unwrap();
     copy(&a, b.instance());
@@ -35,7 +35,7 @@ fn changes_name_store_keys_author_and_entry_and_go_on_from_a_cursor() {
         named,
         [
             ("d", Some("doc"), vec![Path::from(["x", "y"]), Path::from("z")]),
-            ("t", Some("table"), vec![Path::from("k")]),
+            ("t", Some("table"), vec![Path::from(["k.k"])]),
         ]
     );
     let text = changes.cursor().to_string();

@@ -538,6 +538,24 @@ fn texts_are_compared_blamed_and_taken_back_part_by_part() {
 }
 
 #[test]
+fn a_list_that_somebody_has_changed_since_is_kept_and_otherwise_is_as_it_was() {
+    let (a, b, _) = timed();
+    let list = |items: Json| Value::from(items);
+    wrote(&a, |tx| tx.doc("d").set("l", list(json!([1, 2]))));
+    let mine = wrote(&a, |tx| tx.doc("d").set("l", list(json!([1, 2, 3]))));
+    exchange(&a, &b);
+    let undone = a.undo(mine).unwrap();
+    assert_eq!(a.doc("d").get("l").unwrap(), Some(list(json!([1, 2]))));
+    let again = a.undo(undone.by.unwrap()).unwrap();
+    exchange(&a, &b);
+    b.doc("d").list("l").delete(0).unwrap();
+    exchange(&a, &b);
+    let kept = a.undo(again.by.unwrap()).unwrap();
+    assert_eq!((kept.restored, kept.kept.len()), (0, 1));
+    assert_eq!(a.doc("d").get("l").unwrap(), Some(list(json!([2, 3]))));
+}
+
+#[test]
 fn a_place_in_the_changes_is_of_one_life_of_the_database() {
     let (a, b) = two();
     let mut open = b.changes(crate::Since::Beginning).unwrap();
