@@ -173,10 +173,7 @@ impl<S: Ord + Clone> Node<S> {
     }
 }
 
-fn greatest<'s, S: Ord + Clone>(stamps: impl IntoIterator<Item = Option<&'s S>>) -> Option<S>
-where
-    S: 's,
-{
+fn greatest<'s, S: Ord + Clone + 's>(stamps: impl IntoIterator<Item = Option<&'s S>>) -> Option<S> {
     stamps.into_iter().max().flatten().cloned()
 }
 
