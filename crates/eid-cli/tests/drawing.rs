@@ -22,13 +22,17 @@ fn shape(text: &str) -> Vec<Node> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     let parents = |line: &str| -> Vec<usize> {
         let field = line.split('\t').next().unwrap_or_default();
-        field.split(',').filter(|number| !number.is_empty()).map(|number| number.parse().unwrap()).collect()
+        field
+            .split(',')
+            .filter(|number| !number.is_empty())
+            .map(|number| number.parse().expect("a number"))
+            .collect()
     };
     let all: BTreeSet<usize> = lines.iter().flat_map(|line| parents(line)).collect();
     let nodes = lines.iter().enumerate().map(|(number, line)| {
-        let mut fields = line.split('\t').skip(1).map(|field| field.parse::<u64>().unwrap());
-        let author = fields.next().unwrap() as usize;
-        let time_ms = fields.next().unwrap() * 1000;
+        let mut fields = line.split('\t').skip(1).map(|field| field.parse::<u64>().expect("a number"));
+        let author = fields.next().expect("an author") as usize;
+        let time_ms = fields.next().expect("a time") * 1000;
         let above = parents(line);
         let mark = match above.len() {
             _ if number % 29 == 0 => Mark::Settings,

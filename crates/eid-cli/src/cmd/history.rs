@@ -57,7 +57,7 @@ pub fn diff(context: &Context, args: &Diff) -> Result<(), Failure> {
     let mut differences = db.diff(&from, &to)?;
     let mut is_first = true;
     let mut store = String::new();
-    while let Some(found) = differences.next() {
+    for found in differences.by_ref() {
         let found = found?;
         if args.doc_store.as_ref().is_some_and(|wanted| *wanted != found.store) {
             continue;

@@ -204,7 +204,7 @@ impl Undoing<'_> {
                 let changed_since = is_list && tx.read(self.store.as_str(), doc::KIND, now)? != left;
                 match value {
                     _ if changed_since || !same(own, last) => {
-                        plan.kept.push(self.kept(tx, &path, None, last)?)
+                        plan.kept.push(self.kept(tx, &path, None, last)?);
                     }
                     Some(value) => back.push((path, value)),
                     None => gone.push(path),
