@@ -173,8 +173,30 @@ mod tests {
         ]
     }
 
+    /// Two numbers between which there may be no float.
+    fn close_numbers() -> impl Strategy<Value = (Value, Value)> {
+        (52u32..64, -600i128..600, -3i128..4, any::<[bool; 3]>()).prop_map(
+            |(power, by, apart, [negative, a, b])| {
+                let value = |int: i128, as_float: bool| {
+                    let int = eid_crdt::Integer::saturating(if negative { -int } else { int });
+                    if as_float { Value::from(int.get() as f64) } else { Value::from(int) }
+                };
+                let int = (1i128 << power) + by;
+                (value(int, a), value(int + apart, b))
+            },
+        )
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn numbers_that_floats_do_not_tell_apart_are_in_order((a, b) in close_numbers()) {
+            let (mut x, mut y) = (Vec::new(), Vec::new());
+            write(&mut x, &a);
+            write(&mut y, &b);
+            prop_assert_eq!(x.cmp(&y), a.sort_order(&b));
+        }
+
         #[test]
         fn bytes_are_in_the_order_of_the_values(a in awkward(), b in awkward(), key_a in "\\PC{0,3}", key_b in "\\PC{0,3}") {
             let (mut x, mut y) = (Vec::new(), Vec::new());
@@ -208,5 +230,15 @@ mod tests {
                 prop_assert!((1..=bytes.len()).contains(&len));
             }
         }
+    }
+
+    #[test]
+    fn zero_is_one_number() {
+        let forms = [Value::from(0), Value::from(0.0), Value::from(-0.0)].map(|zero| {
+            let mut bytes = Vec::new();
+            write(&mut bytes, &zero);
+            bytes
+        });
+        assert!(forms.iter().all(|form| *form == forms[0]), "{forms:?}");
     }
 }
