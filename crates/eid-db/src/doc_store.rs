@@ -67,6 +67,12 @@ fn check_enters(rows: &dyn Rows, path: &[String]) -> Result<(), DbError> {
 }
 
 impl DocStore {
+    /// The database that it belongs to.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.db
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

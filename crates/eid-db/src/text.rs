@@ -223,7 +223,9 @@ impl TextHandle {
         self.db.write(|tx| write(&self.within(tx)))
     }
 
-    fn within<'t>(&self, tx: &'t Transaction) -> TxText<'t> {
+    /// The same text within a transaction of its database.
+    #[must_use]
+    pub fn within<'t>(&self, tx: &'t Transaction) -> TxText<'t> {
         TxText { tx, name: self.name.clone(), location: self.location.clone() }
     }
 

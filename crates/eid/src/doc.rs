@@ -1,6 +1,6 @@
 //! Documents, with writes that can be awaited.
 
-use eid_db::{DocStore as DbDoc, Path, Value};
+use eid_db::{Concurrent, DocStore as DbDoc, Path, Value};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
@@ -29,6 +29,11 @@ impl DocStore {
     /// The value at a path in a Rust type.
     pub fn get_as<T: DeserializeOwned>(&self, path: impl Into<Path>) -> Result<Option<T>, Error> {
         Ok(self.inner.get_as(path)?)
+    }
+
+    /// The values that devices have given a path without knowing of each other, the one that [`Self::get`] gives first.
+    pub fn get_all(&self, path: impl Into<Path>) -> Result<Concurrent, Error> {
+        Ok(self.inner.get_all(path)?)
     }
 
     /// The whole document as JSON.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::offload::offload;
+use crate::offload::{offload, write_in_turn};
 use crate::text::TextHandle;
 
 /// A table of a database, whose rows are of one Rust type. A cheap handle; making one does nothing.
@@ -150,7 +150,7 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
 
     /// Puts a row in the place of what is there: writes only what differs.
     pub async fn put(&self, key: &str, row: &T) -> Result<(), Error> {
-        self.write_in_turn(|tx| tx.table(self.inner.name()).put(key, row)).await
+        write_in_turn(&self.db, |tx| tx.table(self.inner.name()).put(key, row)).await
     }
 
     /// Changes a row: writes only the fields that differ afterwards. `change` runs inline.
@@ -158,7 +158,7 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such row.
     pub async fn update(&self, key: &str, change: impl FnOnce(&mut T)) -> Result<(), Error> {
-        self.write_in_turn(|tx| tx.table::<T>(self.inner.name()).update(key, change)).await
+        write_in_turn(&self.db, |tx| tx.table::<T>(self.inner.name()).update(key, change)).await
     }
 
     /// Stages on this thread, which only encodes, and waits for the disk on another.
@@ -169,17 +169,6 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         let (result, pending) = self.db.prepare_blind(work)?;
         offload(move || pending.commit()).await??;
         Ok(result)
-    }
-
-    /// Waits for its turn without a thread: the write whose turn it is needs one to be stored, and would never get it
-    /// if those who wait for it had them all.
-    async fn write_in_turn(
-        &self,
-        work: impl FnOnce(&eid_db::Transaction) -> Result<(), eid_db::DbError>,
-    ) -> Result<(), Error> {
-        let ((), pending) = self.db.write_async(work).await?;
-        offload(move || pending.commit()).await??;
-        Ok(())
     }
 
     /// Adds to a [`crate::Counter`] field of a row; concurrent additions add up.

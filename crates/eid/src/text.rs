@@ -10,7 +10,7 @@ use eid_db::{EditPolicy, Observed, Side, TextCursor, TextDelta};
 use tokio::sync::Notify;
 
 use crate::error::Error;
-use crate::offload::offload;
+use crate::offload::{offload, write_in_turn};
 
 /// A text of a database. A cheap handle; making one does nothing.
 ///
@@ -50,26 +50,29 @@ impl TextHandle {
 
     /// Puts text in before a position.
     pub async fn insert(&self, at: usize, text: &str) -> Result<(), Error> {
-        let (handle, text) = (self.inner.clone(), text.to_owned());
-        Ok(offload(move || handle.insert(at, &text)).await??)
+        self.write(|tx| tx.insert(at, text)).await
     }
 
     /// Takes characters out from a position on.
     pub async fn delete(&self, at: usize, count: usize) -> Result<(), Error> {
-        let handle = self.inner.clone();
-        Ok(offload(move || handle.delete(at, count)).await??)
+        self.write(|tx| tx.delete(at, count)).await
     }
 
     /// Puts text in the place of a part.
     pub async fn replace(&self, range: Range<usize>, text: &str) -> Result<(), Error> {
-        let (handle, text) = (self.inner.clone(), text.to_owned());
-        Ok(offload(move || handle.replace(range, &text)).await??)
+        self.write(|tx| tx.replace(range, text)).await
     }
 
     /// Makes the text another one, by the edits in which they differ.
     pub async fn set(&self, text: &str) -> Result<(), Error> {
-        let (handle, text) = (self.inner.clone(), text.to_owned());
-        Ok(offload(move || handle.set(&text)).await??)
+        self.write(|tx| tx.set(text)).await
+    }
+
+    async fn write(
+        &self,
+        work: impl FnOnce(&eid_db::TxText<'_>) -> Result<(), eid_db::DbError>,
+    ) -> Result<(), Error> {
+        write_in_turn(self.inner.database(), |tx| work(&self.inner.within(tx))).await
     }
 
     /// A cursor at a position: it stays with its neighbour while others edit, and others can be told of it.

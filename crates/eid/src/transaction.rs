@@ -17,7 +17,7 @@ pub struct Transaction<'t> {
 /// A document within a [`Transaction`].
 #[derive(Debug)]
 pub struct TxDoc<'t> {
-    inner: eid_db::TxDoc<'t>,
+    pub(crate) inner: eid_db::TxDoc<'t>,
 }
 
 /// A table within a [`Transaction`].
