@@ -193,6 +193,8 @@ impl Fold<'_> {
             }
             if row.is_none() || sections.len() >= FOLD_ENTRIES_MAX {
                 let mut seqs: Vec<Seq> = sections.iter().map(|(seq, _)| *seq).collect();
+                // One whose sections were filled in different intervals is named more than once.
+                seqs.sort_unstable();
                 seqs.dedup();
                 let applied = Some(self.ancestry.base.start());
                 let wanted = |seq, section| sections.contains(&(seq, section));

@@ -383,3 +383,49 @@ fn rows_of_this_device_are_in_no_old_version() {
     let rows = version.scan(b"", None, Direction::Forward, usize::MAX).unwrap();
     assert!(rows.iter().all(|(key, _)| key[0] != LOCAL_ROWS.start));
 }
+
+/// What sets a value of one key in each of the stores.
+fn entry_in_both(parents: &[&Entry], n: u64) -> Entry {
+    let sections = STORES.map(|store| {
+        let mut w = Writer::new();
+        w.array(3).uint(0).bytes(KEYS[5]).uint(n);
+        let payload = Payload::encode(CELLS, &[], &[w.into_bytes()]);
+        SectionDraft { store: StoreName::new(store).unwrap(), enc: None, payload }
+    });
+    draft(parents, sections.to_vec()).seal(&key(3)).unwrap()
+}
+
+#[test]
+fn sections_of_one_entry_that_are_filled_at_different_times_count_once() {
+    let store = open(Arc::new(Memory::new()));
+    let mut entries = vec![root()];
+    let tree = entries[0].tree();
+    admit(&store, &[&entries[0]]);
+    let first = |entry: &Entry| Offer {
+        block: entry.block().clone(),
+        payloads: vec![entry.payloads()[0].clone(), None],
+    };
+    let bare = |entry: &Entry| Offer { block: entry.block().clone(), payloads: vec![None, None] };
+    for n in 1..4 * CHECKPOINT_ENTRIES {
+        let last = &entries[entries.len() - 1];
+        entries.push(entry_in_both(&[last], n));
+        let (index, late) = (entries.len() - 1, [1, 2]);
+        let is_late = late.contains(&index);
+        let made = &entries[index];
+        admit_offers(&store, tree, vec![if is_late { bare(made) } else { offer(made) }]);
+        // One section of the first, all of the second, and then the other one of the first.
+        if n == CHECKPOINT_ENTRIES + 1 {
+            admit_offers(&store, tree, vec![first(&entries[1]), offer(&entries[2])]);
+        }
+        if n == 2 * CHECKPOINT_ENTRIES + 1 {
+            admit_offers(&store, tree, vec![offer(&entries[1])]);
+        }
+    }
+    let parents = entries.iter().map(|entry| (entry.id(), entry.header().parents.clone())).collect();
+    let held = entries.iter().map(|entry| (entry.id(), offer(entry))).collect();
+    let snapshot = store.tree(&tree).unwrap().unwrap();
+    for entry in &entries {
+        let version = snapshot.at(&[entry.id()], &Cells).unwrap();
+        assert_eq!(see_version(&version), fresh(&held, &parents, &[entry.id()]));
+    }
+}
