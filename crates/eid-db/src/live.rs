@@ -97,8 +97,8 @@ pub struct LiveQuery<T, E = DbError> {
     /// The life of the tree that `next` belongs to; nothing when no tree was here.
     life: Option<u32>,
     next: Seq,
-    /// Payloads that were not here: what they do comes without an entry.
-    missing: u64,
+    /// How many payloads had come later than their entries: what they do comes without an entry.
+    filled: u64,
     shown: Shown,
     error: PhantomData<fn() -> E>,
 }
@@ -199,7 +199,7 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> Query<T, E> {
             initial: Vec::new(),
             life: None,
             next: Seq(0),
-            missing: 0,
+            filled: 0,
             shown: Shown::new(spec),
             error: PhantomData,
         };
@@ -278,13 +278,11 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
 
     fn look_further(&mut self) -> Result<Option<RowChanges<T>>, DbError> {
         let Some(snapshot) = self.snapshot()? else { return self.empty() };
-        let missing = snapshot.missing_payloads();
         let is_foreign = self.life != Some(snapshot.life()) || self.next > snapshot.end();
-        let is_filled = self.missing > 0 && missing != self.missing;
+        let is_filled = self.filled != snapshot.filled_payloads();
         if is_foreign || is_filled {
             return self.compare_all(&snapshot);
         }
-        self.missing = missing;
         while self.next < snapshot.end() {
             let rows = self.rows(&snapshot)?;
             // What sealed entries touch is known only to who opens them all.
@@ -349,14 +347,14 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
     fn begin_at(&mut self, snapshot: &TreeSnapshot) {
         self.life = Some(snapshot.life());
         self.next = snapshot.end();
-        self.missing = snapshot.missing_payloads();
+        self.filled = snapshot.filled_payloads();
     }
 
     /// The database is not here (any more).
     fn empty(&mut self) -> Result<Option<RowChanges<T>>, DbError> {
         self.life = None;
         self.next = Seq(0);
-        self.missing = 0;
+        self.filled = 0;
         let shown = std::mem::replace(&mut self.shown, Shown::new(&self.spec));
         if shown.rows.is_empty() {
             return Ok(None);

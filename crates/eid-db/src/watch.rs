@@ -106,6 +106,10 @@ impl Watches {
 
     /// Leaves a batch with everybody whom it concerns. Waits for nobody.
     pub(crate) fn notify(&self, admitted: &Admitted) {
+        // Payloads of entries that were here already are no write.
+        if admitted.seqs.is_empty() {
+            return;
+        }
         let origin = if admitted.local { Origin::Local } else { Origin::Remote };
         for mailbox in self.lock().iter().filter_map(Weak::upgrade).filter(|held| held.origin == origin) {
             mailbox.put(admitted);

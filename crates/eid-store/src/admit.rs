@@ -766,6 +766,7 @@ impl<'a> Work<'a> {
                 *held = Some(payload.clone());
                 filled = true;
                 self.state.missing = self.state.missing.saturating_sub(1);
+                self.state.filled = self.state.filled.wrapping_add(1);
                 self.state.bytes += payload.len() as u64;
                 self.deletes.push(missing_key(number, seq, section));
                 let interval = Interval::of(self.state.next_seq);
@@ -811,7 +812,7 @@ impl<'a> Work<'a> {
         (store.row.number, store.fresh)
     }
 
-    /// What the group added, as runs of one origin.
+    /// What the group added, as runs of one origin; an empty run when it brought payloads alone.
     fn runs(&self) -> Vec<Admitted> {
         let mut runs: Vec<Admitted> = Vec::new();
         for (index, (_, local)) in self.added.iter().enumerate() {
@@ -825,6 +826,10 @@ impl<'a> Work<'a> {
                     local: *local,
                 }),
             }
+        }
+        if runs.is_empty() {
+            let end = self.state.next_seq;
+            runs.push(Admitted { tree: self.tree, seqs: end..end, local: false });
         }
         runs
     }

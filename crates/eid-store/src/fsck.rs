@@ -171,8 +171,14 @@ fn rewrite(
         deletes: vec![sweep_key(number)],
         ..Batch::default()
     };
-    let held = store.backend().snapshot()?.get_many(&[state_key(number)])?.pop().flatten().is_some();
-    if held {
+    let held = store.backend().snapshot()?.get_many(&[state_key(number)])?.pop().flatten();
+    let is_held = held.is_some();
+    if let Some(held) = held {
+        // Whoever has counted what was filled sees that something is different.
+        let before = source.0.get_many(&[state_key(source.1)])?.pop().flatten();
+        let before = before.and_then(|state| TreeState::decode(&state).ok()).unwrap_or_default();
+        let state = TreeState { filled: before.filled.wrapping_add(1), ..TreeState::decode(&held)? };
+        flip.puts.push((state_key(number), state.encode()));
         flip.puts.push((trees_key(&tree), encode_tree_no(number)));
     } else {
         // Not even the root is left.
@@ -184,6 +190,6 @@ fn rewrite(
         flip.puts.push((meta_key(), after.encode()));
     }
     store.backend().commit(flip)?;
-    store.renumber(tree, held.then_some(number), after.epoch);
+    store.renumber(tree, is_held.then_some(number), after.epoch);
     store.sweep()
 }

@@ -103,7 +103,8 @@ pub struct Committed {
     pub time: Time,
 }
 
-/// A run of entries that one batch added to one tree.
+/// A run of entries that one batch added to one tree. It is empty when the batch brought only payloads of entries that
+/// were there already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
     /// The tree.

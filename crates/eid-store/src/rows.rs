@@ -361,6 +361,8 @@ pub(crate) struct TreeState {
     pub bytes: u64,
     /// Payloads that are not here.
     pub missing: u64,
+    /// How many payloads came later than their entries: never fewer than before.
+    pub filled: u64,
     pub time: Time,
     pub next_frontier: u32,
     pub next_store: u32,
@@ -375,6 +377,7 @@ impl TreeState {
         write_uint(&mut out, self.next_seq.0);
         write_uint(&mut out, self.bytes);
         write_uint(&mut out, self.missing);
+        write_uint(&mut out, self.filled);
         write_uint(&mut out, self.time.0);
         write_uint(&mut out, u64::from(self.next_frontier));
         write_uint(&mut out, u64::from(self.next_store));
@@ -393,6 +396,7 @@ impl TreeState {
             next_seq: Seq(r.uint()?),
             bytes: r.uint()?,
             missing: r.uint()?,
+            filled: r.uint()?,
             time: Time(r.uint()?),
             next_frontier: r.u32()?,
             next_store: r.u32()?,

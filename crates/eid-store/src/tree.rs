@@ -98,7 +98,7 @@ impl TreeSnapshot {
     ///
     /// It has the entries that they descend from, at the positions that they have, and the rows that these give; what
     /// came in between and does not belong to it is not seen. Rows that are this device's own are not there, see
-    /// [`crate::LOCAL_ROWS`], and [`Self::bytes`] and [`Self::missing_payloads`] are those of today. Opening takes
+    /// [`crate::LOCAL_ROWS`], and [`Self::bytes`] [`Self::missing_payloads`] and [`Self::filled_payloads`] are those of today. Opening takes
     /// time and memory for what was written since the last checkpoint that it descends from as a whole, not for what
     /// was written before; that is kept until this is dropped, and a snapshot of the backend with it. `apply` is what
     /// the store was opened with.
@@ -248,6 +248,13 @@ impl TreeSnapshot {
     #[must_use]
     pub fn missing_payloads(&self) -> u64 {
         self.state.missing
+    }
+
+    /// Tells how often payloads came that had not been here when their entries came. Another number than before means
+    /// that some did.
+    #[must_use]
+    pub fn filled_payloads(&self) -> u64 {
+        self.state.filled
     }
 
     /// The rows of one store. One that nobody wrote has none.

@@ -71,8 +71,8 @@ struct Memory {
     locked: u64,
     damaged: u64,
     waiting: BTreeSet<Seq>,
-    /// How many payloads of the whole tree were missing when those that wait were last looked at.
-    missing: u64,
+    /// How many payloads of the whole tree had come later than their entries when those that wait were last looked at.
+    filled: u64,
     undo: VecDeque<Undo>,
     undo_rows: usize,
     /// From this end on, earlier states can be read by undoing.
@@ -448,14 +448,14 @@ impl Opener<'_> {
             self.take(memory, snapshot, &entry, seq, seq)?;
             memory.next = Seq(seq.0 + 1);
         }
-        memory.missing = snapshot.missing_payloads();
+        memory.filled = snapshot.filled_payloads();
         Ok(())
     }
 
     /// Looks at entries again whose payloads may have come.
     fn fill(&self, memory: &mut Memory, snapshot: &TreeSnapshot) -> Result<(), DbError> {
         if memory.waiting.is_empty()
-            || memory.missing == snapshot.missing_payloads()
+            || memory.filled == snapshot.filled_payloads()
             || snapshot.end() < memory.next
         {
             return Ok(());
@@ -465,7 +465,7 @@ impl Opener<'_> {
             let entry = snapshot.entry_at(seq)?.ok_or(DbError::Corrupt { what: "an entry" })?;
             self.take(memory, snapshot, &entry, seq, last)?;
         }
-        memory.missing = snapshot.missing_payloads();
+        memory.filled = snapshot.filled_payloads();
         Ok(())
     }
 
@@ -680,7 +680,7 @@ fn decode_row(bytes: &[u8]) -> Result<(String, Key, Bytes), CborError> {
 fn encode_state(memory: &Memory) -> Vec<u8> {
     let mut w = Writer::new();
     w.array(8).uint(VERSION).uint(memory.epoch.map_or(0, |epoch| epoch.0)).uint(memory.next.0);
-    w.uint(memory.missing).uint(memory.locked).uint(memory.damaged);
+    w.uint(memory.filled).uint(memory.locked).uint(memory.damaged);
     w.array(memory.waiting.len());
     for seq in &memory.waiting {
         w.uint(seq.0);
@@ -700,7 +700,7 @@ fn decode_state(bytes: &[u8], memory: &mut Memory) -> Result<(), CborError> {
     }
     memory.epoch = Some(Epoch(r.uint()?));
     memory.next = Seq(r.uint()?);
-    (memory.missing, memory.locked, memory.damaged) = (r.uint()?, r.uint()?, r.uint()?);
+    (memory.filled, memory.locked, memory.damaged) = (r.uint()?, r.uint()?, r.uint()?);
     memory.undo_from = memory.next;
     for _ in 0..r.array(usize::MAX)? {
         memory.waiting.insert(Seq(r.uint()?));

@@ -3,14 +3,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use eid_store::{Backend, Batch, Counting, Durability, Memory, Scan};
+use eid_core::Entry;
+use eid_store::{Backend, Batch, Counting, Durability, Memory, Offer, Scan};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::queries::{Ask, any_ask, any_step, run};
-use super::support::{copy, database, exchange, node_over, two};
-use crate::{DbError, LiveQuery, PasswordCost, RawTable, RowChange, RowChanges};
+use super::support::{copy, database, entries, exchange, node_over, two};
+use crate::{Database, DbError, LiveQuery, PasswordCost, RawTable, RowChange, RowChanges};
 
 /// `+` added, `~` changed, `-` removed, `?` unreadable.
 fn shown<T>(changes: &RowChanges<T>) -> String {
@@ -95,6 +96,60 @@ fn who_comes_seldom_is_given_what_is_different() {
     set(&table, "a", 1);
     set(&table, "a", 19);
     assert_eq!(next(&mut live), "");
+}
+
+/// Gives it entries, of some only the blocks.
+fn bring(to: &Database, offered: &[(&Entry, bool)]) {
+    let offers = offered.iter().map(|(entry, whole)| {
+        let payloads = if *whole { entry.payloads().to_vec() } else { vec![None; entry.payloads().len()] };
+        Offer { block: entry.block().clone(), payloads }
+    });
+    let prepared = to.instance().store().prepare(to.id(), offers.collect()).unwrap();
+    to.instance().store().admit(prepared).unwrap();
+}
+
+/// A database with one row that another instance does not have, and two entries that write rows.
+fn with_two_rows_to_come() -> (Database, Database, Vec<Entry>) {
+    let (a, b) = two();
+    let table = a.table::<Json>("t");
+    table.insert_as("here", &json!({})).unwrap();
+    exchange(&a, &b);
+    table.insert_as("a", &json!({"n": 1})).unwrap();
+    table.insert_as("b", &json!({"n": 2})).unwrap();
+    let all = entries(&a);
+    (a, b, all[all.len() - 2..].to_vec())
+}
+
+#[test]
+fn a_row_whose_payload_comes_late_is_added_then_also_when_another_one_is_missing() {
+    let (_a, b, come) = with_two_rows_to_come();
+    bring(&b, &[(&come[0], false)]);
+    let mut live = b.table::<Json>("t").query().watch().unwrap();
+    assert_eq!(live.initial().len(), 1);
+    bring(&b, &[(&come[0], true), (&come[1], false)]);
+    assert_eq!(next(&mut live), "+a");
+    bring(&b, &[(&come[1], true)]);
+    assert_eq!(next(&mut live), "+b");
+    assert_eq!(next(&mut live), "");
+}
+
+#[test]
+fn a_payload_that_comes_alone_wakes_who_waits_and_is_no_write() {
+    let (_a, b, come) = with_two_rows_to_come();
+    bring(&b, &[(&come[0], false)]);
+    let (tell, told) = std::sync::mpsc::channel();
+    let watch = b.on_remote_write(move |notice| tell.send(notice.entries.clone()).unwrap()).unwrap();
+    let mut live = b.table::<Json>("t").query().watch().unwrap();
+    let mut waiting = Box::pin(live.next());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(matches!(waiting.as_mut().poll(&mut context), Poll::Pending));
+    bring(&b, &[(&come[0], true)]);
+    let Poll::Ready(changes) = waiting.as_mut().poll(&mut context) else { panic!("nothing came") };
+    assert_eq!(shown(&changes.unwrap()), "+a");
+    bring(&b, &[(&come[1], true)]);
+    let range = told.recv().unwrap();
+    assert_eq!(range.end.0 - range.start.0, 1, "the first notice is of the entry that came");
+    drop(watch);
 }
 
 #[test]

@@ -703,6 +703,32 @@ fn a_payload_that_comes_late_counts_when_it_is_there() {
 }
 
 #[test]
+fn a_payload_that_comes_while_another_one_stays_away_counts_when_it_is_there() {
+    let (a, b) = two();
+    vault(&a).create("p").unwrap();
+    exchange(&a, &b);
+    vault(&b).unlock("p").unwrap();
+    a.doc("vault").set("a", 1).unwrap();
+    a.doc("vault").set("b", 2).unwrap();
+    let all = entries(&a);
+    let (first, second) = (&all[all.len() - 2], &all[all.len() - 1]);
+    let bring = |offered: &[(&Entry, bool)]| {
+        let offers = offered.iter().map(|(entry, whole)| Offer {
+            block: entry.block().clone(),
+            payloads: entry.payloads().iter().map(|payload| payload.clone().filter(|_| *whole)).collect(),
+        });
+        let prepared = b.instance().store().prepare(a.id(), offers.collect()).unwrap();
+        b.instance().store().admit(prepared).unwrap();
+    };
+    bring(&[(first, false)]);
+    assert_eq!(document(&b), json!({}));
+    bring(&[(first, true), (second, false)]);
+    assert_eq!(document(&b), json!({"a": 1}));
+    bring(&[(second, true)]);
+    assert_eq!(document(&b), json!({"a": 1, "b": 2}));
+}
+
+#[test]
 fn short_writes_have_one_length() {
     let db = database();
     vault(&db).create("p").unwrap();

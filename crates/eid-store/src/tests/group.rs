@@ -4,10 +4,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use eid_core::dag::{Replica, Seq};
-use eid_core::{Nonce, Permission, SectionDraft, SettingsOp, Time};
+use eid_core::{Entry, Nonce, Permission, SectionDraft, SettingsOp, Time};
 
 use super::kit::*;
-use crate::{Durability, LocalCommit, Parents, StoreError};
+use crate::{Durability, LocalCommit, Offer, Parents, StoreError};
 
 #[test]
 fn many_writers_at_once_make_a_chain() {
@@ -165,6 +165,33 @@ fn watchers_hear_of_every_run_in_order_until_they_are_dropped() {
     drop(watch);
     store.commit(write(tree, &[4])).unwrap();
     assert_eq!(*heard.lock().unwrap(), [(Seq(1)..Seq(3), false), (Seq(3)..Seq(4), true)]);
+}
+
+#[test]
+fn watchers_hear_of_payloads_that_come_alone() {
+    let (store, root) = store_with_root();
+    let tree = root.tree();
+    let (a, b) = (child(&[&root], 1), child(&[&root], 2));
+    let bare = |entry: &Entry| Offer { block: entry.block().clone(), payloads: vec![None] };
+    admit_offers(&store, tree, vec![bare(&a)]);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let watch = store.on_admitted({
+        let heard = heard.clone();
+        Arc::new(move |admitted| heard.lock().unwrap().push(admitted.seqs.clone()))
+    });
+    let state = || {
+        let snapshot = store.tree(&tree).unwrap().unwrap();
+        (snapshot.missing_payloads(), snapshot.filled_payloads())
+    };
+    assert_eq!(state(), (1, 0));
+    // As many are missing as before.
+    admit_offers(&store, tree, vec![offer(&a), bare(&b)]);
+    assert_eq!(state(), (1, 1));
+    admit(&store, &[&b]);
+    assert_eq!(state(), (0, 2));
+    admit(&store, &[&a, &b]);
+    assert_eq!(*heard.lock().unwrap(), [Seq(2)..Seq(3), Seq(3)..Seq(3)]);
+    drop(watch);
 }
 
 #[test]
