@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 use crate::database::Database;
 use crate::error::DbError;
 use crate::instance::Instance;
-use crate::kind::index::{Definition, Indexes};
+use crate::kind::index::{self, Definition, Indexes};
 use crate::kind::table::{self, Flow, KIND};
-use crate::limits::{INDEXES_MAX, PAGE_ROWS};
+use crate::limits::{INDEX_STEP_ROWS, INDEXES_MAX, PAGE_ROWS};
 use crate::path::Path;
 use crate::registry;
 use crate::rows::{Rows, Stored};
@@ -60,6 +60,9 @@ pub struct IndexProgress {
 
 /// Told after each step; says whether to go on.
 type Tell<'t> = &'t mut dyn FnMut(&IndexProgress) -> bool;
+
+/// The fields of tables that are wished for.
+type Wishes = BTreeMap<StoreName, BTreeSet<Path>>;
 
 fn wishes(instance: &Instance) -> Local {
     instance.store().local().namespace("indexes")
@@ -160,9 +163,12 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
 
     /// The indexes that do not have exactly the rows that the rows of the table give. Reads everything, page by page.
     /// An index that is named here is damaged: drop and create it.
+    ///
+    /// # Errors
+    /// [`DbError::Corrupt`] when not even what indexes there are can be read: create them.
     pub fn check_indexes(&self) -> Result<Vec<Path>, DbError> {
         self.read(|rows| {
-            let indexes = Indexes::of(rows)?;
+            let indexes = Indexes::checked(rows)?;
             let mut wrong = Vec::new();
             for definition in indexes.0 {
                 if !is_right(rows, &definition)? {
@@ -212,16 +218,32 @@ enum Step {
 }
 
 impl Database {
-    /// Builds the indexes that are wanted here or declared in the registry, goes on with those that were interrupted,
-    /// and drops those that nobody wants any more. `progress` is told after each step, and says whether to go on. Gives
-    /// whether it got to the end.
+    /// Drops the indexes that nobody wants any more, goes on with those that were interrupted, and builds those that are
+    /// wanted here and then those declared in the registry, as far as the table has room. `progress` is told after each
+    /// step, and says whether to go on. Gives whether it got to the end.
     pub fn build_pending_indexes(
         &self,
         mut progress: impl FnMut(&IndexProgress) -> bool,
     ) -> Result<bool, DbError> {
-        let mut wanted = self.wanted_indexes()?;
-        for (store, fields) in &wanted {
-            for field in fields {
+        let (own, wanted) = (self.own_wishes()?, self.wanted_indexes()?);
+        let snapshot = self.snapshot()?;
+        for info in snapshot.stores()?.into_iter().filter(|info| info.kind == KIND) {
+            if self.is_encrypted_in(&snapshot, &info.name)? {
+                continue;
+            }
+            let held = Indexes::of(&Stored::new(snapshot.clone(), &info.name, KIND))?;
+            let is_wanted = |path: &Path| wanted.get(&info.name).is_some_and(|wanted| wanted.contains(path));
+            for definition in held.0.into_iter().filter(|held| !is_wanted(&held.path)) {
+                if !self.remove_index(&info.name, &definition.path, &mut progress)? {
+                    return Ok(false);
+                }
+            }
+        }
+        let is_own = |store, field| own.get(store).is_some_and(|own| own.contains(field));
+        for of_own in [true, false] {
+            let all =
+                wanted.iter().flat_map(|(store, fields)| fields.iter().map(move |field| (store, field)));
+            for (store, field) in all.filter(|(store, field)| is_own(store, field) == of_own) {
                 match self.build_index(store, field, &mut progress) {
                     // Others may declare more than a table can have, or on what is no table here, or encrypted.
                     Ok(true)
@@ -235,30 +257,23 @@ impl Database {
                 }
             }
         }
-        let snapshot = self.snapshot()?;
-        for info in snapshot.stores()?.into_iter().filter(|info| info.kind == KIND) {
-            if self.is_encrypted_in(&snapshot, &info.name)? {
-                continue;
-            }
-            let wanted = wanted.remove(&info.name).unwrap_or_default();
-            let held = Indexes::of(&Stored::new(snapshot.clone(), &info.name, KIND))?;
-            for definition in held.0.into_iter().filter(|held| !wanted.contains(&held.path)) {
-                if !self.remove_index(&info.name, &definition.path, &mut progress)? {
-                    return Ok(false);
-                }
-            }
-        }
         Ok(true)
     }
 
-    /// The fields of each table that this device or the registry wants an index on.
-    fn wanted_indexes(&self) -> Result<BTreeMap<StoreName, BTreeSet<Path>>, DbError> {
-        let mut wanted: BTreeMap<StoreName, BTreeSet<Path>> = BTreeMap::new();
+    /// The fields of each table that this device wants an index on.
+    fn own_wishes(&self) -> Result<Wishes, DbError> {
+        let mut wanted = Wishes::new();
         for (key, _) in wishes(self.instance()).scan(&self.id().0)? {
             if let Some((store, field)) = wish_of_key(&key) {
                 wanted.entry(store).or_default().insert(field);
             }
         }
+        Ok(wanted)
+    }
+
+    /// The fields of each table that this device or the registry wants an index on.
+    fn wanted_indexes(&self) -> Result<Wishes, DbError> {
+        let mut wanted = self.own_wishes()?;
         if let Some(snapshot) = self.instance().store().tree(&self.id())? {
             for (store, field) in registry::declared_indexes(&snapshot)? {
                 // What others declare may be no path.
@@ -274,6 +289,7 @@ impl Database {
 
     fn build_index(&self, store: &StoreName, field: &Path, progress: Tell<'_>) -> Result<bool, DbError> {
         self.check_kind(store, KIND)?;
+        let above = index::number_above(self.rows_in(&self.snapshot()?, store, KIND)?.rows())?;
         let defined = self.maintain(store, KIND, &mut |view| {
             let mut indexes = Indexes::read(view)?;
             let is_full = indexes.0.len() >= INDEXES_MAX;
@@ -282,7 +298,7 @@ impl Database {
                 Some(held) => held.dropping = false,
                 None if is_full => return Ok(false),
                 None => {
-                    let number = indexes.0.iter().map(|held| held.number + 1).max().unwrap_or(0);
+                    let number = indexes.free_number(above);
                     // No key lies below the empty one.
                     let below = Some(String::new());
                     indexes.0.push(Definition { number, path: field.clone(), dropping: false, below });
@@ -352,25 +368,41 @@ impl Database {
         })
     }
 
-    /// Uncovers the last rows that are covered.
+    /// Uncovers the last rows that are covered. When none are, what is still there are rows that follow from no row of
+    /// the table: they go, and then the definition.
     fn drop_step(&self, store: &StoreName, field: &Path) -> Result<Step, DbError> {
         let base = self.rows_in(&self.snapshot()?, store, KIND)?;
         let rows = base.rows();
         let seen = Indexes::of(rows)?.find(field).filter(|seen| seen.dropping).cloned();
         let Some(seen) = seen else { return Ok(Step::Done(0)) };
-        let from = table::step_down(rows, seen.below.as_deref())?;
+        if seen.below.as_deref() == Some("") {
+            let (prefix, end) = (seen.prefix(), eid_store::prefix_end(&seen.prefix()));
+            let stray = rows.scan(&prefix, &end, Direction::Forward, INDEX_STEP_ROWS)?;
+            let is_last = stray.len() < INDEX_STEP_ROWS;
+            return self.maintain(store, KIND, &mut |view| {
+                let mut indexes = Indexes::read(view)?;
+                let Some(at) = indexes.0.iter().position(|held| *held == seen) else {
+                    return Ok(Step::More(0));
+                };
+                stray.iter().for_each(|(key, _)| view.delete(key));
+                if is_last {
+                    indexes.0.remove(at);
+                    indexes.write(view);
+                }
+                Ok(if is_last { Step::Done(0) } else { Step::More(0) })
+            });
+        }
+        let from = table::step_down(rows, seen.below.as_deref())?.unwrap_or_default();
         self.maintain(store, KIND, &mut |view| {
             let mut indexes = Indexes::read(view)?;
-            let Some(at) = indexes.0.iter().position(|held| *held == seen) else { return Ok(Step::More(0)) };
-            match &from {
-                Some(from) => indexes.0[at].below = Some(from.clone()),
-                None => drop(indexes.0.remove(at)),
-            }
+            let Some(held) = indexes.0.iter_mut().find(|held| **held == seen) else {
+                return Ok(Step::More(0));
+            };
+            held.below = Some(from.clone());
             let whole = Indexes(vec![Definition { below: None, ..seen.clone() }]);
             indexes.write(view);
-            let (from, to) = (from.as_deref().unwrap_or_default(), seen.below.as_deref());
-            let rows = table::index_range(view, &whole, from, to, table::Covered::Out)?;
-            Ok(if from.is_empty() { Step::Done(rows) } else { Step::More(rows) })
+            let to = seen.below.as_deref();
+            Ok(Step::More(table::index_range(view, &whole, &from, to, table::Covered::Out)?))
         })
     }
 }

@@ -378,6 +378,7 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
         let mut set = Fields::new();
         let mut counts: Vec<(String, i64)> = Vec::new();
         let mut texts: Vec<(String, Vec<Splice>)> = Vec::new();
+        let mut begun: Vec<String> = Vec::new();
         let unset: BTreeSet<String> =
             before.keys().filter(|name| !wanted.fields.contains_key(*name)).cloned().collect();
         for (name, value) in wanted.fields {
@@ -395,13 +396,12 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
                     }
                 }
                 // What begins here and elsewhere at once adds up, and both texts stay.
-                (Some(FieldKind::Counter), None, Value::Int(count)) if count.get() != 0 => {
-                    match i64::try_from(count.get()) {
-                        Ok(by) => counts.push((name, by)),
-                        Err(_) => drop(set.insert(name, Value::Int(count))),
-                    }
-                }
-                (Some(FieldKind::Text), None, Value::Text(text)) if !text.is_empty() => {
+                (Some(FieldKind::Counter), None, Value::Int(count)) => match i64::try_from(count.get()) {
+                    Ok(by) => counts.push((name, by)),
+                    Err(_) => drop(set.insert(name, Value::Int(count))),
+                },
+                (Some(FieldKind::Text), None, Value::Text(text)) if text.is_empty() => begun.push(name),
+                (Some(FieldKind::Text), None, Value::Text(text)) => {
                     texts.push((name, splices("", &text)));
                 }
                 (Some(FieldKind::Text), Some(Value::Text(shown)), Value::Text(text))
@@ -418,7 +418,8 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
             }
         }
         let names = || {
-            set.keys().chain(counts.iter().map(|(name, _)| name)).chain(texts.iter().map(|(name, _)| name))
+            let merging = counts.iter().map(|(name, _)| name).chain(texts.iter().map(|(name, _)| name));
+            set.keys().chain(merging).chain(&begun)
         };
         let added = names().filter(|name| !held.fields.contains_key(*name)).collect::<BTreeSet<_>>().len();
         if added > 0 && held.taken + added > ROW_FIELDS_MAX {
@@ -431,6 +432,9 @@ impl<T: Serialize + DeserializeOwned> TxTable<'_, T> {
         }
         for (name, by) in counts {
             self.stage(table::encode_increment(key, &name, by))?;
+        }
+        for name in &begun {
+            self.stage(table::encode_begin_text(key, name))?;
         }
         for (name, splices) in texts {
             let prefix = table::text_prefix(key, &name);

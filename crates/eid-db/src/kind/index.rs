@@ -2,7 +2,8 @@
 //!
 //! An index covers the rows whose key is below a bound, or all. Building raises the bound in steps, dropping lowers it;
 //! so at every moment, also after a crash in between, the index rows follow from the definitions and the rows of the
-//! table. Definitions are this device's own: another replica may index other fields.
+//! table. Definitions are this device's own: another replica may index other fields. Definitions that do not decode count
+//! as none: the table is written and read without indexes, which can be built again.
 //!
 //! ```text
 //! definitions  70 -> [[number, [key of the path ...], goal, below | null] ...]
@@ -16,11 +17,9 @@ use bytes::Bytes;
 use eid_core::ReadError;
 use eid_core::cbor::{CborError, Reader, Writer};
 use eid_crdt::Value;
-use eid_store::{Key, LOCAL_ROWS, ViewRows, Wanted};
+use eid_store::{Direction, Key, LOCAL_ROWS, ViewRows, Wanted};
 
 use crate::error::DbError;
-use crate::kind::DamagedRow;
-use crate::kind::table::KIND;
 use crate::limits::INDEXES_MAX;
 use crate::path::Path;
 use crate::rows::Rows;
@@ -99,17 +98,41 @@ impl<'a> IndexRow<'a> {
 pub(crate) struct Indexes(pub(crate) Vec<Definition>);
 
 impl Indexes {
-    /// Reads the definitions while a batch is admitted.
+    /// Reads the definitions while rows are written. Those that do not decode go: what they said of the rows of the
+    /// indexes ends with this write.
     pub(crate) fn read(view: &mut dyn ViewRows) -> Result<Self, ReadError> {
-        let damaged = |cause| ReadError::new(DamagedRow { kind: KIND, cause });
-        view.get(DEFINITIONS)?.map_or(Ok(Self::default()), |bytes| Self::decode(&bytes).map_err(damaged))
+        let Some(bytes) = view.get(DEFINITIONS)? else { return Ok(Self::default()) };
+        Ok(Self::decode(&bytes).unwrap_or_else(|_| {
+            view.delete(DEFINITIONS);
+            Self::default()
+        }))
     }
 
     /// Reads the definitions as stored.
     pub(crate) fn of(rows: &dyn Rows) -> Result<Self, DbError> {
+        let bytes = rows.get(DEFINITIONS.to_vec())?;
+        Ok(bytes.and_then(|bytes| Self::decode(&bytes).ok()).unwrap_or_default())
+    }
+
+    /// Reads the definitions as stored, and says when they do not decode.
+    pub(crate) fn checked(rows: &dyn Rows) -> Result<Self, DbError> {
         let damaged = |_| DbError::Corrupt { what: "the indexes of a table" };
         let bytes = rows.get(DEFINITIONS.to_vec())?;
         bytes.map_or(Ok(Self::default()), |bytes| Self::decode(&bytes).map_err(damaged))
+    }
+
+    /// A number that no index has. `above` is greater than those of all rows of indexes, if there is such a number:
+    /// rows that no definition knows of are taken for nobody's.
+    pub(crate) fn free_number(&self, above: Option<u32>) -> u32 {
+        let numbers = || self.0.iter().map(|held| held.number);
+        let next = numbers().max().map_or(Some(0), |last| last.checked_add(1));
+        let both = next.zip(above).map(|(next, above)| next.max(above));
+        both.or_else(|| (0..=u32::MAX).find(|free| numbers().all(|held| held != *free))).unwrap_or_default()
+    }
+
+    /// Leaves those of which a field with such a name is, or has in it, what they find.
+    pub(crate) fn retain(&mut self, mut is_named: impl FnMut(&str) -> bool) {
+        self.0.retain(|held| held.path.keys().first().is_some_and(|first| is_named(first)));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -192,6 +215,13 @@ fn into_path(value: Value, keys: &[String]) -> Option<Value> {
         Value::Map(mut items) => items.remove(key),
         _ => None,
     })
+}
+
+/// What is greater than the numbers of all rows of indexes, if there is such a number.
+pub(crate) fn number_above(rows: &dyn Rows) -> Result<Option<u32>, DbError> {
+    let last = rows.scan(&[INDEX], &[INDEX + 1], Direction::Backward, 1)?.pop();
+    let number = last.as_ref().and_then(|(key, _)| key.get(1..PREFIX_BYTES)?.try_into().ok());
+    Ok(number.map_or(Some(0), |number| u32::from_be_bytes(number).checked_add(1)))
 }
 
 /// Names the rows that every change of a table reads for its indexes.

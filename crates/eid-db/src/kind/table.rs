@@ -6,7 +6,7 @@
 //! update     [1, key, {field: value}, [field taken away ...]]
 //! delete     [2, key]
 //! increment  [3, key, field, by]
-//! edit       [4, key, field, edits]
+//! edit       [4, key, field, edits?]          without any, the field becomes a text
 //! count      00 -> how many rows are visible
 //! row        01 key -> see `row`
 //! counter    03 key field -> increments, see `count`
@@ -142,6 +142,13 @@ pub(crate) fn encode_edit(key: &str, field: &str, edits: &Edits<String>) -> Byte
     Bytes::from(w.into_bytes())
 }
 
+/// Makes a field a text that is empty, or leaves it the text that it is.
+pub(crate) fn encode_begin_text(key: &str, field: &str) -> Bytes {
+    let mut w = Writer::new();
+    w.array(3).uint(EDIT).text(key).text(field);
+    Bytes::from(w.into_bytes())
+}
+
 pub(crate) fn encode_delete(key: &str) -> Bytes {
     let mut w = Writer::new();
     w.array(2).uint(DELETE).text(key);
@@ -184,6 +191,7 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<TableOp, CborError> {
             detail = Detail::Edits(Edits::read(&mut r)?);
             RowOp::Edit(field)
         }
+        (EDIT, 3) => RowOp::Edit(r.text(FIELD_BYTES_MAX)?.to_owned()),
         _ => return Err(CborError::Type),
     };
     let key = key.to_owned();
@@ -256,7 +264,18 @@ fn index_rows(
         return Ok(BTreeSet::new());
     }
     let rows = ViewAsRows::new(view);
-    indexes.rows_of(key, |name| row.value(&rows, key, name)).map_err(ReadError::new)
+    indexes.rows_of(key, |name| row.indexed(&rows, key, name)).map_err(ReadError::new)
+}
+
+/// How many fields the operation names, and whether this is one that it may change in a row. What it does not name it
+/// changes only by showing or hiding the row, or when there are too many fields.
+fn names(op: &RowOp<Bytes>, was_visible: bool, field: &str) -> (usize, bool) {
+    match op {
+        RowOp::Insert(fields) => (fields.len(), !was_visible || fields.contains_key(field)),
+        RowOp::Update(fields) => (fields.len(), fields.contains_key(field)),
+        RowOp::Delete => (0, true),
+        RowOp::Count(name) | RowOp::Edit(name) => (1, name == field),
+    }
 }
 
 /// Joins the operation with the row.
@@ -268,9 +287,14 @@ pub(crate) fn apply(op: &TableOp, stamp: Stamp, view: &mut dyn ViewRows) -> Resu
     let mut stamps: Vec<&mut Stamp> = row.stamps_mut().collect();
     stamps.push(&mut stamp);
     resolve(&mut stamps, |seq| view.id_of(seq))?;
-    let indexes = Indexes::read(view)?;
-    let index_before = index_rows(&indexes, &op.key, &row, view)?;
     let was_visible = row.state.is_visible();
+    let mut indexes = Indexes::read(view)?;
+    let taken = row.state.fields().len();
+    indexes.retain(|field| {
+        let (named, is_named) = names(&op.op, was_visible, field);
+        is_named || taken + named > ROW_FIELDS_MAX
+    });
+    let index_before = index_rows(&indexes, &op.key, &row, view)?;
     let texts = row.state.fields().filter(|(_, field)| field.edited.is_some());
     let texts: Vec<(String, Option<Stamp>)> =
         texts.map(|(name, _)| (name.to_owned(), row.state.field_floor(name).copied())).collect();

@@ -502,3 +502,36 @@ mod any_order {
         }
     }
 }
+
+#[test]
+fn an_empty_text_and_a_zero_that_are_put_hide_nothing_that_begins_at_once() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Bare {
+        name: String,
+    }
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Full {
+        name: String,
+        body: Text,
+        seen: Counter,
+    }
+    let full = |body: &str, seen| Full { name: "x".into(), body: body.into(), seen: Counter::new(seen) };
+    let (a, b) = two();
+    a.table::<Bare>("t").insert_as("k", &Bare { name: "x".into() }).unwrap();
+    exchange(&a, &b);
+    let (here, there) = (a.table::<Full>("t"), b.table::<Full>("t"));
+    there.put("k", &full("begun", 5)).unwrap();
+    // Later by its place in the history.
+    a.doc("other").set("x", 1).unwrap();
+    here.put("k", &full("", 0)).unwrap();
+    assert_eq!(here.get("k").unwrap(), Some(full("", 0)));
+    let tips = a.tips().unwrap();
+    here.put("k", &full("", 0)).unwrap();
+    assert_eq!(a.tips().unwrap(), tips, "it is there already");
+    exchange(&a, &b);
+    assert_eq!(here.get("k").unwrap(), Some(full("begun", 5)));
+    assert_eq!(there.get("k").unwrap(), Some(full("begun", 5)));
+    assert_eq!(a.state_hash().unwrap(), b.state_hash().unwrap());
+    here.update("k", |row| row.body.push_str(" here")).unwrap();
+    assert_eq!(here.get("k").unwrap(), Some(full("begun here", 5)));
+}

@@ -2,11 +2,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use eid_crdt::Value;
-use eid_store::{Backend, Counting, Memory};
+use eid_store::{Backend, Counting, LOCAL_ROWS, Memory};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::support::{copy, database, exchange, node, node_over, two};
+use crate::kind::index::DEFINITIONS;
+use crate::limits::{INDEX_STEP_ROWS, INDEXES_MAX};
 use crate::{
     Comparison, Database, DbError, Filter, FilterProblem, IndexState, Page, PageCursor, Path, Query, RawTable,
 };
@@ -293,6 +295,108 @@ fn building_and_dropping_go_on_where_they_were_interrupted() {
     assert_eq!(table.query().eq("n", 5).page().unwrap().looked.rows, 3);
 }
 
+/// Works on the rows of the view of a table, as damage would.
+fn damage(table: &RawTable, work: impl Fn(&mut dyn eid_store::ViewRows)) {
+    let store = eid_core::StoreName::new("t").unwrap();
+    let mut work = |view: &mut dyn eid_store::ViewRows| {
+        work(view);
+        Ok(())
+    };
+    table.db.maintain(&store, crate::kind::table::KIND, &mut work).unwrap();
+}
+
+#[test]
+fn definitions_of_indexes_that_do_not_decode_stop_nobody_and_their_rows_are_not_adopted() {
+    let table = database().table::<Json>("t");
+    table.create_index("n").unwrap();
+    for n in 0..10 {
+        table.insert_as(&n.to_string(), &json!({"n": n})).unwrap();
+    }
+    damage(&table, |view| view.put(DEFINITIONS, bytes::Bytes::from_static(b"damaged")));
+    assert_eq!(keys(table.query().eq("n", 3)), "3");
+    assert!(matches!(table.check_indexes(), Err(DbError::Corrupt { .. })));
+    table.update("3", |row| row["n"] = json!(4)).unwrap();
+    table.delete("5").unwrap();
+    assert_eq!(keys(table.query().eq("n", 4)), "34");
+    assert_eq!(table.indexes().unwrap()[0].state, IndexState::Pending);
+    table.create_index("n").unwrap();
+    assert_eq!(table.check_indexes().unwrap(), []);
+    assert_eq!(keys(table.query().eq("n", 4)), "34");
+    assert_eq!(table.query().eq("n", 3).page().unwrap().looked.index_rows, 0);
+}
+
+#[test]
+fn dropping_and_creating_an_index_mends_it() {
+    let table = database().table::<Json>("t");
+    for n in 0..10 {
+        table.insert_as(&n.to_string(), &json!({"n": n})).unwrap();
+    }
+    table.create_index("n").unwrap();
+    damage(&table, |view| {
+        let stray =
+            |n: usize| [&[LOCAL_ROWS.start + 1, 0, 0, 0, 0, 3][..], b"x\0\x01", &[b'a' + n as u8]].concat();
+        (0..INDEX_STEP_ROWS * 2 + 1).for_each(|n| view.put(&stray(n), bytes::Bytes::new()));
+    });
+    assert_eq!(table.check_indexes().unwrap(), [Path::from("n")]);
+    table.drop_index("n").unwrap();
+    let rows =
+        |view: &mut dyn eid_store::ViewRows| view.scan(&[LOCAL_ROWS.start], &[LOCAL_ROWS.end]).unwrap().len();
+    damage(&table, |view| assert_eq!(rows(view), 0, "nothing is left of it"));
+    table.create_index("n").unwrap();
+    assert_eq!(table.check_indexes().unwrap(), []);
+}
+
+#[test]
+fn what_nobody_wants_makes_room_and_own_wishes_come_first() {
+    let db = database();
+    let table = db.table::<Json>("t");
+    table.insert_as("k", &json!({})).unwrap();
+    table.create_index("z").unwrap();
+    damage(&table, |view| view.delete(DEFINITIONS));
+    for n in 0..INDEXES_MAX {
+        db.registry().declare_index("t", &format!("d{n:03}")).unwrap();
+    }
+    let state = |field: &str| {
+        let indexes = table.indexes().unwrap();
+        indexes.iter().find(|index| index.field == Path::from(field)).map(|index| index.state)
+    };
+    db.build_pending_indexes(|_| true).unwrap();
+    assert_eq!(state("z"), Some(IndexState::Ready));
+    let last = format!("d{:03}", INDEXES_MAX - 1);
+    assert_eq!((state("d000"), state(&last)), (Some(IndexState::Ready), Some(IndexState::Pending)));
+    db.registry().undeclare_index("t", "d000").unwrap();
+    db.build_pending_indexes(|_| true).unwrap();
+    assert_eq!((state("d000"), state(&last)), (None, Some(IndexState::Ready)));
+}
+
+#[test]
+fn an_index_reads_no_more_of_a_text_than_it_keeps_and_no_field_that_is_not_written() {
+    let backend = Arc::new(Counting::new(Memory::new()));
+    let over: Arc<dyn Backend> = backend.clone();
+    let db = node_over(&over, 1).create_database("t").unwrap().database;
+    let table = db.table::<Json>("t");
+    table.insert_as("k", &json!({"n": 0, "body": ""})).unwrap();
+    let body = table.text_field("k", "body").unwrap();
+    body.insert(0, &"some text ".repeat(20_000)).unwrap();
+    let spent = |work: &dyn Fn()| {
+        let before = backend.counts();
+        work();
+        (backend.counts() - before).rows_read
+    };
+    let insert = || body.insert(150_000, "more").unwrap();
+    let count = || table.counter("k", "n").add(1).unwrap();
+    insert();
+    let (inserted, counted) = (spent(&insert), spent(&count));
+    table.create_index("body").unwrap();
+    insert();
+    let (with_index, apart) = (spent(&insert), spent(&count));
+    assert!(with_index <= inserted + 8, "{with_index} {inserted}");
+    assert!(apart <= counted + 1, "{apart} {counted}");
+    body.insert(0, "first ").unwrap();
+    assert_eq!(table.check_indexes().unwrap(), []);
+    assert_eq!(keys(table.query().prefix("body", "first some")), "k");
+}
+
 #[test]
 fn declared_indexes_are_built_on_every_replica_that_is_asked_to() {
     let (a, b) = two();
@@ -358,7 +462,7 @@ fn a_forgotten_database_leaves_no_wish_for_an_index() {
     b.instance().forget(&b.id()).unwrap();
     copy(&a, b.instance());
     assert_eq!(table.indexes().unwrap(), []);
-    for n in 0..crate::limits::INDEXES_MAX {
+    for n in 0..INDEXES_MAX {
         table.create_index(format!("f{n}")).unwrap();
     }
     assert!(matches!(table.create_index("more"), Err(DbError::TooManyIndexes)));

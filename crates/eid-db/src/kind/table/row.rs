@@ -20,6 +20,7 @@ use crate::error::DbError;
 use crate::field::FieldKind;
 use crate::kind::count::{self, Sum};
 use crate::kind::sequence::SequenceReader;
+use crate::limits::SORTABLE_BYTES_MAX;
 use crate::rows::Rows;
 use crate::stamp::{Stamp, StampTable, resolve};
 
@@ -228,7 +229,7 @@ fn merging(rows: &dyn Rows, key: &str, bytes: &Bytes) -> Result<Option<Held>, Db
             Shape::Count(_) => drop(held.kinds.insert(name.to_owned(), FieldKind::Counter)),
             Shape::Text => drop(held.kinds.insert(name.to_owned(), FieldKind::Text)),
         }
-        if let Some(value) = row.shown(rows, key, name, shape)? {
+        if let Some(value) = row.shown(rows, key, name, shape, usize::MAX)? {
             held.fields.insert(name.to_owned(), value);
         }
     }
@@ -253,13 +254,23 @@ impl Row {
         })
     }
 
-    /// What a field shows. The stamps of a row that counts or is edited must have been resolved.
-    pub(super) fn value(&self, rows: &dyn Rows, key: &str, name: &str) -> Result<Option<Value>, DbError> {
+    /// What an index wants of what a field shows: the beginning of a text. The stamps of a row that counts or is edited
+    /// must have been resolved.
+    pub(super) fn indexed(&self, rows: &dyn Rows, key: &str, name: &str) -> Result<Option<Value>, DbError> {
         let Some(field) = self.state.field(name) else { return Ok(None) };
-        self.shown(rows, key, name, self.shape(field)?)
+        // One more than are kept, so that it is seen that there are more.
+        self.shown(rows, key, name, self.shape(field)?, SORTABLE_BYTES_MAX + 1)
     }
 
-    fn shown(&self, rows: &dyn Rows, key: &str, name: &str, shape: Shape) -> Result<Option<Value>, DbError> {
+    /// Reads no more characters than this of a text.
+    fn shown(
+        &self,
+        rows: &dyn Rows,
+        key: &str,
+        name: &str,
+        shape: Shape,
+        chars_max: usize,
+    ) -> Result<Option<Value>, DbError> {
         Ok(Some(match shape {
             Shape::Absent => return Ok(None),
             Shape::Value(value) => value,
@@ -271,7 +282,7 @@ impl Row {
             }
             Shape::Text => {
                 let text = SequenceReader::<String>::open(rows, &text_prefix(key, name))?;
-                Value::Text(text.read(0..text.len())?)
+                Value::Text(text.read(0..text.len().min(chars_max))?)
             }
         }))
     }
