@@ -5,6 +5,11 @@ use std::time::Duration;
 /// How long [`crate::Join`] waits unless told otherwise.
 pub const JOIN_WAIT: Duration = Duration::from_secs(60);
 
+/// How long a text buffer waits after a first failure to store edits: not much more than a pause in typing.
+pub(crate) const TEXT_RETRY_MIN: Duration = Duration::from_millis(250);
+/// How long it waits at most when storing fails again and again: that needs a person.
+pub(crate) const TEXT_RETRY_MAX: Duration = Duration::from_secs(60);
+
 /// Commands that a control socket runs at once; further ones wait.
 #[cfg(feature = "control")]
 pub(crate) const CONTROL_COMMANDS_MAX: usize = 32;

@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eid_core::EntryId;
 use eid_db::{EditPolicy, Observed, Side, TextCursor, TextDelta};
 use tokio::sync::Notify;
 
 use crate::error::Error;
+use crate::limits::{TEXT_RETRY_MAX, TEXT_RETRY_MIN};
 use crate::offload::{offload, write_in_turn};
 
 /// A text of a database. A cheap handle; making one does nothing.
@@ -171,11 +172,13 @@ impl Shared {
         let db = lock(&self.buffer).handle().database().clone();
         loop {
             // The buffer is taken within the turn of the write: whoever has the turn may be editing.
-            let staged = match db.write_async(|tx| lock(&self.buffer).stage_flush(tx)).await {
-                Err(eid_db::DbError::TooLarge) if lock(&self.buffer).has_smaller_part() => continue,
-                staged => staged,
+            let (more, pending) = match db.write_async(|tx| lock(&self.buffer).stage_flush(tx)).await {
+                Ok(staged) => staged,
+                Err(error) => {
+                    lock(&self.buffer).unstage_flush(error)?;
+                    continue;
+                }
             };
-            let (more, pending) = staged?;
             if !more {
                 return Ok(last);
             }
@@ -188,21 +191,27 @@ impl Shared {
         }
     }
 
-    /// Stores and takes note of how that went.
-    async fn try_to_store(self: &Arc<Self>) {
+    /// Stores and takes note of how that went. Says whether it went well.
+    async fn try_to_store(self: &Arc<Self>) -> bool {
         let stored = Arc::clone(self).store().await;
         if let Err(error) = &stored {
             tracing::warn!(%error, "edits of a text could not be stored");
         }
+        let went_well = stored.is_ok();
         *lock(&self.failed) = stored.err();
+        went_well
     }
 
     async fn store_when_due(self: Arc<Self>) {
+        let mut retries = Retries::default();
         while !self.closed.load(Ordering::Acquire) {
             let due = lock(&self.buffer).due(Instant::now());
-            match due {
+            match due.map(|due| retries.not_before(due)) {
                 None => self.edited.notified().await,
-                Some(due) if due <= Instant::now() => self.try_to_store().await,
+                Some(due) if due <= Instant::now() => {
+                    let went_well = self.try_to_store().await;
+                    retries.note(went_well, Instant::now());
+                }
                 Some(due) => {
                     tokio::select! {
                         () = tokio::time::sleep_until(due.into()) => {}
@@ -212,6 +221,24 @@ impl Shared {
             }
         }
         self.try_to_store().await;
+    }
+}
+
+/// When what failed is tried again: after a wait that doubles from failure to failure.
+#[derive(Debug, Default)]
+struct Retries {
+    /// How long the last wait is, and when it is over.
+    waiting: Option<(Duration, Instant)>,
+}
+
+impl Retries {
+    fn note(&mut self, went_well: bool, now: Instant) {
+        let wait = self.waiting.map_or(TEXT_RETRY_MIN, |(wait, _)| (wait * 2).min(TEXT_RETRY_MAX));
+        self.waiting = if went_well { None } else { now.checked_add(wait).map(|over| (wait, over)) };
+    }
+
+    fn not_before(&self, due: Instant) -> Instant {
+        self.waiting.map_or(due, |(_, over)| over.max(due))
     }
 }
 
@@ -316,5 +343,29 @@ impl Drop for TextEdit {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.edited.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_again_and_again_is_tried_less_and_less() {
+        let (mut retries, start) = (Retries::default(), Instant::now());
+        assert_eq!(retries.not_before(start), start);
+        let (mut now, mut tries) = (start, 0);
+        while now < start + Duration::from_secs(3600) {
+            retries.note(false, now);
+            // Due at once, as with a policy without a pause.
+            now = retries.not_before(now);
+            tries += 1;
+        }
+        assert!((60..80).contains(&tries), "{tries}");
+        assert_eq!(retries.not_before(now + TEXT_RETRY_MAX * 2), now + TEXT_RETRY_MAX * 2);
+        retries.note(true, now);
+        assert_eq!(retries.not_before(now), now);
+        retries.note(false, now);
+        assert_eq!(retries.not_before(now), now + TEXT_RETRY_MIN);
     }
 }

@@ -632,10 +632,12 @@ impl<'v> ListRows<'v> {
 
     /// Hides the items of a span that was deleted wherever they were moved to.
     fn take_moved(&mut self, span: &Span<OpId>) -> Result<(), ReadError> {
-        if self.head.changed == 0 || !matches!(self.presence(span.first)?, Presence::Gone) {
+        let end = Name { offset: span.first.offset.saturating_add(span.count), ..span.first };
+        // A span that goes beyond what the operation put in was not deleted, whatever others have deleted of it.
+        let last = Name { offset: end.offset.saturating_sub(1), ..span.first };
+        if self.head.changed == 0 || !matches!(self.presence(last)?, Presence::Gone) {
             return Ok(());
         }
-        let end = Name { offset: span.first.offset.saturating_add(span.count), ..span.first };
         let (from, to) = (item_key(self.prefix, &span.first), item_key(self.prefix, &end));
         for (row_key, bytes) in self.view.scan(&from, &to)? {
             let item = item_of_key(self.prefix, &row_key).ok_or_else(|| damaged(CborError::Limit))?;

@@ -317,6 +317,34 @@ proptest! {
     }
 }
 
+/// A delete of more than there is has no effect, also on items that stand elsewhere while others of it were deleted.
+#[test]
+fn a_delete_beyond_what_was_put_in_deletes_nothing_in_any_order() {
+    let (replicas, _nodes) = three();
+    let list = |at: usize| replicas[at].doc("doc").list("a");
+    list(0).extend([0, 1]).unwrap();
+    let named = replicas[0].tips().unwrap()[0];
+    replicas[1..].iter().for_each(|other| drop(copy(&replicas[0], other.instance())));
+    let base = entries(&replicas[0]).len();
+    list(0).move_to(1, 0).unwrap();
+    list(1).delete(0).unwrap();
+    let first = Name { entry: Ref { entry: Some(named), op: 0 }, offset: 0 };
+    let op = ListOp::Delete { spans: vec![Span { first, count: 3 }] };
+    let op = doc::encode(&doc::DocOp::List { path: vec!["a".to_owned()], op });
+    replicas[2].prepare_blind(|tx| tx.stage("doc", doc::KIND, op)).unwrap().1.commit().unwrap();
+    replicas[1..].iter().for_each(|other| drop(copy(other, replicas[0].instance())));
+    let all = entries(&replicas[0]);
+    let expected = naive_replay(&all).0;
+    assert_eq!(expected, Value::from(json!({"a": [1]})));
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let fresh = node(99);
+        admit(&fresh, replicas[0].id(), &all[..base].iter().collect::<Vec<_>>());
+        order.iter().for_each(|at| drop(admit(&fresh, replicas[0].id(), &[&all[base + at]])));
+        let seen = fresh.database_by_id(replicas[0].id()).doc("doc").get(crate::Path::root()).unwrap();
+        assert_eq!(seen.as_ref(), Some(&expected), "{order:?}");
+    }
+}
+
 /// A view in memory, to see what an apply does to rows.
 #[derive(Debug, Default)]
 struct Rows(std::collections::BTreeMap<Vec<u8>, bytes::Bytes>);

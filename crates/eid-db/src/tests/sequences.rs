@@ -1,8 +1,14 @@
 use eid_core::Entry;
+use eid_core::dag::Seq;
+use eid_crdt::sequence::{Anchor, Name, Op};
 use eid_store::{Offer, Verdict};
 use proptest::prelude::*;
 
+use super::replicas::three;
 use super::support::{admit, causal_order, copy, entries, exchange, node, offer, two};
+use crate::kind::sequence::{Edits, OpId};
+use crate::kind::text as text_kind;
+use crate::stamp::STAGED;
 use crate::{Database, Instance};
 
 fn text(db: &Database) -> String {
@@ -121,4 +127,45 @@ fn a_long_text_is_the_same_when_payloads_come_late() {
     let c = bring_late(&there, &a, &order, |at| at % 5 == 1);
     assert_eq!(text(&c), text(&a));
     assert_eq!(c.state_hash().unwrap(), a.state_hash().unwrap());
+}
+
+/// An author who is not honest names what he does not have, so that it comes after what names it.
+#[test]
+fn an_edit_is_applied_when_the_entry_that_it_waits_for_is_admitted() {
+    let (replicas, _nodes) = three();
+    let (a, b) = (&replicas[0], &replicas[1]);
+    a.text("t").insert(0, "ab").unwrap();
+    let named = a.tips().unwrap()[0];
+    let base = entries(b).len();
+    let at = Anchor::After(Name { entry: OpId { seq: Seq(0), op: 0 }, offset: 0 });
+    let insert = Op::Insert { at, run: "z".to_owned() };
+    let own = OpId { seq: STAGED, op: 0 };
+    let edits = Edits::of(own, vec![insert], |_| Ok::<_, ()>(named)).unwrap().unwrap();
+    let stage = |tx: &crate::Transaction| tx.stage("t", text_kind::KIND, text_kind::encode(&edits));
+    b.prepare_blind(stage).unwrap().1.commit().unwrap();
+    // What names the one that waits waits too.
+    let waiting = b.tips().unwrap()[0];
+    let edits = Edits::of(own, edits.ops(&[Some(own), Some(OpId { seq: Seq(0), op: 0 })]).collect(), |_| {
+        Ok::<_, ()>(waiting)
+    });
+    let edits = edits.unwrap().unwrap();
+    let stage = |tx: &crate::Transaction| tx.stage("t", text_kind::KIND, text_kind::encode(&edits));
+    b.prepare_blind(stage).unwrap().1.commit().unwrap();
+    let (there, here) = (entries(a), entries(b));
+    let (settings, x, w) = (&here[..base], &there[base], [&here[base], &here[base + 1]]);
+    let mut seen = Vec::new();
+    for (at, order) in [[w[0], w[1], x], [w[0], x, w[1]], [x, w[0], w[1]]].into_iter().enumerate() {
+        for batch in [1, 3] {
+            let to = node(30 + at as u64);
+            admit(&to, a.id(), &settings.iter().collect::<Vec<_>>());
+            order.chunks(batch).for_each(|part| drop(admit(&to, a.id(), part)));
+            seen.push(text(&to.database_by_id(a.id())));
+            assert_eq!(to.store().fsck(false, &mut |_, _| {}).unwrap().problems, []);
+        }
+    }
+    // Which of what hangs after one character is first is for the stamps to say.
+    assert!(
+        ["azzb", "abzz"].contains(&seen[0].as_str()) && seen.iter().all(|one| *one == seen[0]),
+        "{seen:?}"
+    );
 }

@@ -438,6 +438,58 @@ fn edits_stay_when_a_flush_fails() {
 }
 
 #[test]
+fn edits_stay_when_a_flush_cannot_be_prepared() {
+    let db = database();
+    db.text("t").set("base").unwrap();
+    let mut edit = db.at(&db.tips().unwrap()).unwrap().database().text("t").edit().unwrap();
+    edit.insert(4, "!").unwrap();
+    for _ in 0..2 {
+        assert!(matches!(edit.flush(), Err(DbError::ReadOnly)));
+    }
+    let (edit, error) = *edit.close().unwrap_err();
+    assert!(matches!(error, DbError::ReadOnly) && edit.is_dirty());
+    assert_eq!(edit.text(), "base!");
+
+    // Too large with what else is in the entry: less of it is tried, down to the least.
+    let mut edit = db.text("t").edit().unwrap();
+    edit.insert(4, "0123456789").unwrap();
+    let mut tries = 0;
+    let error = loop {
+        let staged = db.prepare_write(|tx| {
+            assert!(edit.stage_flush(tx)?);
+            Err::<(), _>(DbError::TooLarge)
+        });
+        tries += 1;
+        if let Err(error) = edit.unstage_flush(staged.unwrap_err()) {
+            break error;
+        }
+    };
+    assert!(matches!(error, DbError::TooLarge) && tries < 40, "{tries}");
+    assert_eq!(edit.text(), "base0123456789");
+    let held = db.entries().unwrap();
+    edit.flush().unwrap();
+    // The least first, and then as much as ever.
+    assert_eq!((db.text("t").read().unwrap(), db.entries().unwrap()), (edit.text(), held + 2));
+}
+
+#[test]
+fn edits_that_cannot_be_staged_are_due_after_a_pause() {
+    let db = database();
+    let ms = Duration::from_millis;
+    let policy = EditPolicy { pause: ms(500), at_most: ms(1200), chars: 100 };
+    let mut edit = db.text("t").edit().unwrap().with_policy(policy);
+    let start = Instant::now();
+    edit.insert(0, &"x".repeat(100)).unwrap();
+    assert_eq!(edit.due(start), Some(start));
+    db.doc("t").set("x", 1).unwrap();
+    for tried in [ms(0), ms(500), ms(1000)] {
+        assert!(matches!(edit.flush(), Err(DbError::WrongKind { .. })));
+        assert_eq!(edit.due(start + tried), Some(start + tried + ms(500)));
+    }
+    assert!(edit.is_dirty());
+}
+
+#[test]
 fn a_buffer_can_be_edited_while_its_flush_is_under_way() {
     let (a, b) = two();
     a.text("t").set("abc").unwrap();

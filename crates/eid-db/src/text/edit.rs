@@ -265,38 +265,37 @@ impl TextEdit {
         loop {
             match db.prepare_write(|tx| self.stage_flush(tx)) {
                 Ok((staged, commit)) => return Ok(staged.then_some(PendingFlush(commit))),
-                Err(DbError::TooLarge) if self.has_smaller_part() => {}
-                Err(error) => return Err(error),
+                Err(error) => self.unstage_flush(error)?,
             }
         }
     }
 
     /// Stages in a transaction of the caller what a flush stores first. Says whether there was anything; if so, the
-    /// flush is under way until [`Self::finish_flush`].
-    ///
-    /// # Errors
-    /// [`DbError::TooLarge`]: while [`Self::has_smaller_part`], another transaction may take less.
+    /// flush is under way until [`Self::finish_flush`]. When it fails, or the transaction is not prepared after it, the
+    /// buffer is told by [`Self::unstage_flush`].
     pub fn stage_flush(&mut self, tx: &Transaction) -> Result<bool, DbError> {
         if self.sending.is_some() || self.pending.is_empty() {
             return Ok(false);
         }
-        match self.stage_part(tx) {
-            // Characters of many bytes, or deletes of what many entries have put in.
-            Err(DbError::TooLarge) => {
-                self.part_chars /= 2;
-                Err(DbError::TooLarge)
-            }
-            done => {
-                self.part_chars = FLUSH_CHARS_MAX;
-                done.map(|()| true)
-            }
-        }
+        self.stage_part(tx).map(|()| true)
     }
 
-    /// Whether the next attempt after [`DbError::TooLarge`] stages less than the last.
-    #[must_use]
-    pub fn has_smaller_part(&self) -> bool {
-        self.part_chars > 0
+    /// Takes back what was staged in a transaction that was not prepared. Gives nothing when another one is worth an
+    /// attempt, as it takes less.
+    ///
+    /// # Errors
+    /// The error given.
+    pub fn unstage_flush(&mut self, error: DbError) -> Result<(), DbError> {
+        if let Some(Sending { whole, .. }) = self.sending.take() {
+            self.pending = whole;
+        }
+        self.pauses = Pauses { failed: true, ..Pauses::default() };
+        // Characters of many bytes, or deletes of what many entries have put in.
+        if matches!(error, DbError::TooLarge) && self.part_chars > 0 {
+            self.part_chars /= 2;
+            return Ok(());
+        }
+        Err(error)
     }
 
     fn stage_part(&mut self, tx: &Transaction) -> Result<(), DbError> {
@@ -331,6 +330,7 @@ impl TextEdit {
         match &committed {
             Err(_) => self.pending = whole,
             Ok(entry) => {
+                self.part_chars = FLUSH_CHARS_MAX;
                 self.behind = behind;
                 match entry {
                     // Nothing to store: what came meanwhile has taken out the same.

@@ -28,6 +28,8 @@ const WAITING: u8 = 8;
 pub(super) struct Changing<'v, R> {
     pub(super) list: Paged<Loaded<R, InView<'v>>>,
     pub(super) changes: Vec<Delta<R>>,
+    /// The entry that is being applied: it is not yet among those that the view finds by their ids.
+    now: Seq,
 }
 
 /// What an operation names.
@@ -40,7 +42,7 @@ enum Named {
 impl<'v, R: Content> Changing<'v, R> {
     pub(super) fn open(view: &'v mut dyn ViewRows, prefix: &[u8]) -> Result<Self, ReadError> {
         let pages = Loaded::open(InView(RefCell::new(view)), prefix)?;
-        Ok(Self { list: Paged::new(pages), changes: Vec::new() })
+        Ok(Self { list: Paged::new(pages), changes: Vec::new(), now: STAGED })
     }
 
     /// Writes what has changed, and says what that was.
@@ -59,6 +61,7 @@ impl<'v, R: Content> Changing<'v, R> {
 
     pub(super) fn apply(&mut self, stamp: Stamp, edits: &Edits<R>) -> Result<(), ReadError> {
         let own = OpId::of(&stamp);
+        self.now = own.seq;
         if self.list.pages().operation(own)?.is_some() {
             return Ok(());
         }
@@ -67,7 +70,7 @@ impl<'v, R: Content> Changing<'v, R> {
                 self.integrate(stamp, Standing::Stands, edits.ops(&numbers))?;
                 self.wake(own)
             }
-            Named::Missing(missing) => self.wait(stamp, edits, missing),
+            Named::Missing(missing) => self.wait(stamp, Standing::Stands, edits, missing),
         }
     }
 
@@ -100,7 +103,7 @@ impl<'v, R: Content> Changing<'v, R> {
         let (mut numbers, mut missing) = (vec![Some(own)], BTreeSet::new());
         for held in refs {
             let seq = match &held.entry {
-                Some(id) => self.view(|view| view.seq_of(id))?.filter(|seq| *seq != own.seq),
+                Some(id) => self.seq_of(id)?.filter(|seq| *seq != own.seq),
                 // Nothing in an entry names itself or what comes later in it.
                 None if held.op >= own.op => {
                     numbers.push(None);
@@ -126,9 +129,18 @@ impl<'v, R: Content> Changing<'v, R> {
         Ok(if missing.is_empty() { Named::Known(numbers) } else { Named::Missing(missing) })
     }
 
+    fn seq_of(&mut self, id: &EntryId) -> Result<Option<Seq>, ReadError> {
+        let now = self.now;
+        match self.view(|view| view.seq_of(id))? {
+            None if now != STAGED && self.view(|view| view.id_of(now))? == *id => Ok(Some(now)),
+            seq => Ok(seq),
+        }
+    }
+
     fn wait(
         &mut self,
         stamp: Stamp,
+        standing: Standing,
         edits: &Edits<R>,
         missing: BTreeSet<(EntryId, u32)>,
     ) -> Result<(), ReadError> {
@@ -137,7 +149,7 @@ impl<'v, R: Content> Changing<'v, R> {
         if self.list.pages().waiting() > 0 && self.view(|view| view.get(&count))?.is_some() {
             return Ok(());
         }
-        let row = encode_waiting(&stamp, Standing::Stands, edits);
+        let row = encode_waiting(&stamp, standing, edits);
         let keys: Vec<Key> = missing
             .iter()
             .map(|(id, op)| waits_key(self.list.pages().prefix(), id, *op, Some(own)))
@@ -193,10 +205,16 @@ impl<'v, R: Content> Changing<'v, R> {
         *waiting = waiting.saturating_sub(1);
         let Some(row) = row else { return Ok(None) };
         let (stamp, standing, edits) = decode_waiting::<R>(waiter, &row).map_err(InView::damaged)?;
-        if let Named::Known(numbers) = self.named(waiter, edits.refs())? {
-            self.integrate(stamp, standing, edits.ops(&numbers))?;
+        match self.named(waiter, edits.refs())? {
+            Named::Known(numbers) => {
+                self.integrate(stamp, standing, edits.ops(&numbers))?;
+                Ok(Some(stamp))
+            }
+            Named::Missing(missing) => {
+                self.wait(stamp, standing, &edits, missing)?;
+                Ok(None)
+            }
         }
-        Ok(Some(stamp))
     }
 }
 

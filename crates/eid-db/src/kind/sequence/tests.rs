@@ -16,13 +16,16 @@ struct View {
     rows: BTreeMap<Key, Bytes>,
     ids: BTreeMap<Seq, EntryId>,
     seqs: BTreeMap<EntryId, Seq>,
+    /// The entry that came last, until it is applied: its id finds nothing yet.
+    fresh: Option<Seq>,
     read: Cell<usize>,
     written: usize,
 }
 
 impl View {
     fn arrive(&mut self, id: EntryId, seq: Seq) {
-        self.ids.insert(seq, id);
+        let is_fresh = self.ids.insert(seq, id).is_none();
+        self.fresh = is_fresh.then_some(seq);
         self.seqs.insert(id, seq);
     }
 
@@ -57,7 +60,7 @@ impl ViewRows for View {
         Ok(self.ids[&seq])
     }
     fn seq_of(&mut self, id: &EntryId) -> Result<Option<Seq>, ReadError> {
-        Ok(self.seqs.get(id).copied())
+        Ok(self.seqs.get(id).copied().filter(|seq| Some(*seq) != self.fresh))
     }
 }
 
@@ -109,6 +112,7 @@ fn apply_entry(view: &mut View, entry: &Entry, seq: Seq) -> Vec<Delta<String>> {
     for (op, edits) in (0..).zip(&entry.ops) {
         changes.extend(apply(view, PREFIX, entry.stamp(seq, op), edits, None).unwrap());
     }
+    view.fresh = None;
     changes
 }
 
