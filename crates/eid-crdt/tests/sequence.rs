@@ -241,6 +241,62 @@ fn a_floor_hides_what_is_older_and_what_comes_late() {
 }
 
 #[test]
+fn floors_that_rise_between_all_else_hide_what_is_below_and_nothing_else() {
+    let letter = |entry: u32| char::from(b'0' + u8::try_from(entry).unwrap());
+    for seed in 0..400u32 {
+        let mut state = seed;
+        let mut pick = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % below
+        };
+        let mut text = Sequence::<u32, (u64, u32), String>::default();
+        let (mut floor, mut count) = ((0, 0), 0);
+        let mut void: BTreeSet<u32> = BTreeSet::new();
+        let mut stamps: Vec<((u64, u32), Option<u32>)> = Vec::new();
+        for _ in 0..40 {
+            match pick(5) {
+                0 | 1 => {
+                    let at = match count {
+                        0 => Anchor::Start,
+                        _ => Anchor::After(Name { entry: pick(count), offset: 0 }),
+                    };
+                    let mut ops = vec![Op::Insert { at, run: letter(count).to_string() }];
+                    let deleted = (count > 0 && pick(2) == 0).then(|| pick(count));
+                    let first = deleted.map(|entry| Name { entry, offset: 0 });
+                    ops.extend(first.map(|first| Op::Delete(Span { first, count: 1 })));
+                    let stamp = (u64::from(pick(20)), count);
+                    text.integrate(count, stamp, Standing::Stands, &ops);
+                    stamps.push((stamp, deleted));
+                    count += 1;
+                }
+                2 | 3 if count > 0 => {
+                    let entry = pick(count);
+                    let standing = if void.remove(&entry) {
+                        Standing::Stands
+                    } else {
+                        void.insert(entry);
+                        Standing::Void
+                    };
+                    text.set_standing(entry, standing);
+                }
+                _ => {
+                    let next = (u64::from(pick(12)), 0);
+                    text.raise_floor(next);
+                    floor = floor.max(next);
+                }
+            }
+            let is_deleted =
+                |entry| (0..count).any(|by| !void.contains(&by) && stamps[by as usize].1 == Some(entry));
+            let shown = |entry: &u32| {
+                stamps[*entry as usize].0 >= floor && !void.contains(entry) && !is_deleted(*entry)
+            };
+            let expected: BTreeSet<char> = (0..count).filter(shown).map(|entry| letter(entry)).collect();
+            assert_eq!(text.text().chars().collect::<BTreeSet<char>>(), expected, "{seed}");
+        }
+    }
+}
+
+#[test]
 fn an_element_can_be_taken_and_given_back() {
     let mut text = base("abcd");
     let name = text.name_at(2).unwrap();

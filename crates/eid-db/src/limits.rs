@@ -122,5 +122,7 @@ pub const FLUSH_CHARS_MAX: usize = 128 * 1024;
 pub const ARRIVED_DELTAS_MAX: usize = 4096;
 /// Entries that an observer of a text reads at once. One that lags further is told to read the text again.
 pub const OBSERVED_ENTRIES_MAX: usize = 4096;
+/// Parts of a text that an observer looks at, again for each operation that touched them: some ten milliseconds.
+pub const OBSERVED_PARTS_MAX: usize = 64 * 1024;
 /// Bytes of these entries.
 pub const OBSERVED_BYTES_MAX: usize = 4 * 1024 * 1024;

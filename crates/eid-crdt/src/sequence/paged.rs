@@ -195,6 +195,7 @@ impl<P: Pages> Paged<P> {
     /// is in proportion to what the operation did.
     pub fn seal(&mut self, open: P::Entry, entry: P::Entry, stamp: P::Stamp) -> Result<(), P::Error> {
         let Some(held) = self.pages.operation(open)? else { return Ok(()) };
+        self.lower(&stamp)?;
         self.pages.set_operation(entry, Operation { stamp, standing: held.standing, count: held.count })?;
         if entry == open {
             return Ok(());
@@ -310,7 +311,8 @@ impl<P: Pages> Paged<P> {
         Ok(changes)
     }
 
-    /// Hides the elements of all operations below a stamp and gives what changes. A lower floor than before is nothing.
+    /// Hides the elements of all operations below a stamp and gives what changes. A lower floor than before is nothing,
+    /// and one that is not above what is shown costs nothing.
     pub fn raise_floor(&mut self, floor: P::Stamp) -> Result<Vec<Delta<P::Run>>, P::Error> {
         let mut changes = Vec::new();
         if let Some(held) = &self.pages.head().floor
@@ -318,21 +320,41 @@ impl<P: Pages> Paged<P> {
         {
             return Ok(changes);
         }
-        self.pages.head_mut().floor = Some(floor);
+        self.pages.head_mut().floor = Some(floor.clone());
+        match &self.pages.head().lowest {
+            Some(lowest) if self.pages.precedes(lowest, &floor)? => {}
+            _ => return Ok(changes),
+        }
         // What is hidden meets the floor when it would be shown again.
-        let mut position = 0;
+        let (mut position, mut lowest) = (0, None);
         while let Some((place, _)) = self.find(position)? {
             let Some(held) = self.stretch(place)? else { break };
-            if self.is_floored(held.first.entry)? {
+            let stamp = self.pages.operation(held.first.entry)?.map(|held| held.stamp);
+            let Some(stamp) = stamp else { break };
+            if self.pages.precedes(&stamp, &floor)? {
                 self.change(place, |record| {
                     record.stretch.marks = record.stretch.marks.with(Marks::FLOORED);
                 })?;
                 Delta::push(&mut changes, Delta::Deleted { position, count: held.count as usize });
             } else {
                 position += held.count as usize;
+                match &lowest {
+                    Some(lowest) if !self.pages.precedes(&stamp, lowest)? => {}
+                    _ => lowest = Some(stamp),
+                }
             }
         }
+        self.pages.head_mut().lowest = lowest;
         Ok(changes)
+    }
+
+    /// Takes note that elements of an operation with this stamp may be shown.
+    fn lower(&mut self, stamp: &P::Stamp) -> Result<(), P::Error> {
+        match &self.pages.head().lowest {
+            Some(lowest) if !self.pages.precedes(stamp, lowest)? => {}
+            _ => self.pages.head_mut().lowest = Some(stamp.clone()),
+        }
+        Ok(())
     }
 
     /// Whether an operation is below the floor.
@@ -387,6 +409,8 @@ impl<P: Pages> Paged<P> {
         }
         if self.pages.head().floor.is_some() && self.is_floored(entry)? {
             marks = marks.with(Marks::FLOORED);
+        } else {
+            self.lower(&held.stamp)?;
         }
         self.pages.set_operation(entry, Operation { count: end, ..held })?;
         if let Some(changes) = changes.filter(|_| marks == Marks::default()) {
@@ -660,8 +684,12 @@ impl<P: Pages> Paged<P> {
             let Some(held) = self.stretch(place)? else { return Ok(()) };
             let mut now = held;
             change(&mut now);
-            if !held.is_shown() && now.is_shown() && self.is_floored(at.entry)? {
-                now.marks = now.marks.with(Marks::FLOORED);
+            if !held.is_shown() && now.is_shown() {
+                if self.is_floored(at.entry)? {
+                    now.marks = now.marks.with(Marks::FLOORED);
+                } else if let Some(operation) = self.pages.operation(at.entry)? {
+                    self.lower(&operation.stamp)?;
+                }
             }
             self.change(place, |record| record.stretch = now)?;
             if let Some(changes) = changes.as_deref_mut().filter(|_| held.is_shown() != now.is_shown()) {

@@ -79,6 +79,8 @@ pub struct Head<S> {
     pub shown: usize,
     /// Elements of operations below this stamp are hidden.
     pub floor: Option<S>,
+    /// No element of an operation below this stamp is shown; none at all if there is nothing here.
+    pub lowest: Option<S>,
 }
 
 /// What is known of an operation.
@@ -125,7 +127,7 @@ pub struct Pieces {
 
 impl<S> Default for Head<S> {
     fn default() -> Self {
-        Self { root: 0, levels: 0, shown: 0, floor: None }
+        Self { root: 0, levels: 0, shown: 0, floor: None, lowest: None }
     }
 }
 

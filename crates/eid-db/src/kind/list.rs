@@ -4,7 +4,7 @@
 //! edit     insert [0, at, [value ...]] | delete [1, [ref, offset, count ...]]
 //!          | move [2, ref, offset, at] | set [3, ref, offset, value]
 //! at       null | [0 after / 1 before, ref, offset]
-//! head     prefix 68 -> [entries, floor | null, waiting, changed]
+//! head     prefix 68 -> [entries, floor | null, oldest | null, waiting, changed]
 //! item     prefix 69 seq op offset -> [entries, born, moved | null, valued, value]
 //! slot     prefix 6d seq op -> [seq, op, offset]
 //! sequence prefix 71 ... -> see `kind::sequence`; its elements are [value] | null
@@ -268,6 +268,8 @@ fn damaged(cause: CborError) -> ReadError {
 #[derive(Debug, Clone, Copy, Default)]
 struct Head {
     floor: Option<Stamp>,
+    /// No item that has a row was put in below this stamp.
+    oldest: Option<Stamp>,
     waiting: u64,
     /// How many items have a row.
     changed: u64,
@@ -282,9 +284,10 @@ impl Head {
         let mut table = StampTable::default();
         let mut body = Writer::new();
         table.write_optional(&mut body, self.floor.as_ref());
+        table.write_optional(&mut body, self.oldest.as_ref());
         body.uint(self.waiting).uint(self.changed);
         let mut w = Writer::new();
-        table.write_entries(w.array(4));
+        table.write_entries(w.array(5));
         w.raw(&body.into_bytes());
         Bytes::from(w.into_bytes())
     }
@@ -292,9 +295,10 @@ impl Head {
     fn decode(bytes: Option<&Bytes>) -> Result<Self, CborError> {
         let Some(bytes) = bytes else { return Ok(Self::default()) };
         let mut r = Reader::new(bytes);
-        r.array_exact(4)?;
+        r.array_exact(5)?;
         let table = StampTable::read_entries(&mut r)?;
-        let head = Self { floor: table.read_optional(&mut r)?, waiting: r.uint()?, changed: r.uint()? };
+        let (floor, oldest) = (table.read_optional(&mut r)?, table.read_optional(&mut r)?);
+        let head = Self { floor, oldest, waiting: r.uint()?, changed: r.uint()? };
         r.finish()?;
         Ok(head)
     }
@@ -441,9 +445,12 @@ impl<'v> ListRows<'v> {
         }
         self.head.floor = Some(floor);
         sequence::raise_floor::<Vec<Slot>>(self.view, &self.sequence, floor)?;
-        if self.head.changed == 0 {
+        let Some(mut oldest) = self.head.oldest.filter(|_| self.head.changed > 0) else { return Ok(()) };
+        self.resolve(&mut [&mut oldest, &mut floor])?;
+        if floor <= oldest {
             return Ok(());
         }
+        self.head.oldest = None;
         let (from, to) = below(key(self.prefix, ITEM, &[]));
         for (row_key, bytes) in self.view.scan(&from, &to)? {
             let item = item_of_key(self.prefix, &row_key).ok_or_else(|| damaged(CborError::Limit))?;
@@ -454,8 +461,18 @@ impl<'v> ListRows<'v> {
                 self.take(row.slot(&item), true)?;
                 self.view.delete(&row_key);
                 self.head.changed -= 1;
+            } else {
+                self.lower(row.born)?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes note that an item has a row that was put in by an operation with this stamp.
+    fn lower(&mut self, mut born: Stamp) -> Result<(), ReadError> {
+        let mut oldest = self.head.oldest.unwrap_or(born);
+        self.resolve(&mut [&mut born, &mut oldest])?;
+        self.head.oldest = Some(oldest.min(born));
         Ok(())
     }
 
@@ -563,7 +580,7 @@ impl<'v> ListRows<'v> {
                 if stamp > row.valued {
                     row.valued = stamp;
                     row.value = value;
-                    self.put_item(&item, &row, fresh);
+                    self.put_item(&item, &row, fresh)?;
                 }
                 Ok(())
             }
@@ -605,9 +622,13 @@ impl<'v> ListRows<'v> {
         }
     }
 
-    fn put_item(&mut self, item: &Name<OpId>, row: &ItemRow, fresh: bool) {
-        self.head.changed += u64::from(fresh);
+    fn put_item(&mut self, item: &Name<OpId>, row: &ItemRow, fresh: bool) -> Result<(), ReadError> {
+        if fresh {
+            self.head.changed += 1;
+            self.lower(row.born)?;
+        }
         self.view.put(&item_key(self.prefix, item), row.encode());
+        Ok(())
     }
 
     /// Lets an item stand in the latest of its slots.
@@ -626,8 +647,7 @@ impl<'v> ListRows<'v> {
         }
         self.take(held, true)?;
         row.moved = Some(stamp);
-        self.put_item(item, &row, fresh);
-        Ok(())
+        self.put_item(item, &row, fresh)
     }
 
     /// Hides the items of a span that was deleted wherever they were moved to.

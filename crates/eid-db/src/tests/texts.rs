@@ -3,12 +3,17 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eid_core::{Entry, Permission, SettingsOp, Slot};
+use eid_core::dag::Seq;
+use eid_core::{Entry, EntryId, Permission, SettingsOp, Slot};
+use eid_crdt::sequence::Anchor;
 use eid_store::Memory;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::support::{admit, causal_order, copy, database, entries, env, exchange, node, offer, two};
+use crate::kind::sequence::{Edits, Name, Op, OpId, Span};
+use crate::kind::text as text_kind;
+use crate::stamp::STAGED;
 use crate::text::{apply, rope::Rope};
 use crate::{
     Database, DbError, EditPolicy, Instance, Observed, Side, TextChanges, TextCursor, TextDelta, TextEdit,
@@ -387,6 +392,80 @@ fn an_observer_that_lags_is_told_to_read_again() {
     db.text("t").insert(0, "c").unwrap();
     let Some(Observed::Edited(change)) = changes.next_ready().unwrap() else { panic!("an edit") };
     assert_eq!(change.deltas, [TextDelta::Insert { at: 0, text: "c".to_owned() }]);
+}
+
+/// Stages operations as an author does who is not honest: they name entries by a number.
+fn stage_raw(db: &Database, named: &[EntryId], ops: Vec<Vec<Op<String>>>) {
+    let id_of = |seq: Seq| Ok::<_, ()>(named[usize::try_from(seq.0).unwrap()]);
+    let stage = |tx: &crate::Transaction| {
+        (0..).zip(ops).try_for_each(|(op, ops)| {
+            let edits = Edits::of(OpId { seq: STAGED, op }, ops, id_of).unwrap().unwrap();
+            tx.stage("t", text_kind::KIND, text_kind::encode(&edits))
+        })
+    };
+    db.prepare_blind(stage).unwrap().1.commit().unwrap();
+}
+
+fn element(number: u64, offset: u32) -> Name {
+    Name { entry: OpId { seq: Seq(number), op: 0 }, offset }
+}
+
+#[test]
+fn an_observer_is_told_to_read_again_when_what_it_was_told_of_is_woken_or_filled() {
+    let replicas = three();
+    let (a, b, c) = (&replicas[0], &replicas[1], &replicas[2]);
+    a.text("t").insert(0, "base").unwrap();
+    let base = a.tips().unwrap()[0];
+    [b, c].into_iter().for_each(|to| drop(copy(a, to.instance())));
+    a.text("t").insert(0, "ab").unwrap();
+    let late = a.tips().unwrap()[0];
+    let insert = Op::Insert { at: Anchor::After(element(0, 0)), run: "z".to_owned() };
+    let delete = Op::Delete(Span { first: element(1, 0), count: 1 });
+    stage_raw(b, &[late, base], vec![vec![insert, delete]]);
+
+    // What waits changes nothing. When it is woken the text grows by no more than what came.
+    let mut changes = c.text("t").observe().unwrap();
+    copy(b, c.instance());
+    assert_eq!(changes.next_ready().unwrap(), None);
+    let mut edit = c.text("t").edit().unwrap();
+    copy(a, c.instance());
+    assert_eq!(changes.next_ready().unwrap(), Some(Observed::Reread));
+    assert_eq!(changes.next_ready().unwrap(), None);
+    let text = c.text("t").read().unwrap();
+    assert!(text.len() == 6 && text.contains('z') && !text.contains("base"), "{text}");
+    edit.remote().unwrap();
+    assert_eq!(edit.text(), text);
+
+    // The entry is there before its payload.
+    let (to, all) = (node(40), entries(c));
+    let mut offers: Vec<_> = all.iter().map(offer).collect();
+    let hollow = all.iter().position(|entry| entry.id() == late).unwrap();
+    offers[hollow].payloads.fill(None);
+    let prepared = to.store().prepare(a.id(), offers).unwrap();
+    to.store().admit(prepared).unwrap();
+    let there = to.database_by_id(a.id());
+    let (mut changes, mut edit) = (there.text("t").observe().unwrap(), there.text("t").edit().unwrap());
+    assert_eq!((edit.text().as_str(), changes.next_ready().unwrap()), ("base", None));
+    admit(&to, a.id(), &[&all[hollow]]);
+    assert_eq!(changes.next_ready().unwrap(), Some(Observed::Reread));
+    assert_eq!(changes.next_ready().unwrap(), None);
+    edit.remote().unwrap();
+    assert_eq!(edit.text(), text);
+}
+
+#[test]
+fn an_observer_does_not_follow_deletes_of_the_same_parts_for_ever() {
+    let db = database();
+    db.text("t").insert(0, &"a".repeat(400)).unwrap();
+    let named = db.tips().unwrap()[0];
+    db.write(|tx| (0..400).try_for_each(|n| tx.text("t").insert(2 * n + 1, "b"))).unwrap();
+    let mut changes = db.text("t").observe().unwrap();
+    let all = || vec![Op::Delete(Span { first: element(0, 0), count: 400 })];
+    stage_raw(&db, &[named], vec![all()]);
+    assert!(matches!(changes.next_ready().unwrap(), Some(Observed::Edited(_))));
+    stage_raw(&db, &[named], (0..=crate::limits::OBSERVED_PARTS_MAX / 400).map(|_| all()).collect());
+    assert_eq!(changes.next_ready().unwrap(), Some(Observed::Reread));
+    assert_eq!(changes.text().unwrap(), "b".repeat(400));
 }
 
 #[test]

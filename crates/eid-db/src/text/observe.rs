@@ -39,8 +39,16 @@ pub enum Observed {
     Reread,
 }
 
-/// The entries that edit a text, without their deltas, and what their operations do.
-type Window = (Vec<TextChange>, Vec<Done>);
+/// What came since an observer was told.
+#[derive(Default)]
+struct Window {
+    /// The entries that edit the text, without their deltas.
+    entries: Vec<TextChange>,
+    /// What their operations do.
+    done: Vec<Done>,
+    /// How many payloads are missing of what came, in all stores.
+    missing: u64,
+}
 
 /// A stream of the edits of one text. It follows the log, so nothing is queued however slow its reader is.
 #[derive(Debug)]
@@ -49,6 +57,10 @@ pub struct TextChanges {
     next: Seq,
     /// How long the text is there, where that is known.
     len: Option<usize>,
+    /// How many edits wait there for what they name, where that is known.
+    waiting: Option<u64>,
+    /// How many payloads are missing there.
+    missing: u64,
     ready: VecDeque<Observed>,
 }
 
@@ -59,7 +71,10 @@ impl TextChanges {
     }
 
     pub(super) fn from(handle: TextHandle, snapshot: &TreeSnapshot) -> Self {
-        Self { handle, next: snapshot.end(), len: None, ready: VecDeque::new() }
+        let (next, missing) = (snapshot.end(), snapshot.missing_payloads());
+        let mut changes = Self { handle, next, len: None, waiting: None, missing, ready: VecDeque::new() };
+        changes.go_on_from(snapshot);
+        changes
     }
 
     /// The text that is observed.
@@ -112,7 +127,10 @@ impl TextChanges {
     pub(super) fn go_on_from(&mut self, snapshot: &TreeSnapshot) {
         self.ready.clear();
         self.next = snapshot.end();
-        self.len = None;
+        self.missing = snapshot.missing_payloads();
+        // Nothing is known of what cannot be read; whoever reads it is told why.
+        let known = self.handle.reading_in(snapshot, |reader| Ok((reader.len(), reader.waiting()))).ok();
+        (self.len, self.waiting) = known.unzip();
     }
 
     /// Begins after an entry whose edits are known.
@@ -131,20 +149,38 @@ impl TextChanges {
 
     /// Reads everything that a snapshot has beyond what was told.
     fn read(&mut self, snapshot: &TreeSnapshot) -> Result<(), DbError> {
-        let end = snapshot.end();
-        if self.next >= end {
+        let (end, missing) = (snapshot.end(), snapshot.missing_payloads());
+        if self.next >= end && missing == self.missing {
             return Ok(());
         }
-        let Some((entries, done)) = self.window(snapshot)? else { return self.lose(snapshot) };
-        self.next = end;
+        let Some(window) = self.window(snapshot)? else { return self.lose(snapshot) };
+        // A payload that comes later than its entry changes what is before the window, and so does what it wakes.
+        if missing != self.missing + window.missing {
+            return self.lose(snapshot);
+        }
+        let Window { entries, done, .. } = window;
+        self.next = self.next.max(end);
+        self.missing = missing;
         if entries.is_empty() {
             return Ok(());
         }
         let told = self.handle.reading_in(snapshot, |reader| {
-            let deltas = window::deltas(reader, entries.len(), &done)?;
-            Ok(deltas.map(|deltas| (reader.len(), deltas)))
+            let (mut applied, mut wait) = (Vec::new(), 0);
+            for held in done {
+                match reader.stamp_of(held.op)? {
+                    Some(_) => applied.push(held),
+                    None => wait += 1,
+                }
+            }
+            let deltas = window::deltas(reader, entries.len(), &applied)?;
+            Ok(deltas.map(|deltas| (reader.len(), reader.waiting(), wait, deltas)))
         })?;
-        let Some((len, deltas)) = told else { return self.lose(snapshot) };
+        let Some((len, waiting, wait, deltas)) = told else { return self.lose(snapshot) };
+        // What has waited before the window was woken in it.
+        if self.waiting.is_some_and(|before| before + wait != waiting) {
+            return self.lose(snapshot);
+        }
+        self.waiting = Some(waiting);
         let grown = |len, delta: &TextDelta| match delta {
             TextDelta::Insert { text, .. } => Some(len + text.chars().count()),
             TextDelta::Delete { count, .. } => usize::checked_sub(len, *count),
@@ -170,7 +206,8 @@ impl TextChanges {
     /// The entries that edit the text, and what their operations do; nothing when they cannot all be read here, or are
     /// too many.
     fn window(&self, snapshot: &TreeSnapshot) -> Result<Option<Window>, DbError> {
-        let (mut entries, mut done, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let Window { mut entries, mut done, mut missing } = Window::default();
+        let mut bytes = 0;
         let mut next = self.next;
         while next < snapshot.end() {
             for logged in snapshot.log(next..snapshot.end(), LOG_PAGE_BYTES)? {
@@ -178,6 +215,7 @@ impl TextChanges {
                 next = Seq(seq.0 + 1);
                 let entry = Entry::parse(logged.block, logged.payloads)
                     .map_err(|_| DbError::Corrupt { what: "an entry" })?;
+                missing += entry.payloads().iter().filter(|payload| payload.is_none()).count() as u64;
                 let sections = entry.header().sections.iter().zip(entry.payloads());
                 let ours = |section: &Section| section.store.as_str() == self.handle.name;
                 let Some((section, payload)) = { sections }.find(|(section, _)| ours(section)) else {
@@ -211,7 +249,7 @@ impl TextChanges {
                 });
             }
         }
-        Ok(Some((entries, done)))
+        Ok(Some(Window { entries, done, missing }))
     }
 
     fn done(

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::TextDelta;
 use crate::error::DbError;
 use crate::kind::sequence::{Name, OpId, SequenceReader, Span};
+use crate::limits::OBSERVED_PARTS_MAX;
 
 type Piece = crate::kind::sequence::Piece<String>;
 
@@ -57,7 +58,7 @@ pub(super) fn deltas(
     entries: usize,
     done: &[Done],
 ) -> Result<Option<Vec<Vec<TextDelta>>>, DbError> {
-    let parts = parts(reader, done)?;
+    let Some(parts) = parts(reader, done)? else { return Ok(None) };
     if parts.iter().any(|part| (part.piece.deleted as usize) < part.deleted_by.len()) {
         return Ok(None);
     }
@@ -117,8 +118,9 @@ fn push(deltas: &mut Vec<TextDelta>, delta: TextDelta) {
     }
 }
 
-/// What the operations touched, cut wherever something different happened to neighbours.
-fn parts(reader: &SequenceReader<'_, String>, done: &[Done]) -> Result<Vec<Part>, DbError> {
+/// What the operations touched, cut wherever something different happened to neighbours. Nothing when that is too much.
+fn parts(reader: &SequenceReader<'_, String>, done: &[Done]) -> Result<Option<Vec<Part>>, DbError> {
+    let mut looked_at = 0;
     let mut cuts: BTreeSet<Name> = BTreeSet::new();
     let mut pieces: BTreeMap<Name, Piece> = BTreeMap::new();
     let mut spans = Vec::new();
@@ -132,8 +134,12 @@ fn parts(reader: &SequenceReader<'_, String>, done: &[Done]) -> Result<Vec<Part>
     for (_, span, _) in &spans {
         cuts.extend([span.first, end(span)]);
         for piece in reader.pieces(*span)? {
+            looked_at += 1;
             cuts.extend([piece.first, end(&Span { first: piece.first, count: piece.count })]);
             pieces.insert(piece.first, piece);
+        }
+        if looked_at > OBSERVED_PARTS_MAX {
+            return Ok(None);
         }
     }
     let mut parts: BTreeMap<Name, Part> = BTreeMap::new();
@@ -153,9 +159,13 @@ fn parts(reader: &SequenceReader<'_, String>, done: &[Done]) -> Result<Vec<Part>
             } else {
                 part.deleted_by.insert((op.entry, op.op));
             }
+            looked_at += 1;
+        }
+        if looked_at > 2 * OBSERVED_PARTS_MAX {
+            return Ok(None);
         }
     }
-    Ok(parts.into_values().collect())
+    Ok(Some(parts.into_values().collect()))
 }
 
 impl Part {

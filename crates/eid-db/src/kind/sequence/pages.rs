@@ -1,7 +1,8 @@
 //! The pages of a sequence as rows: decoded when they are needed, written back when they have changed.
 //!
 //! ```text
-//! head        00                -> [root, levels, shown, leaves, inner pages, waiting, [time, height, seq, op] | null]
+//! head        00                -> [root, levels, shown, leaves, inner pages, waiting, floor | null, lowest | null]
+//! floor       =  lowest         =  [time, height, seq, op]
 //! leaf        01 number         -> [above, after, [seq, op ...], [record ...]]
 //! record                        =  op in the table, offset, depth, depth - low, deleted, marks, run
 //! inner page  02 number         -> [above, child, shown, low ...]
@@ -456,33 +457,39 @@ fn read_op(r: &mut Reader<'_>) -> Result<OpId, CborError> {
 
 fn encode_head(head: &Head, counts: Counts) -> Bytes {
     let mut w = Writer::new();
-    w.array(7).uint(u64::from(head.root)).uint(u64::from(head.levels)).uint(head.shown as u64);
+    w.array(8).uint(u64::from(head.root)).uint(u64::from(head.levels)).uint(head.shown as u64);
     for count in [counts.leaves, counts.inners, counts.waiting] {
         w.uint(u64::from(count));
     }
-    match &head.floor {
-        Some(floor) => {
-            w.array(4).uint(floor.time.0).uint(floor.height.0);
-            write_op(&mut w, OpId::of(floor));
+    for stamp in [&head.floor, &head.lowest] {
+        match stamp {
+            Some(stamp) => {
+                w.array(4).uint(stamp.time.0).uint(stamp.height.0);
+                write_op(&mut w, OpId::of(stamp));
+            }
+            None => drop(w.null()),
         }
-        None => drop(w.null()),
     }
     Bytes::from(w.into_bytes())
 }
 
 fn decode_head(row: &[u8]) -> Result<(Head, Counts), CborError> {
     let mut r = Reader::new(row);
-    r.array_exact(7)?;
+    r.array_exact(8)?;
     let (root, levels) = (narrow(&mut r)?, narrow(&mut r)?);
     let shown = usize::try_from(r.uint()?).map_err(|_| CborError::Limit)?;
     let counts = Counts { leaves: narrow(&mut r)?, inners: narrow(&mut r)?, waiting: narrow(&mut r)? };
-    let floor = r.nullable(|r| {
+    let (floor, lowest) = (read_stamp(&mut r)?, read_stamp(&mut r)?);
+    r.finish()?;
+    Ok((Head { root, levels, shown, floor, lowest }, counts))
+}
+
+fn read_stamp(r: &mut Reader<'_>) -> Result<Option<Stamp>, CborError> {
+    r.nullable(|r| {
         r.array_exact(4)?;
         let (time, height, op) = (Time(r.uint()?), Height(r.uint()?), read_op(r)?);
         Ok(Stamp::new(time, height, op.seq, op.op))
-    })?;
-    r.finish()?;
-    Ok((Head { root, levels, shown, floor }, counts))
+    })
 }
 
 /// Items of a record in a row.

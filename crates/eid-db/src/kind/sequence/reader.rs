@@ -27,6 +27,11 @@ impl<'a, R: Content> SequenceReader<'a, R> {
         self.list.len()
     }
 
+    /// How many operations wait for what they name.
+    pub(crate) fn waiting(&self) -> u64 {
+        u64::from(self.list.pages().waiting())
+    }
+
     /// Visits the parts of records that are shown in a range: the first name, how many elements, and the record's run
     /// with where the part begins in it.
     fn visit(&self, range: Range<usize>, mut visit: impl FnMut(Name, u32, &R, u32)) -> Result<(), DbError> {

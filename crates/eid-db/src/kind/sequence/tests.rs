@@ -555,3 +555,22 @@ fn a_floor_hides_what_is_below_it_whenever_it_comes() {
     assert_eq!(presence::<String>(&mut view, PREFIX, name(0)).unwrap(), Presence::Gone);
     assert_eq!(presence::<String>(&mut view, PREFIX, name(3)).unwrap(), Presence::Absent);
 }
+
+#[test]
+fn a_floor_that_hides_nothing_costs_nothing_however_long_the_text_is() {
+    let mut view = View::default();
+    for place in 0..300 {
+        entry(&mut view, place, 0, 0, "some words ");
+    }
+    let mut raised = |time, height| {
+        view.cost();
+        let floor = Stamp::new(Time(time), Height(height), seq(1_000), 0);
+        let changes = raise_floor::<String>(&mut view, PREFIX, floor).unwrap();
+        (changes.len(), view.cost())
+    };
+    // Only the head is read and written.
+    assert_eq!(raised(0, 0), (0, (1, 1)));
+    let (changes, (read, _)) = raised(99, 5);
+    assert!(changes == 1 && read > 50, "{changes} {read}");
+    assert_eq!(raised(100, 0), (0, (1, 1)));
+}
