@@ -15,6 +15,7 @@ use eid_core::{Height, ReadError, Time};
 use eid_store::{Applied, Apply, Change, ViewRows, Wanted};
 
 use crate::stamp::Stamp;
+use sequence::{OpId, Standing};
 
 /// Every kind that this version knows, as the store's [`Apply`].
 ///
@@ -43,6 +44,28 @@ impl Apply for Kinds {
 
     fn apply(&self, change: &Change<'_>, view: &mut dyn ViewRows) -> Result<Applied, ReadError> {
         apply_from(0, Entry::of(change), change.kind, change.ops, view)
+    }
+}
+
+impl Kinds {
+    /// Takes what a stored entry did out of a view, or puts it back, in work that is in proportion to what it did: its
+    /// elements stay as hidden places on which others hang, and what it deleted comes back. Says whether that was done:
+    /// only texts can, views of other kinds are to be worked out again.
+    pub fn set_standing(
+        &self,
+        change: &Change<'_>,
+        standing: Standing,
+        view: &mut dyn ViewRows,
+    ) -> Result<bool, ReadError> {
+        if change.kind != text::KIND {
+            return Ok(false);
+        }
+        for (op, bytes) in (0..).zip(change.ops) {
+            if text::decode(bytes).is_ok() {
+                text::set_standing(view, OpId { seq: change.seq, op }, standing)?;
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -64,6 +64,7 @@ pub use concurrent::{Concurrent, ConcurrentValue};
 pub use database::{Database, StoreSummary};
 pub use doc_list::{DocList, TxList};
 pub use doc_store::{DocStore, TxDoc};
+pub use eid_crdt::sequence::Standing;
 pub use eid_crdt::{Finite, Integer, Value};
 pub use env::{Clock, Entropy, Env};
 pub use error::{DbError, RedeemError};

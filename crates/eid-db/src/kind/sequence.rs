@@ -60,13 +60,6 @@ impl OpId {
     }
 }
 
-/// The name of an element as it travels: the entry by its id, nothing for the entry that names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct WireName {
-    pub(crate) op: Ref,
-    pub(crate) offset: u32,
-}
-
 /// Names the rows that an apply reads, as far as they are known: those of the operations that it names follow from the
 /// positions of their entries, and those of the pages from the rows of these operations.
 pub(crate) fn wanted<R>(prefix: &[u8], edits: &Edits<R>, wanted: &mut Wanted) {
@@ -188,26 +181,6 @@ pub(crate) fn presence<R: Content>(
     Ok(if gone { Presence::Gone } else { Presence::There(run) })
 }
 
-/// The position of an element that an operation of entry `at` names; nothing while its entry is not here.
-pub(crate) fn local_name(
-    view: &mut dyn ViewRows,
-    at: Seq,
-    name: &WireName,
-) -> Result<Option<Name>, ReadError> {
-    let seq = match &name.op.entry {
-        Some(id) => view.seq_of(id)?,
-        None => Some(at),
-    };
-    Ok(seq.map(|seq| Name { entry: OpId { seq, op: name.op.op }, offset: name.offset }))
-}
-
-/// The name of an element for an operation that a transaction stages.
-pub(crate) fn wire_name(rows: &dyn Rows, name: &Name) -> Result<WireName, DbError> {
-    let OpId { seq, op } = name.entry;
-    let entry = if seq == STAGED { None } else { Some(rows.id_of(seq)?) };
-    Ok(WireName { op: Ref { entry, op }, offset: name.offset })
-}
-
 /// The edits that delete `count` elements from a position on and put a run there. Edits that do nothing are not to be
 /// written: no replica would read them.
 ///
@@ -242,16 +215,6 @@ pub(crate) fn insert_edits<R: Content>(
     content: R,
 ) -> Result<Edits<R>, DbError> {
     splice_edits(rows, prefix, position, 0, content)
-}
-
-/// The edits that delete elements from a position on.
-pub(crate) fn delete_edits<R: Content>(
-    rows: &dyn Rows,
-    prefix: &[u8],
-    position: usize,
-    count: usize,
-) -> Result<Edits<R>, DbError> {
-    splice_edits(rows, prefix, position, count, R::default())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use eid_core::ReadError;
 use eid_core::cbor::{CborError, Reader, Writer};
 use eid_store::{ViewRows, Wanted};
 
-use super::sequence::{self, Edits, OpId, SequenceReader};
+use super::sequence::{self, Edits, OpId, SequenceReader, Standing};
 use crate::error::DbError;
 use crate::limits::TEXT_PAGE;
 use crate::rows::Rows;
@@ -64,4 +64,9 @@ pub(crate) fn pages(rows: &dyn Rows, each: &mut dyn FnMut(&str)) -> Result<(), D
         each(&SequenceReader::<String>::open(rows, PREFIX)?.read(from..from + TEXT_PAGE)?);
     }
     Ok(())
+}
+
+/// Makes an operation void or standing.
+pub(crate) fn set_standing(view: &mut dyn ViewRows, op: OpId, standing: Standing) -> Result<(), ReadError> {
+    sequence::set_standing::<String>(view, &[], op, standing).map(drop)
 }

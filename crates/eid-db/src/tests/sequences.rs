@@ -1,5 +1,5 @@
 use eid_core::Entry;
-use eid_core::dag::Seq;
+use eid_core::dag::{Replica as _, Seq};
 use eid_crdt::sequence::{Anchor, Name, Op};
 use eid_store::{Offer, Verdict};
 use proptest::prelude::*;
@@ -168,4 +168,42 @@ fn an_edit_is_applied_when_the_entry_that_it_waits_for_is_admitted() {
         ["azzb", "abzz"].contains(&seen[0].as_str()) && seen.iter().all(|one| *one == seen[0]),
         "{seen:?}"
     );
+}
+
+#[test]
+fn what_a_void_entry_did_to_a_text_is_taken_out_and_put_back_without_the_rest() {
+    let (a, b) = two();
+    a.text("t").insert(0, "one two").unwrap();
+    exchange(&a, &b);
+    b.text("t").replace(0..3, "ONE").unwrap();
+    exchange(&a, &b);
+    let snapshot = a.snapshot().unwrap();
+    let entry = snapshot.entry_at(Seq(snapshot.end().0 - 1)).unwrap().unwrap();
+    a.text("t").insert(3, "!").unwrap();
+    assert_eq!(text(&a), "ONE! two");
+
+    let header = entry.header();
+    let payload = entry.payloads()[0].clone().unwrap();
+    let payload = eid_core::Payload::decode(&payload).unwrap();
+    let change = eid_store::Change {
+        store: &header.sections[0].store,
+        kind: &payload.kind,
+        author: header.author,
+        time: header.time,
+        height: header.height,
+        seq: Seq(snapshot.end().0 - 1),
+        id: entry.id(),
+        ops: &payload.ops,
+    };
+    let stand = |standing| {
+        let mut work =
+            |view: &mut dyn eid_store::ViewRows| crate::Kinds.set_standing(&change, standing, view);
+        assert!(a.instance().store().maintain(&a.id(), change.store, change.kind, &mut work).unwrap());
+    };
+    stand(crate::Standing::Void);
+    let without = text(&a);
+    assert!(without == "!one two" || without == "one! two", "what hangs on it stays: {without}");
+    a.text("t").insert(without.len(), ".").unwrap();
+    stand(crate::Standing::Stands);
+    assert_eq!(text(&a), "ONE! two.");
 }

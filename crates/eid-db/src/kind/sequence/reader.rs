@@ -65,11 +65,6 @@ impl<'a, R: Content> SequenceReader<'a, R> {
         Ok(found)
     }
 
-    /// The name of the element at a position.
-    pub(crate) fn name_at(&self, position: usize) -> Result<Option<Name>, DbError> {
-        self.list.name_at(position)
-    }
-
     /// The names of the elements of a range.
     pub(crate) fn names(&self, range: Range<usize>) -> Result<Vec<Span>, DbError> {
         self.list.spans(range.start, range.end.saturating_sub(range.start))

@@ -322,7 +322,8 @@ proptest! {
             let here = |name: Name| Name { entry: OpId { seq: numbers[&usize::try_from(name.entry.seq.0).unwrap()], ..name.entry }, ..name };
             for position in 0..expected.len() {
                 let name = here(expected.name_at(position).unwrap());
-                prop_assert_eq!(reader.name_at(position).unwrap(), Some(name));
+                let spans = reader.names(position..position + 1).unwrap();
+                prop_assert_eq!(spans.first().map(|span| span.first), Some(name));
                 prop_assert_eq!(reader.position(&Cursor::After(name)).unwrap(), Some(position + 1));
             }
             let blame = reader.blame(0..reader.len()).unwrap();
