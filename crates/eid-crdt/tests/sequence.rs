@@ -290,7 +290,7 @@ fn floors_that_rise_between_all_else_hide_what_is_below_and_nothing_else() {
             let shown = |entry: &u32| {
                 stamps[*entry as usize].0 >= floor && !void.contains(entry) && !is_deleted(*entry)
             };
-            let expected: BTreeSet<char> = (0..count).filter(shown).map(|entry| letter(entry)).collect();
+            let expected: BTreeSet<char> = (0..count).filter(shown).map(letter).collect();
             assert_eq!(text.text().chars().collect::<BTreeSet<char>>(), expected, "{seed}");
         }
     }

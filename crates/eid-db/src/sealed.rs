@@ -302,8 +302,7 @@ impl Database {
             return Ok(self.instance().store().maintain(&self.id(), store, kind, work)?);
         }
         let vault = self.vault(&snapshot, store)?;
-        let done = lock(&vault).maintain(&snapshot, kind, work);
-        done
+        lock(&vault).maintain(&snapshot, kind, work)
     }
 
     /// Checks that a store may be registered as a kind. That of one which is locked cannot be known.

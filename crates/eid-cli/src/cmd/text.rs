@@ -142,7 +142,7 @@ pub async fn edit(cli: &Cli, place: &TextPlace, at: &Place, cwd: &Path, out: &Ou
     let set = Text::Set {
         place: place.clone(),
         file: path.clone(),
-        at: Some(tips.parse().map_err(|error| Failure::usage(error))?),
+        at: Some(tips.parse().map_err(Failure::usage)?),
     };
     let stored = elsewhere_or_here(words, &Command::Text(set), at, cwd, out).await;
     if !matches!(stored, Ok(0)) {

@@ -117,7 +117,10 @@ fn run(replicas: &[Database], at: usize, step: &Step) {
         Step::Delete(path) => stage(&[doc::DocOp::Delete { path }]),
         // Two of them, so that the index within the entry matters.
         Step::Increment(path, by) => {
-            stage(&[doc::DocOp::Increment { path: path.clone(), by }, doc::DocOp::Increment { path, by: 10 }])
+            stage(&[
+                doc::DocOp::Increment { path: path.clone(), by },
+                doc::DocOp::Increment { path, by: 10 },
+            ]);
         }
         Step::List(path, step) => match change_list(&db.doc("doc").list(path), &step) {
             Ok(()) | Err(crate::DbError::Type { .. }) => {}

@@ -383,7 +383,7 @@ fn an_observer_that_lags_is_told_to_read_again() {
     // Others' entries do not count.
     assert_eq!(changes.next_ready().unwrap(), None);
     for n in 0..=crate::limits::OBSERVED_ENTRIES_MAX {
-        let write = |tx: &crate::Transaction| tx.text("t").insert(usize::try_from(n).unwrap(), "b");
+        let write = |tx: &crate::Transaction| tx.text("t").insert(n, "b");
         let (_, pending) = db.prepare_write(write).unwrap();
         pending.relaxed().commit().unwrap();
     }
