@@ -465,7 +465,7 @@ pub struct TextPlace {
     /// Name, id, or at least 8 characters of the id
     pub db: String,
     /// The store of the text
-    #[arg(value_name = "STORE")]
+    #[arg(id = "text_store", value_name = "STORE")]
     pub store: String,
 }
 

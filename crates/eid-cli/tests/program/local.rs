@@ -195,7 +195,7 @@ fn verify_finds_nothing_wrong_with_what_was_written() {
 fn usage_errors_have_code_two_and_help_is_a_result() {
     let eid = Eid::new();
     eid.fails(&["nonsense"], 2, "usage");
-    eid.fails(&["text", "show", "a", "b"], 2, "usage");
+    eid.fails(&["paint", "show", "a", "b"], 2, "usage");
     eid.fails(&["set", "notes", "a..b", "1"], 2, "usage");
     let help = eid.run(&["table", "import", "--help"]);
     assert_eq!(help.code, Some(0));

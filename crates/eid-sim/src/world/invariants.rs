@@ -8,12 +8,25 @@ impl World {
         lock(&self.truth).replica(&process.name, process.store(), tree)
     }
 
+    /// As [`Self::held`]; nothing when it cannot be read now. After a write that failed, the store begins anew before it
+    /// is read, and a disk that still fails may refuse that too, or stop in it: what is there is asked again later.
+    fn held_if_readable(&self, index: usize, tree: &TreeId) -> Result<Option<Held>, Divergence> {
+        match self.held(index, tree) {
+            Err(Divergence::Failed { .. }) if !self.is_calm() => {
+                self.sim.sometimes("replica not readable");
+                Ok(None)
+            }
+            held => Ok(Some(held?.unwrap_or_default())),
+        }
+    }
+
     /// What one replica must be at any time.
     pub(super) fn check_now(&self, index: usize) -> Result<(), Divergence> {
         let host = &self.hosts[index];
         let trees = self.known_trees();
         for tree in trees {
-            let held = self.held(index, &tree.id)?.unwrap_or_default().ids();
+            let Some(held) = self.held_if_readable(index, &tree.id)? else { continue };
+            let held = held.ids();
             let state = lock(&host.state);
             let promised = state.acknowledged.get(&tree.id).map_or(&[][..], Vec::as_slice);
             check::acknowledged(&host.site.name, &held, promised)?;
@@ -32,7 +45,7 @@ impl World {
                     (state.process.clone(), state.device)
                 };
                 let (Some(process), Some(device)) = (process, device) else { continue };
-                let held = self.held(index, &tree.id)?.unwrap_or_default();
+                let Some(held) = self.held_if_readable(index, &tree.id)? else { continue };
                 replicas.push((process, device, held));
             }
             for (process, _, held) in &replicas {
