@@ -23,8 +23,8 @@ use crate::SEALED_TYPE;
 use crate::error::Broken;
 use crate::frames::{Frames, Head, Kind, length_field};
 use crate::limits::{
-    ANSWER_HEAD, ANSWER_SILENCE, CONNECT, DIAL, GOODBYE, HANDSHAKE_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX,
-    PART_BYTES_MAX, POOL_IDLE,
+    ANSWER_HEAD, ANSWER_SILENCE, CONNECT, DIAL, FIRST_MESSAGE_RETRIES_MAX, GOODBYE, HANDSHAKE_BYTES_MAX,
+    HEAD_BYTES_MAX, HEADERS_MAX, PART_BYTES_MAX, POOL_IDLE,
 };
 use crate::noise::{Identity, Keys, THIRD_BYTES};
 use crate::seal::{Direction, Opener, Record};
@@ -61,12 +61,20 @@ impl Dialler {
         let unreachable = |cause| DialError::Unreachable { address: to.clone(), cause };
         let (initiator, first) = identity.initiate().map_err(|error| not_a_peer(error.into()))?;
         let base = format!("{to}/api/v0/sync");
-        let request = post(&format!("{base}/noise"), Bytes::copy_from_slice(&first))
-            .map_err(|error| not_a_peer(error.into()))?;
-        let response = self.http.request(request).await.map_err(|error| match speaks_http(&error) {
-            true => unreachable(error.into()),
-            false => not_a_peer(error.into()),
-        })?;
+        let uri = format!("{base}/noise");
+        let mut kept_connections = FIRST_MESSAGE_RETRIES_MAX;
+        let response = loop {
+            let request =
+                post(&uri, Bytes::copy_from_slice(&first)).map_err(|error| not_a_peer(error.into()))?;
+            match self.http.request(request).await {
+                Ok(response) => break response,
+                // A connection that was kept has been closed meanwhile, and nobody has answered. The
+                // first message opens a channel of its own each time, so it may go out once more.
+                Err(error) if kept_connections > 0 && closed_unanswered(&error) => kept_connections -= 1,
+                Err(error) if speaks_http(&error) => return Err(unreachable(error.into())),
+                Err(error) => return Err(not_a_peer(error.into())),
+            }
+        };
         match response.status() {
             StatusCode::OK => {}
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
@@ -101,8 +109,16 @@ impl Dialler {
 
 /// Whether a request failed for another reason than an answer that is not HTTP.
 fn speaks_http(error: &hyper_util::client::legacy::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
-    !cause.is_some_and(hyper::Error::is_parse)
+    !hyper_cause(error).is_some_and(hyper::Error::is_parse)
+}
+
+/// Whether a request went out on a connection that closed before a byte of the answer.
+fn closed_unanswered(error: &hyper_util::client::legacy::Error) -> bool {
+    hyper_cause(error).is_some_and(hyper::Error::is_incomplete_message)
+}
+
+fn hyper_cause(error: &hyper_util::client::legacy::Error) -> Option<&hyper::Error> {
+    std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>())
 }
 
 fn post(uri: &str, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {

@@ -49,6 +49,9 @@ pub const FIRST_BYTE: Duration = Duration::from_secs(5);
 pub const NEXT_REQUEST: Duration = Duration::from_secs(20);
 /// How long a client keeps a connection that rests, so that it rarely meets a server that has just closed it.
 pub const POOL_IDLE: Duration = Duration::from_secs(8);
+/// How often the first message of a handshake goes out again because its connection was closed before an answer:
+/// a client may hold a few connections that a server has just let go of, and each is found out by using it.
+pub const FIRST_MESSAGE_RETRIES_MAX: u32 = 3;
 /// What a body has to bring every second, in bytes, once [`FIRST_BYTE`] has passed.
 pub const BODY_BYTES_PER_SECOND: u64 = 1024;
 /// How long a whole request body may take, however evenly it comes.

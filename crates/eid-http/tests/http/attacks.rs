@@ -1,13 +1,16 @@
 //! What somebody on the network, or a peer that does not keep to the rules, can and cannot do.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use eid_http::limits::FIRST_MESSAGE_RETRIES_MAX;
 use eid_http::{Bounds, HttpConfig, HttpTransport};
-use eid_transport::{LinkError, Received, Transport};
+use eid_transport::{Address, DialError, LinkError, Received, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::{Linked, link, listening, run, socket};
 use crate::network::{Pair, pair, pair_with, raw};
@@ -403,6 +406,47 @@ fn a_body_that_still_arrives_ends_with_its_channel() {
         assert!(matches!(ended, Err(LinkError::Gone)), "{ended:?}");
         let mut other = link(&pair.client, &pair.server, &pair.address).await;
         turn(&mut other, &[5; 50_000], b"there is room again").await;
+    });
+}
+
+/// Stands before a server: the first connections read a request and close without an answer, the others are the
+/// server's. Gives its address and how many connections were closed so.
+async fn closing_first(server: &HttpTransport, unanswered: usize) -> (Address, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let at = format!("http://{}", listener.local_addr().expect("it listens")).parse().expect("an address");
+    let (target, closed) = (socket(server), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&closed);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            if counted.load(Ordering::Relaxed) < unanswered {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let mut request = [0; 4096];
+                drop(near.read(&mut request).await);
+                continue;
+            }
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(target).await.expect("the server listens");
+                drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+            });
+        }
+    });
+    (at, closed)
+}
+
+#[test]
+fn a_handshake_begins_again_when_its_connection_closes_unanswered() {
+    run(async {
+        let server = listening(HttpConfig::default()).await;
+        let retries = FIRST_MESSAGE_RETRIES_MAX as usize;
+        let (address, _) = closing_first(&server, retries).await;
+        let mut linked = link(&HttpTransport::new(HttpConfig::default()), &server, &address).await;
+        turn(&mut linked, &[5; 100], b"as if nothing had been").await;
+
+        let (address, closed) = closing_first(&server, usize::MAX).await;
+        let given_up =
+            HttpTransport::new(HttpConfig::default()).dial(&address).await.expect_err("never answers");
+        assert!(matches!(given_up, DialError::Unreachable { .. }), "{given_up:?}");
+        assert_eq!(closed.load(Ordering::Relaxed), 1 + retries);
     });
 }
 
