@@ -272,7 +272,7 @@ fn heads_that_are_too_large_are_refused() {
 #[test]
 fn what_a_server_says_of_itself_is_what_it_was_given() {
     run(async {
-        let info = std::sync::Arc::new(|| r#"{"versions":[1]}"#.to_owned());
+        let info = Arc::new(|| r#"{"versions":[1]}"#.to_owned());
         let server = listening(HttpConfig { info, ..HttpConfig::default() }).await;
         let head = "GET /behind/a/proxy/api/v0/info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let answer = text(&raw(socket(&server), head.as_bytes()).await).to_lowercase();
