@@ -1,12 +1,13 @@
 //! Measurements, each beside the limit that the engine and the signatures set in the same run.
 //!
-//! `eid-benches store`, `eid-benches history` and `eid-benches text`. Shared machines are noisy: trust ratios, not
+//! `eid-benches store`, `history`, `live` and `text`. Shared machines are noisy: trust ratios, not
 //! absolutes.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
 
 mod history;
 mod history_bench;
+mod live;
 mod recorder;
 mod report;
 mod store;
@@ -24,6 +25,10 @@ eid-benches history [--json] [--entries N]
   --entries N  length of the history and of the bulk (default 100000)
   --only NAME  one of one_writer, writers_16, bulk, history
 
+eid-benches live [--json] [--rows N]
+
+  --rows N     rows of the table whose changes are delivered (default 100000)
+
 eid-benches text --trace FILE [--json] [--per-entry N]
 
   --trace FILE   a recorded editing session (.json or .json.gz)
@@ -36,6 +41,7 @@ fn main() -> ExitCode {
         ["text", ref flags @ ..] => text::run(flags),
         ["text-one", what, steps, end, place] => text::one(what, steps, end, place),
         ["history", ref flags @ ..] => history_bench::run(flags),
+        ["live", ref flags @ ..] => live::run(flags),
         ["history-open", dir] => history_bench::open_and_read(dir),
         ["write-history", dir, entries] => history::write(dir, entries),
         ["linger", dir, entries] => history::linger(dir, entries),

@@ -31,7 +31,7 @@ cargo xtask TASK
   sim [--seeds N] [--from S] [--seconds T] [--seed S [--trace]] [--sabotage NAME|all] [--json]
                                the simulator; --seed runs one seed again, --sabotage lets it find a fault
   processes [ARGS...]          the program as real processes: kill -9, bootstrap, proxies
-  bench store|history|text|footprint [--json]";
+  bench store|history|live|text|footprint [--json]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
