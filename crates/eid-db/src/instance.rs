@@ -200,6 +200,19 @@ impl Instance {
         self.track(*tree, name).map(drop)
     }
 
+    /// Gives a database that has no name here the title that it has now, unless that stands for another one here.
+    pub fn keep_title_as_name(&self, tree: &TreeId) -> Result<(), DbError> {
+        let database = self.handle(*tree);
+        let Some(title) = database.title()?.filter(|title| check_name(title).is_ok()) else { return Ok(()) };
+        let stands_for = |(id, name): (&TreeId, &Option<String>)| {
+            name.as_deref() == Some(title.as_str()) || id.to_string().starts_with(&title)
+        };
+        if self.known()?.iter().any(stands_for) || self.name_of(tree)?.is_some() {
+            return Ok(());
+        }
+        self.rename(tree, &title)
+    }
+
     /// Removes a database from this device, with everything that is known of it here.
     pub fn forget(&self, tree: &TreeId) -> Result<(), DbError> {
         crate::changes::end_life(self, tree)?;
@@ -235,8 +248,9 @@ impl Instance {
 
     /// Finds a database by its id, its name, or the beginning of its id (8 characters or more).
     ///
-    /// A name that was given here goes before the title of a database without one: others may change titles, and must
-    /// not get between this device and its own databases.
+    /// A name that was given here goes before the title of a database without one, and a title that looks like the
+    /// beginning of an id does not hide the database with that id: others may change titles, and must not get between
+    /// this device and its own databases.
     ///
     /// # Errors
     /// [`DbError::Ambiguous`] when that names several.
@@ -248,14 +262,13 @@ impl Instance {
         let named = |called: &Option<String>| called.as_deref() == Some(name);
         let mut ids: Vec<TreeId> = known.iter().filter(|(_, held)| named(held)).map(|(id, _)| *id).collect();
         if ids.is_empty() {
-            for (id, _) in known.iter().filter(|(_, held)| held.is_none()) {
-                if self.handle(*id).name()? == name {
+            let is_prefix = name.len() >= ID_PREFIX_CHARS_MIN;
+            for (id, held) in &known {
+                let begins = is_prefix && id.to_string().starts_with(name);
+                if begins || (held.is_none() && self.handle(*id).name()? == name) {
                     ids.push(*id);
                 }
             }
-        }
-        if ids.is_empty() && name.len() >= ID_PREFIX_CHARS_MIN {
-            ids = known.keys().filter(|id| id.to_string().starts_with(name)).copied().collect();
         }
         match ids.as_slice() {
             [] => Ok(None),

@@ -12,7 +12,7 @@ use super::positions;
 use crate::changes::changed_keys;
 use crate::database::Database;
 use crate::error::DbError;
-use crate::kind::{doc, table, text};
+use crate::kind::{doc, registry, table, text};
 use crate::limits::{DIFF_KEYS, LOG_PAGE_BYTES};
 use crate::path::Path;
 use crate::text::differences;
@@ -276,6 +276,10 @@ fn touched(db: &Database, entry: &Entry, each: &mut impl FnMut(Touched)) -> u64 
             continue;
         }
         let payload = payload(db, entry, index);
+        if payload.as_ref().is_some_and(|payload| payload.kind == registry::KIND) {
+            // What is said about stores is no content.
+            continue;
+        }
         match payload.and_then(|payload| Some((comparable(&payload.kind)?, payload))) {
             Some((kind, payload)) => {
                 let name = section.store.as_str();
