@@ -218,6 +218,21 @@ impl SyncEngine {
         Ok(self.inner.relations.forget(tree)?)
     }
 
+    /// Forgets what is remembered of a peer about all databases.
+    pub fn forget_peer(&self, peer: &PublicKey) -> Result<(), SyncError> {
+        Ok(self.inner.relations.forget_peer(peer)?)
+    }
+
+    /// The schemes of the addresses that can be dialled.
+    #[must_use]
+    pub fn schemes(&self) -> Vec<String> {
+        let mut schemes: Vec<String> =
+            lock(&self.inner.transports).iter().map(|transport| transport.scheme().to_owned()).collect();
+        schemes.sort_unstable();
+        schemes.dedup();
+        schemes
+    }
+
     /// Dials a peer, proves this device's key and further keys to it, and has it prove its own.
     ///
     /// With `expected`, whoever else answers is left before this device says who it is.

@@ -69,6 +69,14 @@ impl Relations {
         Ok(rows.into_iter().filter_map(row).collect())
     }
 
+    /// Forgets a peer's positions in every database.
+    pub(crate) fn forget_peer(&self, peer: &PublicKey) -> Result<(), StoreError> {
+        let local = self.store.local().namespace(NAMESPACE);
+        let mut rows = local.scan(&[])?;
+        rows.retain(|(key, _)| key.ends_with(&peer.0));
+        local.write(rows.into_iter().map(|(key, _)| (key, None)).collect())
+    }
+
     /// Forgets every peer's positions in this database.
     pub(crate) fn forget(&self, tree: &TreeId) -> Result<(), StoreError> {
         let local = self.store.local().namespace(NAMESPACE);

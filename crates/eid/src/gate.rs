@@ -4,13 +4,18 @@ use eid_core::{Permission, PublicKey, TreeId};
 use eid_db::{Instance, RedeemError};
 use eid_sync::{RefusalCode, TreeSummary};
 
+use crate::peers::Peers;
+
 /// Answers for one instance.
 #[derive(Debug)]
-pub(crate) struct Gate(pub(crate) Instance);
+pub(crate) struct Gate {
+    pub(crate) db: Instance,
+    pub(crate) peers: Peers,
+}
 
 impl eid_sync::Access for Gate {
     fn permission(&self, tree: &TreeId, keys: &[PublicKey]) -> Option<Permission> {
-        let database = self.0.database_by_id(*tree);
+        let database = self.db.database_by_id(*tree);
         match database.permission(keys) {
             Ok(permission) => permission,
             // A database that is not here is for nobody; what cannot be read neither.
@@ -23,7 +28,7 @@ impl eid_sync::Access for Gate {
     }
 
     fn trees(&self) -> Vec<TreeId> {
-        match self.0.store().trees() {
+        match self.db.store().trees() {
             Ok(trees) => trees,
             Err(error) => {
                 tracing::error!(%error, "the databases cannot be listed");
@@ -33,7 +38,7 @@ impl eid_sync::Access for Gate {
     }
 
     fn describe(&self, tree: &TreeId) -> TreeSummary {
-        let database = self.0.database_by_id(*tree);
+        let database = self.db.database_by_id(*tree);
         let title = database.title().ok().flatten().unwrap_or_default();
         TreeSummary { tree: *tree, title, entries: database.entries().unwrap_or(0) }
     }
@@ -45,7 +50,7 @@ impl eid_sync::Access for Gate {
         joiner: &PublicKey,
         name: &str,
     ) -> Result<Permission, RefusalCode> {
-        self.0.redeem(tree, invites, joiner, name).map_err(|error| match error {
+        let granted = self.db.redeem(tree, invites, joiner, name).map_err(|error| match error {
             RedeemError::Expired => RefusalCode::InviteExpired,
             RedeemError::UsedUp => RefusalCode::InviteUsed,
             RedeemError::Unknown | RedeemError::Revoked => RefusalCode::Unavailable,
@@ -53,6 +58,11 @@ impl eid_sync::Access for Gate {
                 tracing::error!(%tree, %error, "an invite could not be redeemed");
                 RefusalCode::Failed
             }
-        })
+        })?;
+        // The right is granted, whether or not it is remembered to whom.
+        if let Err(error) = self.peers.joined(*joiner, name, self.db.env().clock.now_ms()) {
+            tracing::warn!(%tree, %error, "who joined could not be remembered");
+        }
+        Ok(granted)
     }
 }

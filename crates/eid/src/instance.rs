@@ -5,9 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use eid_core::{PublicKey, SecretKey, TreeId};
+use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_db::{Env, Instance as Db};
 use eid_store::{Backend, FsckReport, Memory};
 use eid_sync::{
@@ -34,6 +35,38 @@ struct Inner {
     db: Db,
     engine: SyncEngine,
     peers: Peers,
+    /// Whether a task notes who has dialled.
+    remembers_callers: AtomicBool,
+}
+
+/// What became of a synchronisation of all databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synced {
+    /// One report for each database that was exchanged.
+    pub sessions: Vec<SessionReport>,
+    /// Databases that were exchanged with this peer before, and that it has no more or does not give any more.
+    pub refused: Vec<TreeId>,
+}
+
+impl Synced {
+    /// The sessions, when nothing was refused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`].
+    pub fn all(self) -> Result<Vec<SessionReport>, Error> {
+        match self.failure() {
+            Some(message) => Err(Error::new(ErrorKind::Refused, message)),
+            None => Ok(self.sessions),
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        let ids: Vec<String> = self.refused.iter().map(ToString::to_string).collect();
+        let ids = ids.join(", ");
+        (!self.refused.is_empty()).then(|| {
+            format!("refused: the peer has no database {ids}, or does not give it to this device any more")
+        })
+    }
 }
 
 impl fmt::Debug for Instance {
@@ -97,13 +130,15 @@ impl Builder {
         });
         let db = db.await??;
         let runtime = Arc::new(TokioRuntime::current());
-        let gate = Arc::new(Gate(db.clone()));
+        let peers = Peers::in_store(db.store());
+        let gate = Arc::new(Gate { db: db.clone(), peers: peers.clone() });
         let config = EngineConfig { name: db.display_name()?.unwrap_or_default() };
         let engine = SyncEngine::new(Arc::clone(db.store()), db.device_key(), gate, runtime, config);
         #[cfg(feature = "http")]
         engine.register_transport(Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())));
-        let peers = Peers::in_store(db.store());
-        Ok(Instance { inner: Arc::new(Inner { db, engine, peers }) })
+        Ok(Instance {
+            inner: Arc::new(Inner { db, engine, peers, remembers_callers: AtomicBool::new(false) }),
+        })
     }
 }
 
@@ -250,7 +285,31 @@ impl Instance {
         transport.listen().await?;
         self.inner.engine.register_transport(Arc::clone(&transport));
         self.inner.engine.accept_connections().await?;
+        self.remember_callers();
         Ok(transport.addresses())
+    }
+
+    /// Remembers when the last session with a peer that dialled came to its end. Ends with the engine, which it does not
+    /// keep alive.
+    fn remember_callers(&self) {
+        if self.inner.remembers_callers.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (mut events, peers) = (self.inner.engine.events(), self.inner.peers.clone());
+        let clock = Arc::clone(&self.inner.db.env().clock);
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                let Delivered::Event(SyncEvent::Session(report)) = event else { continue };
+                if report.via.is_some() || !report.complete {
+                    continue;
+                }
+                let (peers, now_ms) = (peers.clone(), clock.now_ms());
+                match offload(move || peers.called(report.peer, now_ms)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) | Err(error) => tracing::warn!(%error, "a peer could not be remembered"),
+                }
+            }
+        });
     }
 
     /// Where others reach this instance; empty while it does not listen.
@@ -283,8 +342,10 @@ impl Instance {
         let (db, peers) = (self.inner.db.clone(), self.inner.peers.clone());
         let (id, name, now_ms, peer) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.peer);
         let remembering = offload(move || {
-            if let Some(name) = name {
-                db.rename(&id, &name)?;
+            match name {
+                Some(name) => db.rename(&id, &name)?,
+                // The title of this moment, so that nobody who changes it later gets between this device and its names.
+                None => db.keep_title_as_name(&id)?,
             }
             peers.succeeded(peer, now_ms)
         });
@@ -314,6 +375,19 @@ impl Instance {
         database: Option<&Database>,
         within: Duration,
     ) -> Result<Vec<SessionReport>, Error> {
+        self.sync_telling(address, database, within).await?.all()
+    }
+
+    /// As [`Self::sync_with`]; of all databases, those that the peer refuses do not hide what became of the others.
+    ///
+    /// # Errors
+    /// As [`Self::sync_with`], except for databases that are refused among several.
+    pub async fn sync_telling(
+        &self,
+        address: &Address,
+        database: Option<&Database>,
+        within: Duration,
+    ) -> Result<Synced, Error> {
         let work = self.sync_now(address, database.map(Database::id));
         let done = match tokio::time::timeout(within, work).await {
             Ok(done) => done,
@@ -322,15 +396,19 @@ impl Instance {
                 Err(Error::new(ErrorKind::TimedOut, message))
             }
         };
-        if let Err(error) = &done {
+        let failure = match &done {
+            Ok(synced) => synced.failure(),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(text) = failure {
             let (peers, address) = (self.inner.peers.clone(), address.clone());
-            let (text, now_ms) = (error.to_string(), self.now_ms());
+            let now_ms = self.now_ms();
             offload(move || peers.failed(&address, &text, now_ms)).await??;
         }
         done
     }
 
-    async fn sync_now(&self, address: &Address, tree: Option<TreeId>) -> Result<Vec<SessionReport>, Error> {
+    async fn sync_now(&self, address: &Address, tree: Option<TreeId>) -> Result<Synced, Error> {
         let engine = &self.inner.engine;
         let peer = engine.connect_to_peer(address, None, &[]).await?;
         let done = match tree {
@@ -338,6 +416,7 @@ impl Instance {
             None => engine.sync_all(&peer).await,
         };
         peer.close().await;
+        let peer_key = peer.key();
         let incomplete = done.as_ref().is_ok_and(|reports| reports.iter().any(|report| !report.complete));
         let succeeded = done.is_ok() && !incomplete;
         let (peers, address, now_ms) = (self.inner.peers.clone(), address.clone(), self.now_ms());
@@ -352,7 +431,26 @@ impl Instance {
             let message = "a session ended before everything was exchanged";
             return Err(Error::new(ErrorKind::Incomplete, message));
         }
-        Ok(reports)
+        let refused = if tree.is_some() { Vec::new() } else { self.refused_by(peer_key, &reports).await? };
+        Ok(Synced { sessions: reports, refused })
+    }
+
+    /// The databases that were exchanged with a peer before, that it may read, and that it says nothing of any more.
+    /// A peer answers the same for what it does not have and what it does not give, so nothing else tells.
+    async fn refused_by(&self, peer: PublicKey, reports: &[SessionReport]) -> Result<Vec<TreeId>, Error> {
+        let (db, engine) = (self.inner.db.clone(), self.inner.engine.clone());
+        let done: Vec<TreeId> = reports.iter().filter_map(|report| report.tree).collect();
+        offload(move || {
+            let mut refused = Vec::new();
+            for tree in db.store().trees()?.into_iter().filter(|tree| !done.contains(tree)) {
+                let was_exchanged = engine.known(&peer, &tree)? != eid_sync::Known::default();
+                if was_exchanged && db.database_by_id(tree).permission(&[peer])? >= Some(Permission::Read) {
+                    refused.push(tree);
+                }
+            }
+            Ok(refused)
+        })
+        .await?
     }
 
     fn now_ms(&self) -> u64 {
@@ -365,9 +463,31 @@ impl Instance {
     }
 
     /// Remembers an address. Who is there is learnt when it answers first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidAddress`] when no transport here serves addresses of its scheme.
     pub async fn add_peer(&self, address: &Address) -> Result<(), Error> {
+        let schemes = self.inner.engine.schemes();
+        if !schemes.iter().any(|scheme| scheme == address.scheme()) {
+            let known: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}:")).collect();
+            let (scheme, known) = (address.scheme(), known.join(", "));
+            let message = format!("no transport serves {scheme}: addresses; there are: {known}");
+            return Err(Error::new(ErrorKind::InvalidAddress, message));
+        }
         let (peers, address) = (self.inner.peers.clone(), address.clone());
         offload(move || peers.add(&address)).await?
+    }
+
+    /// Forgets a peer: its addresses, and how far it was with each database. Its rights and what it wrote stay.
+    pub async fn forget_peer(&self, peer: &PeerInfo) -> Result<(), Error> {
+        let (peers, engine, peer) = (self.inner.peers.clone(), self.inner.engine.clone(), peer.clone());
+        offload(move || {
+            if let Some(key) = &peer.key {
+                engine.forget_peer(key)?;
+            }
+            peers.forget(&peer)
+        })
+        .await?
     }
 
     pub(crate) fn progress(&self, tree: &TreeId, entries: u64) -> Result<Vec<PeerProgress>, Error> {

@@ -96,7 +96,7 @@ pub use eid_sync::{
 pub use eid_transport::Address;
 pub use error::{Error, ErrorKind};
 pub use history::{Differences, Version};
-pub use instance::{Builder, Instance};
+pub use instance::{Builder, Instance, Synced};
 pub use join::{Join, Joined};
 pub use list::{DocList, TxList};
 #[cfg(feature = "http")]

@@ -6,7 +6,7 @@ use eid_transport::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
-use crate::limits::{PEER_ADDRESSES_MAX, PEER_ERROR_BYTES_MAX};
+use crate::limits::{PEER_ADDRESSES_MAX, PEER_ERROR_BYTES_MAX, PEERS_CALLING_MAX};
 
 /// A device that this one has met, or whose address it was told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,6 +75,35 @@ impl Peers {
             )?;
         }
         Ok(())
+    }
+
+    /// Forgets a peer, and addresses of it where nobody was met yet.
+    pub(crate) fn forget(&self, peer: &PeerInfo) -> Result<(), Error> {
+        for address in &peer.addresses {
+            self.rows.delete(&unmet_key(address))?;
+        }
+        match &peer.key {
+            Some(key) => Ok(self.rows.delete(&met_key(key))?),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers who joined a database here. Where it may be reached is not known.
+    pub(crate) fn joined(&self, peer: PublicKey, name: &str, now_ms: u64) -> Result<(), Error> {
+        let mut info = self.of(&peer)?;
+        info.last_attempt_ms = Some(now_ms);
+        info.name = Some(name.to_owned()).filter(|name| !name.is_empty()).or(info.name);
+        self.write(&met_key(&peer), &info)
+    }
+
+    /// Remembers that everything was exchanged with a peer that dialled. Who was never met before is only taken up as
+    /// long as there are not many: a database may be open to everyone.
+    pub(crate) fn called(&self, peer: PublicKey, now_ms: u64) -> Result<(), Error> {
+        let is_known = self.rows.get(&met_key(&peer))?.is_some();
+        if !is_known && self.rows.scan(&[MET])?.len() >= PEERS_CALLING_MAX {
+            return Ok(());
+        }
+        self.succeeded(peer, now_ms)
     }
 
     /// Remembers who proved its key at this address.
