@@ -74,7 +74,9 @@ pub enum Command {
     Db(Db),
     /// Writes a value into a document
     #[command(
-        after_help = "PATH has dots or is a JSON pointer; VALUE is JSON, or text when it is not valid JSON.\n\n\
+        after_help = "PATH has dots or is a JSON pointer; VALUE is JSON, or text when it is not valid JSON. What is at PATH is \
+            replaced; a value on the way to PATH that is no map is not: unset it first. `eid list` changes single items of \
+            a list.\n\n\
             Example:\n  eid set notes profile.name Ada\n  eid set notes /tags '[\"a\",\"b\"]'\n  eid set notes zip 01234 --text"
     )]
     Set(Set),
@@ -87,6 +89,13 @@ pub enum Command {
     /// Adds to a counter of a document
     #[command(after_help = "Example:\n  eid incr notes visits\n  eid incr notes stock -3")]
     Incr(Incr),
+    /// Lists in documents, which several change at once: show, insert, set, move, delete
+    #[command(
+        subcommand,
+        after_help = "Positions count from 0. What others insert, move and delete at the same time is kept beside it.\n\n\
+            Example:\n  eid list insert notes todos end 'buy milk'\n  eid list move notes todos 2 0"
+    )]
+    List(List),
     /// Tables: import, export, get, put, delete, query, index, watch
     #[command(
         subcommand,
@@ -121,7 +130,7 @@ pub enum Command {
     /// Delivers what peers lack (entries go both ways, as in `sync`)
     #[command(after_help = "Example:\n  eid push notes --peer laptop")]
     Push(Sync),
-    /// Peers: list, add
+    /// Peers: list, add, forget
     #[command(subcommand, after_help = "Example:\n  eid peers list\n  eid peers add http://192.0.2.7:7070")]
     Peers(Peers),
     /// Who may do what: list, grant, revoke
@@ -133,7 +142,8 @@ pub enum Command {
     /// Lists the history of a database, the latest first
     #[command(
         after_help = "With --graph, lines lead from each entry down to what it descends from: ● is an entry, ○ a merge, \
-            ◆ a change of settings, ◉ a tip.\n\nExample:\n  eid log notes --limit 10\n  eid log notes --graph"
+            ◆ a change of settings, ◉ a tip. It shortens ids; `at`, `diff` and `undo` take whole ones, which --ids \
+            shows.\n\nExample:\n  eid log notes --limit 10\n  eid log notes --graph --ids"
     )]
     Log(Log),
     /// Draws the history of a database as a picture
@@ -311,6 +321,89 @@ pub struct Incr {
     pub doc_store: String,
 }
 
+/// Names a list in a document.
+#[derive(Debug, Clone, Args)]
+pub struct ListPlace {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// Where in the document: `a.b.c` or `/a/b/c`
+    #[arg(value_parser = DocPath::from_str)]
+    pub path: DocPath,
+    /// The document store
+    #[arg(long = "store", id = "doc_store", value_name = "NAME", default_value = eid::DEFAULT_DOC_STORE)]
+    pub doc_store: String,
+}
+
+/// `eid list`
+#[derive(Debug, Clone, Subcommand)]
+pub enum List {
+    /// Prints the items with their positions
+    #[command(after_help = "Example:\n  eid list show notes todos\n  eid list show notes todos --json")]
+    Show {
+        /// Which
+        #[command(flatten)]
+        place: ListPlace,
+    },
+    /// Puts an item in before a position; the first one makes the list
+    #[command(
+        after_help = "Example:\n  eid list insert notes todos 0 'buy milk'\n  eid list insert notes todos end '{\"n\":1}'"
+    )]
+    Insert {
+        /// Which
+        #[command(flatten)]
+        place: ListPlace,
+        /// How many items are before it, or `end`
+        #[arg(value_name = "AT", value_parser = item_position)]
+        at: Position,
+        /// JSON, or text
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Takes VALUE as text, even when it is valid JSON
+        #[arg(long)]
+        text: bool,
+    },
+    /// Changes the value of an item, which stays the same item
+    #[command(after_help = "Example:\n  eid list set notes todos 0 'buy oat milk'")]
+    Set {
+        /// Which
+        #[command(flatten)]
+        place: ListPlace,
+        /// The position of the item
+        at: usize,
+        /// JSON, or text
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Takes VALUE as text, even when it is valid JSON
+        #[arg(long)]
+        text: bool,
+    },
+    /// Moves an item
+    #[command(after_help = "Example:\n  eid list move notes todos 2 0\n  eid list move notes todos 0 end")]
+    Move {
+        /// Which
+        #[command(flatten)]
+        place: ListPlace,
+        /// The position of the item
+        from: usize,
+        /// Its position afterwards, or `end`
+        #[arg(value_name = "TO", value_parser = item_position)]
+        to: Position,
+    },
+    /// Takes an item out
+    #[command(after_help = "Example:\n  eid list delete notes todos 0")]
+    Delete {
+        /// Which
+        #[command(flatten)]
+        place: ListPlace,
+        /// The position of the item
+        at: usize,
+    },
+}
+
+fn item_position(text: &str) -> Result<Position, String> {
+    position(text).ok_or_else(|| "a position is a number of items, or `end`".to_owned())
+}
+
 /// How rows are written in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -327,7 +420,8 @@ pub enum Table {
     #[command(
         after_help = "CSV: the first line names the columns. A cell becomes a number when JSON writes that number with \
             exactly the same characters (12, -7, 31.95), and is text otherwise (007, 1e5, 1.50, true, an empty cell), so \
-            that nothing of the file is lost. JSON lines: one object per line.\n\n\
+            that nothing of the file is lost. JSON lines: one object per line. A row whose key is in the table, or in \
+            the file before it, gives that row its fields.\n\n\
             A bad line ends the import with its file, line and column; nothing of its batch is written, the batches \
             before it stay.\n\nExample:\n  eid table import geo airports airports.csv --key iata"
     )]
@@ -370,8 +464,12 @@ pub enum Table {
         /// The row's key
         key: String,
     },
-    /// Writes one row; of a row that exists only the fields that changed
-    #[command(after_help = "Example:\n  eid table put geo airports XXX '{\"name\":\"Nowhere\"}'")]
+    /// Adds a row, or puts it in the place of the one with its key
+    #[command(
+        after_help = "Fields that JSON does not name are gone afterwards, unless --merge keeps them.\n\n\
+            Example:\n  eid table put geo airports XXX '{\"name\":\"Nowhere\"}'\n  \
+            eid table put geo airports XXX '{\"state\":\"AK\"}' --merge"
+    )]
     Put {
         /// Name, id, or at least 8 characters of the id
         db: String,
@@ -382,6 +480,9 @@ pub enum Table {
         /// The row, a JSON object
         #[arg(value_name = "JSON")]
         row: String,
+        /// Keeps the fields that JSON does not name
+        #[arg(long, short = 'm')]
+        merge: bool,
     },
     /// Deletes one row
     #[command(after_help = "Example:\n  eid table delete geo airports XXX")]
@@ -397,7 +498,8 @@ pub enum Table {
     #[command(
         after_help = "--where takes FIELD OP VALUE, where OP is = != < <= > >= or ~ (a pattern with *), VALUE is JSON or text, \
             and conditions are joined by `and`, `or`, `not` and parentheses; all of several --where must hold. With --json \
-            each line is {\"key\":..,\"row\":{..}}.\n\n\
+            each line is {\"key\":..,\"row\":{..}}; when --limit left rows out, the last line has \"next\" too, which --after \
+            takes.\n\n\
             Example:\n  eid table query geo airports --where 'state = AK and latitude > 60' --order name --limit 5\n  \
             eid table query geo airports --where \"state = AK or state = HI\" --explain"
     )]
@@ -428,7 +530,7 @@ pub enum Table {
     /// Prints the rows that match, and then what is added, changed and removed, until interrupted
     #[command(
         after_help = "While it runs, other commands on the same data directory work through it. With --json each line is \
-            {\"event\":\"row\"|\"added\"|\"changed\"|\"removed\",\"key\":..,\"row\":{..}}.\n\n\
+            {\"event\":\"row\"|\"added\"|\"changed\",\"key\":..,\"row\":{..}} or {\"event\":\"removed\",\"key\":..}.\n\n\
             Example:\n  eid table watch geo airports --where 'state = AK'"
     )]
     Watch {
@@ -492,7 +594,7 @@ pub enum Text {
         place: TextPlace,
         /// How many characters are before it, or `end`
         #[arg(value_name = "AT", value_parser = text_position)]
-        at: TextPosition,
+        at: Position,
         /// What
         #[arg(allow_hyphen_values = true)]
         text: String,
@@ -530,23 +632,24 @@ pub enum Text {
     },
 }
 
-/// A position in a text, or its end.
+/// A position in a text or a list, or its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextPosition {
-    /// So many characters are before it.
+pub enum Position {
+    /// So many characters or items are before it.
     At(usize),
     /// After everything.
     End,
 }
 
-fn text_position(text: &str) -> Result<TextPosition, String> {
+fn position(text: &str) -> Option<Position> {
     match text {
-        "end" => Ok(TextPosition::End),
-        number => number
-            .parse()
-            .map(TextPosition::At)
-            .map_err(|_| "a position is a number of characters, or `end`".to_owned()),
+        "end" => Some(Position::End),
+        number => number.parse().ok().map(Position::At),
     }
+}
+
+fn text_position(text: &str) -> Result<Position, String> {
+    position(text).ok_or_else(|| "a position is a number of characters, or `end`".to_owned())
 }
 
 /// `eid share`
@@ -615,6 +718,13 @@ pub enum Peers {
         /// `http://HOST:PORT`
         address: Address,
     },
+    /// Forgets a peer with all its addresses; its rights and what it wrote stay
+    #[command(after_help = "To take its rights away, see `eid keys revoke`.\n\n\
+            Example:\n  eid peers forget laptop\n  eid peers forget http://192.0.2.7:7070")]
+    Forget {
+        /// Its key, its name or an address of it
+        peer: String,
+    },
 }
 
 /// `eid keys`
@@ -648,6 +758,9 @@ pub enum Keys {
         /// Refuses only what comes after; what it wrote concurrently stays
         #[arg(long)]
         leave: bool,
+        /// Revokes this device's own key, which then cannot write any more
+        #[arg(long)]
+        own: bool,
     },
 }
 
@@ -675,6 +788,9 @@ pub struct Log {
     /// Draws with characters that every terminal has
     #[arg(long, requires = "graph")]
     pub ascii: bool,
+    /// Draws whole ids, as `at`, `diff` and `undo` take them
+    #[arg(long, requires = "graph")]
+    pub ids: bool,
 }
 
 /// `eid graph`

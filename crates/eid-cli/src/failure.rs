@@ -92,7 +92,11 @@ impl Failure {
     /// The object that `--json` prints on standard error.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({"error": {"code": self.code, "message": self.message, "hint": self.hint}})
+        let mut error = json!({"code": self.code, "message": self.message});
+        if let Some(hint) = &self.hint {
+            error["hint"] = json!(hint);
+        }
+        json!({"error": error})
     }
 
     /// The lines for people.
@@ -136,7 +140,7 @@ impl From<eid::Error> for Failure {
         use ErrorKind as K;
         let kind = error.kind();
         let exit = match kind {
-            K::Ambiguous | K::InvalidName | K::InvalidTicket => Exit::Usage,
+            K::Ambiguous | K::InvalidName | K::InvalidTicket | K::InvalidAddress => Exit::Usage,
             K::Refused | K::Forbidden => Exit::Refused,
             K::NotFound => Exit::NotFound,
             K::Unreachable | K::TimedOut => Exit::Unreachable,
@@ -188,5 +192,7 @@ mod tests {
         let failure = Failure::not_found("no database \"a\u{1b}[31m\u{202e}b\"").hint("look");
         assert_eq!(failure.to_text(), "error: no database \"a\\u{1b}[31m\\u{202e}b\"\n hint: look");
         assert_eq!(failure.to_json()["error"]["code"], "not_found");
+        let plain = Failure::usage("no").to_json();
+        assert_eq!(plain, json!({"error": {"code": "usage", "message": "no"}}));
     }
 }

@@ -7,13 +7,13 @@
 //! What the commands do is in the crate `eid`.
 //!
 //! ```
-//! use eid_cli::value::{Condition, cell};
+//! use eid_cli::value::{cell, typed};
 //!
 //! assert_eq!(cell("31.95"), serde_json::json!(31.95));
 //! assert_eq!(cell("007"), serde_json::json!("007"), "nothing of a file is lost");
 //!
-//! let condition = Condition::parse("elevation > 300").unwrap();
-//! assert_eq!((condition.field.to_string(), condition.value), ("elevation".to_owned(), serde_json::json!(300)));
+//! assert_eq!(typed("[1, 2]", false).unwrap(), serde_json::json!([1, 2]));
+//! assert_eq!(typed("buy milk", false).unwrap(), serde_json::json!("buy milk"));
 //! ```
 
 pub mod args;

@@ -9,6 +9,12 @@ pub const IMPORT_BATCH_ROWS: u64 = 500;
 pub const IMPORT_BATCH_ROWS_MAX: u64 = 10_000;
 /// Longest line of an imported file in bytes: a row has to fit into one entry.
 pub const IMPORT_LINE_BYTES_MAX: u64 = 1024 * 1024;
+/// Keys of an imported file that are compared with one another, 8 bytes and their place for each.
+pub const IMPORT_KEYS_COMPARED: usize = 1 << 20;
+/// Rows that are looked at to tell that a field is a slip: some tens of milliseconds.
+pub const FIELD_ROWS: u64 = 10_000;
+/// Fields that such a warning names: a line or two.
+pub const FIELDS_NAMED: usize = 30;
 /// How long commands that use the network wait unless told otherwise.
 pub const NETWORK_WAIT_SECONDS: u64 = 60;
 /// How long a command waits for another one on the same data directory.

@@ -1,6 +1,7 @@
 //! Who owns a data directory: a running node, which is asked to run the command, or nobody, then this process does.
 
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use eid::{ErrorKind, Instance};
 use crate::args::{BackendUrl, Global};
 use crate::failure::{Exit, Failure};
 use crate::limits::{OWNER_POLL, OWNER_WAIT};
-use crate::output::{Out, Terminal};
+use crate::output::{Gone, Out, Terminal};
 
 /// Where an instance lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,16 +112,14 @@ async fn ask(place: &Place, request: &Request, out: &Out) -> Result<Option<u8>, 
     }
     let (dir, request, out) = (place.data.clone(), request.clone(), out.clone());
     let sent = tokio::task::spawn_blocking(move || {
-        let mut open = true;
-        let sent = control::send(&dir, &request, |frame| open = open && out.put(frame).is_ok());
-        (sent, open)
+        control::send(&dir, &request, |frame| match out.put(frame) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(Gone) => ControlFlow::Break(()),
+        })
     });
-    let (sent, open) =
-        sent.await.map_err(|_| Failure::new(Exit::Failed, "failed", "the command was cut off"))?;
-    if !open {
-        return Err(crate::output::Gone.into());
-    }
+    let sent = sent.await.map_err(|_| Failure::new(Exit::Failed, "failed", "the command was cut off"))?;
     match sent? {
+        Sent::LetGo => Err(Gone.into()),
         Sent::NobodyThere => Ok(None),
         Sent::Exit(code) => Ok(Some(code)),
         Sent::Interrupted => Err(Failure::new(

@@ -68,7 +68,7 @@ impl<R> std::fmt::Debug for Rows<R> {
 }
 
 enum Source<R> {
-    Csv { reader: csv::Reader<R>, columns: Vec<String>, key: Option<usize> },
+    Csv { reader: csv::Reader<Quotes<R>>, columns: Vec<String>, key: Option<usize> },
     Jsonl { reader: BufReader<R>, line: u64, read: u64 },
 }
 
@@ -105,7 +105,7 @@ impl<R: Read> Rows<R> {
         let source = match format {
             Format::Jsonl => Source::Jsonl { reader: BufReader::new(source), line: 0, read: 0 },
             Format::Csv => {
-                let mut reader = csv::ReaderBuilder::new().from_reader(source);
+                let mut reader = csv::ReaderBuilder::new().from_reader(Quotes::new(source));
                 let header = reader.headers().map_err(|error| csv_error(&error))?;
                 let columns: Vec<String> = header.iter().map(str::to_owned).collect();
                 let key = check_columns(&columns, key)?;
@@ -146,6 +146,83 @@ impl<R: Read> Iterator for Rows<R> {
     }
 }
 
+/// Hands bytes of a CSV file on and follows its quotes, as the parser behind it does not tell where one was left open:
+/// such a field would take in the rest of the file.
+struct Quotes<R> {
+    source: R,
+    at: InRow,
+    line: u64,
+    column: usize,
+    /// Where the quoted field began, and how many bytes it has.
+    opened: (u64, usize, u64),
+    /// How many bytes of a byte order mark the file begins with.
+    mark: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InRow {
+    FieldStart,
+    Field,
+    Quoted,
+    /// After a quote within a quoted field: its end, or half of an escaped quote.
+    QuoteInQuoted,
+}
+
+impl<R> Quotes<R> {
+    fn new(source: R) -> Self {
+        Self { source, at: InRow::FieldStart, line: 1, column: 1, opened: (1, 1, 0), mark: Some(0) }
+    }
+
+    fn follow(&mut self, byte: u8) {
+        if let Some(at) = self.mark {
+            self.mark = (at < 2).then_some(at + 1);
+            if [0xef, 0xbb, 0xbf][at] == byte {
+                return;
+            }
+            self.mark = None;
+        }
+        self.opened.2 += 1;
+        self.at = match (self.at, byte) {
+            (InRow::FieldStart, b'"') => {
+                self.opened = (self.line, self.column, 0);
+                InRow::Quoted
+            }
+            (InRow::Quoted, b'"') => InRow::QuoteInQuoted,
+            (InRow::Quoted, _) | (InRow::QuoteInQuoted, b'"') => InRow::Quoted,
+            (_, b',') => {
+                self.column += 1;
+                InRow::FieldStart
+            }
+            (_, b'\n' | b'\r') => {
+                self.column = 1;
+                InRow::FieldStart
+            }
+            _ => InRow::Field,
+        };
+        self.line += u64::from(byte == b'\n');
+    }
+
+    fn open(&self, reason: &str) -> std::io::Error {
+        std::io::Error::other(BadLine::new(self.opened.0, self.opened.1, reason))
+    }
+}
+
+impl<R: Read> Read for Quotes<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        for byte in &buffer[..read] {
+            self.follow(*byte);
+        }
+        match self.at {
+            InRow::Quoted if read == 0 && !buffer.is_empty() => Err(self.open("the quote is never closed")),
+            InRow::Quoted if self.opened.2 > IMPORT_LINE_BYTES_MAX => {
+                Err(self.open("the quoted field is longer than 1 MiB; is its quote closed?"))
+            }
+            _ => Ok(read),
+        }
+    }
+}
+
 /// Every column has a name of its own. Gives where the key column is.
 fn check_columns(columns: &[String], key: Option<&str>) -> Result<Option<usize>, BadLine> {
     for (index, column) in columns.iter().enumerate() {
@@ -167,7 +244,7 @@ fn check_columns(columns: &[String], key: Option<&str>) -> Result<Option<usize>,
 }
 
 fn read_csv<R: Read>(
-    reader: &mut csv::Reader<R>,
+    reader: &mut csv::Reader<Quotes<R>>,
     columns: &[String],
     key: Option<usize>,
 ) -> Result<Option<FileRow>, BadLine> {
@@ -198,7 +275,12 @@ fn csv_error(error: &csv::Error) -> BadLine {
             BadLine::new(line, column, format!("{len} fields where the header line has {expected_len}"))
         }
         csv::ErrorKind::Utf8 { err, .. } => BadLine::new(line, err.field() + 1, "the text is not UTF-8"),
-        csv::ErrorKind::Io(cause) => BadLine::new(line, 1, cause.to_string()),
+        csv::ErrorKind::Io(cause) => {
+            match cause.get_ref().and_then(|cause| cause.downcast_ref::<BadLine>()) {
+                Some(bad) => bad.clone(),
+                None => BadLine::new(line, 1, cause.to_string()),
+            }
+        }
         _ => BadLine::new(line, 1, error.to_string()),
     }
 }
@@ -291,6 +373,19 @@ mod tests {
         let rows = Rows::new(&b"a,b\n1,\xff\n"[..], Format::Csv, None).unwrap();
         let error = rows.collect::<Result<Vec<_>, _>>().unwrap_err();
         assert_eq!(error.to_string(), "line 2, column 2: the text is not UTF-8");
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_told_by_where_it_was_opened() {
+        let bad = |text: &str| rows(text, Format::Csv, None).unwrap_err();
+        assert_eq!(bad("a,b\n1,\"x\ny\"\n3,\"4\n5,6\n"), "line 4, column 2: the quote is never closed");
+        assert_eq!(bad("\"a,b\n1,2\n"), "line 1, column 1: the quote is never closed");
+        assert_eq!(bad("\u{feff}\"a\",b\r\n1,\"2\"\"\r\n"), "line 2, column 2: the quote is never closed");
+        let long = format!("a,b\n1,2\n3,\"{}", "x\n".repeat(600_000));
+        assert!(bad(&long).starts_with("line 3, column 2: the quoted field is longer"), "{}", bad(&long));
+        for good in ["a,b\n1,\"\"\n", "a,b\n1,2\"\n", "a,b\n1,\"x\"\"y\"", "\u{feff}\"a,b\",c\n1,\"2\""] {
+            assert_eq!(rows(good, Format::Csv, None).map(|rows| rows.len()), Ok(1), "{good}");
+        }
     }
 
     #[test]

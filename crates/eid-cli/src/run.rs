@@ -34,7 +34,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         runtime.shutdown_timeout(crate::limits::STOP_WAIT);
         result
     });
-    ExitCode::from(conclude(&out, result))
+    ExitCode::from(conclude(&out, &cli.command, result))
 }
 
 /// Draws in plain characters on a terminal that says it shows no others. Whoever runs the command cannot know.
@@ -107,11 +107,15 @@ async fn here_or_there(cli: &Cli, argv: Vec<OsString>, out: &Out) -> Result<u8, 
 }
 
 /// Tells what went wrong, if anything, and gives the exit code.
-fn conclude(out: &Out, result: Result<u8, Failure>) -> u8 {
+fn conclude(out: &Out, command: &Command, result: Result<u8, Failure>) -> u8 {
     let failure = match result {
         Ok(code) => return code,
         Err(failure) => failure,
     };
+    if failure.silent && !ends_half_done(command) {
+        // Whoever reads has all that it wants, as in `eid log notes | head -1`.
+        return 0;
+    }
     if !failure.silent {
         let text = if out.json() { json_line(&failure.to_json()) } else { failure.to_text() };
         // Whoever stopped listening is not told; the exit code remains.
@@ -120,6 +124,14 @@ fn conclude(out: &Out, result: Result<u8, Failure>) -> u8 {
         }
     }
     failure.exit as u8
+}
+
+/// Whether a command that ends because nobody reads it any more leaves something half done.
+fn ends_half_done(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Table(Table::Import { .. } | Table::Index { .. }) | Command::Demo(_) | Command::Verify(_)
+    )
 }
 
 /// `--help` and `--version` are results; everything else clap says is wrong usage.
@@ -141,8 +153,7 @@ fn answer_usage(error: &clap::Error, sink: &dyn Sink, reader: Reader, json: bool
         (Frame::Out(shown), 0)
     };
     match sink.put(frame) {
-        Ok(()) => code,
-        Err(Gone) => Exit::Failed as u8,
+        Ok(()) | Err(Gone) => code,
     }
 }
 
@@ -176,7 +187,7 @@ impl Commands for NodeCommands {
         let out = Out::new(sink, reader, cli.global.json);
         let context = Context { node: node.clone(), cwd: request.cwd, out: out.clone() };
         let result = Handle::current().block_on(cmd::run(&context, &cli.command)).map(|()| 0);
-        conclude(&out, result)
+        conclude(&out, &cli.command, result)
     }
 }
 

@@ -2,10 +2,28 @@
 
 use serde_json::Value;
 
+use crate::failure::Failure;
+use crate::output::printable;
+
 /// JSON, or text when it is not valid JSON.
 #[must_use]
 pub fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// What is typed as a value: JSON, or text when it is not valid JSON or `as_text` asks for it.
+///
+/// # Errors
+/// For a number that would not be kept as it is.
+pub fn typed(text: &str, as_text: bool) -> Result<Value, Failure> {
+    if as_text {
+        return Ok(Value::String(text.to_owned()));
+    }
+    if loses_digits(text) {
+        let message = format!("the number {} is too large to be kept as it is", printable(text));
+        return Err(Failure::input(message).hint("add --text to keep its digits as text"));
+    }
+    Ok(value(text))
 }
 
 /// A number that JSON can write but that would not be stored as it is: an integer beyond 64 bits, or one too large.

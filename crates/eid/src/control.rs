@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -108,13 +109,19 @@ pub enum Sent {
     Exit(u8),
     /// The owner took it and ended before the command did.
     Interrupted,
+    /// Whoever took its output wanted no more; the owner ends it with its next piece of output.
+    LetGo,
 }
 
-/// Has the owner of `dir` run a command, and hands on its output.
+/// Has the owner of `dir` run a command, and hands on its output for as long as `on_frame` wants more.
 ///
 /// # Errors
 /// When the socket is not the directory owner's.
-pub fn send(dir: &Path, request: &Request, mut on_frame: impl FnMut(Frame)) -> Result<Sent, Error> {
+pub fn send(
+    dir: &Path,
+    request: &Request,
+    mut on_frame: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<Sent, Error> {
     let path = socket_path(dir);
     let Ok(found) = fs::symlink_metadata(&path) else { return Ok(Sent::NobodyThere) };
     let owner = fs::metadata(dir).map_err(|cause| Error::io("cannot read the data directory", cause))?.uid();
@@ -133,7 +140,11 @@ pub fn send(dir: &Path, request: &Request, mut on_frame: impl FnMut(Frame)) -> R
         let message = line.ok().and_then(|line| serde_json::from_str(&line).ok());
         match message {
             Some(Message::Accepted) => accepted = true,
-            Some(Message::Frame(frame)) => on_frame(frame),
+            Some(Message::Frame(frame)) => {
+                if on_frame(frame).is_break() {
+                    return Ok(Sent::LetGo);
+                }
+            }
             Some(Message::Exit(code)) => return Ok(Sent::Exit(code)),
             None => break,
         }

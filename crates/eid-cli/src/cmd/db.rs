@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use eid::SecretKey;
+use eid::{SecretKey, TreeId};
 use serde_json::{Value, json};
 
 use crate::args::Db;
@@ -24,12 +24,15 @@ pub async fn run(context: &Context, args: &Db) -> Result<(), Failure> {
         Db::Show { db } => show(context, db),
         Db::Rename { db, name } => {
             let db = context.database(db)?;
+            let mut others = namesakes(context, name)?;
+            others.retain(|other| *other != db.id());
             context.node.rename_database(&db, name).await?;
             let id = db.id().to_string();
             context
                 .out
                 .say(&json!({"id": id, "name": name}), || format!("renamed to {}", printable(name)))?;
-            Ok(())
+            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+            warn_of(context, name, &others, &id)
         }
         Db::Title { db, text } => {
             let db = context.database(db)?;
@@ -48,6 +51,7 @@ pub async fn run(context: &Context, args: &Db) -> Result<(), Failure> {
 }
 
 async fn create(context: &Context, name: &str, recovery_file: Option<&Path>) -> Result<(), Failure> {
+    let others: Vec<String> = namesakes(context, name)?.iter().map(ToString::to_string).collect();
     // The file comes first: a database whose recovery key could not be kept must not come into being.
     let mut file = match recovery_file {
         None => None,
@@ -83,7 +87,7 @@ async fn create(context: &Context, name: &str, recovery_file: Option<&Path>) -> 
         context.out.say(&value, || {
             format!("created {} {id}\nThe recovery key is in {shown}: keep it safe.", printable(name))
         })?;
-        return Ok(());
+        return warn_of(context, name, &others, &id);
     }
     let value = json!({"id": id, "name": name, "recovery": secret});
     context.out.say(&value, || {
@@ -92,7 +96,31 @@ async fn create(context: &Context, name: &str, recovery_file: Option<&Path>) -> 
             printable(name)
         )
     })?;
+    warn_of(context, name, &others, &id)
+}
+
+/// Tells that a name is of no use alone any more.
+fn warn_of(context: &Context, name: &str, others: &[String], id: &str) -> Result<(), Failure> {
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (name, others) = (printable(name), others.join(", "));
+    context.out.note(format!(
+        "warning: \"{name}\" is the name of another database here too ({others}), so neither is found by it: use \
+         their ids, or give this one another name: eid db rename {id} NAME"
+    ))?;
     Ok(())
+}
+
+/// The databases here that have this name.
+fn namesakes(context: &Context, name: &str) -> Result<Vec<TreeId>, Failure> {
+    let mut found = Vec::new();
+    for db in context.node.databases()? {
+        if db.name()? == name {
+            found.push(db.id());
+        }
+    }
+    Ok(found)
 }
 
 /// `ed25519-secret:` and the seed in hexadecimal digits.

@@ -1,12 +1,12 @@
 //! `eid set`, `eid get`, `eid unset`, `eid incr`.
 
-use eid::EntryId;
+use eid::{EntryId, Path, TxDoc};
 use serde_json::{Value as Json, json};
 
 use crate::args::{Get, Incr, Set};
 use crate::cmd::Context;
-use crate::failure::Failure;
-use crate::output::printable;
+use crate::failure::{Exit, Failure};
+use crate::output::{number_of, printable};
 use crate::value;
 
 /// Writes a value.
@@ -14,17 +14,56 @@ use crate::value;
 /// # Errors
 /// When the path or the right to write is wrong.
 pub async fn set(context: &Context, args: &Set) -> Result<(), Failure> {
-    if !args.text && value::loses_digits(&args.value) {
-        return Err(Failure::input(format!(
-            "the number {} is too large to be kept as it is",
-            printable(&args.value)
-        ))
-        .hint("add --text to keep its digits as text"));
-    }
-    let value = if args.text { Json::String(args.value.clone()) } else { value::value(&args.value) };
+    let value = value::typed(&args.value, args.text)?;
     let db = context.database(&args.db)?;
-    let ((), entry) = db.commit(|tx| tx.doc(&args.doc_store).set(&args.path, value)).await?;
-    written(context, entry, || format!("set {}", printable(&args.path.to_string())))
+    let (before, entry) = db
+        .commit(|tx| {
+            let doc = tx.doc(&args.doc_store);
+            if let Some(other) = in_the_way(&doc, &args.path)? {
+                return Ok(Err(other));
+            }
+            let before = doc.get(&args.path)?;
+            doc.set(&args.path, value)?;
+            Ok(Ok(before))
+        })
+        .await?;
+    let path = printable(&args.path.to_string());
+    match before?.map(Json::from) {
+        Some(Json::Object(map)) if !map.is_empty() => {
+            let keys = number_of(map.len() as u64, "key", "keys");
+            context.out.note(format!("note: this replaced a map of {keys} at {path}"))?;
+        }
+        Some(Json::Array(list)) if !list.is_empty() => {
+            let items = number_of(list.len() as u64, "item", "items");
+            context.out.note(format!("note: this replaced a list of {items} at {path}"))?;
+        }
+        _ => {}
+    }
+    written(context, entry, || format!("set {path}"))
+}
+
+/// What stands on the way to a path and is no map: writing below would put a map in its place.
+pub(super) fn in_the_way(doc: &TxDoc<'_>, path: &Path) -> Result<Option<Failure>, eid::Error> {
+    let keys = path.keys();
+    for end in (1..keys.len()).rev() {
+        let above = Path::from(keys[..end].to_vec());
+        let kind = match doc.get(&above)?.map(Json::from) {
+            None => continue,
+            // What lies above a map is one too; and of what lies in a list, the database itself takes care.
+            Some(Json::Object(_) | Json::Array(_)) => return Ok(None),
+            Some(Json::String(_)) => "text",
+            Some(Json::Number(_)) => "number",
+            Some(Json::Bool(_)) => "truth value",
+            Some(Json::Null) => "null",
+        };
+        let above = printable(&above.to_string());
+        let message = format!("there is a {kind} at \"{above}\", so nothing can be below it");
+        return Ok(Some(
+            Failure::new(Exit::Failed, "invalid_value", message)
+                .hint(format!("`eid unset DB {above}` takes it away")),
+        ));
+    }
+    Ok(None)
 }
 
 /// Prints a value.
@@ -33,7 +72,7 @@ pub async fn set(context: &Context, args: &Set) -> Result<(), Failure> {
 /// Not found when there is none.
 pub fn get(context: &Context, args: &Get) -> Result<(), Failure> {
     let db = context.database(&args.db)?;
-    let found = db.doc(&args.doc_store).get(&args.path)?.ok_or_else(|| nothing_at(args))?;
+    let found = db.doc(&args.doc_store).get(&args.path)?.ok_or_else(|| nothing_at(&args.path, &args.db))?;
     show(context, Json::from(found))
 }
 
@@ -55,7 +94,7 @@ pub(super) fn show(context: &Context, value: Json) -> Result<(), Failure> {
 pub async fn unset(context: &Context, args: &Get) -> Result<(), Failure> {
     let db = context.database(&args.db)?;
     if db.doc(&args.doc_store).get(&args.path)?.is_none() {
-        return Err(nothing_at(args));
+        return Err(nothing_at(&args.path, &args.db));
     }
     let ((), entry) = db.commit(|tx| tx.doc(&args.doc_store).delete(&args.path)).await?;
     written(context, entry, || format!("deleted {}", printable(&args.path.to_string())))
@@ -70,11 +109,14 @@ pub async fn incr(context: &Context, args: &Incr) -> Result<(), Failure> {
     let (value, entry) = db
         .commit(|tx| {
             let doc = tx.doc(&args.doc_store);
+            if let Some(other) = in_the_way(&doc, &args.path)? {
+                return Ok(Err(other));
+            }
             doc.increment(&args.path, args.by)?;
-            doc.get(&args.path)
+            doc.get(&args.path).map(Ok)
         })
         .await?;
-    let value = value.map_or(Json::Null, Json::from);
+    let value = value?.map_or(Json::Null, Json::from);
     let entry = entry.map(|entry| entry.to_string());
     context.out.say(&json!({"entry": entry, "value": value}), || value.to_string())?;
     Ok(())
@@ -91,8 +133,8 @@ pub(super) fn written(
     Ok(())
 }
 
-fn nothing_at(args: &Get) -> Failure {
-    let (path, db) = (printable(&args.path.to_string()), printable(&args.db));
+pub(super) fn nothing_at(path: &Path, db: &str) -> Failure {
+    let (path, db) = (printable(&path.to_string()), printable(db));
     Failure::not_found(format!("there is nothing at \"{path}\" in \"{db}\""))
         .hint(format!("`eid db show {db}` lists its stores"))
 }

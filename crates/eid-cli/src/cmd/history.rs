@@ -1,11 +1,11 @@
 //! `eid diff`, `eid blame`, `eid at`, `eid undo`.
 
-use eid::{Blame, Database, Difference, EntryId, Path, Value as Stored};
+use eid::{Blame, Database, Difference, EntryId, ErrorKind, Path, Value as Stored};
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::{At, AtWhat, Diff, Get, Tips, Undo};
-use crate::cmd::Context;
 use crate::cmd::log::{People, utc};
+use crate::cmd::{Context, doc};
 use crate::failure::Failure;
 use crate::output::{json_line, number_of, printable};
 
@@ -15,6 +15,13 @@ fn tips(db: &Database, tips: &Tips) -> Result<Vec<EntryId>, Failure> {
         Tips::Now => db.tips()?,
         Tips::Entries(ids) => ids.clone(),
     })
+}
+
+/// The database is here, so what was not found is an entry.
+fn no_entry(error: eid::Error, db: &str) -> Failure {
+    let is_unknown = error.kind() == ErrorKind::NotFound;
+    let failure = Failure::from(error);
+    if is_unknown { failure.hint(format!("`eid log {}` shows the entries", printable(db))) } else { failure }
 }
 
 /// Where something lies, for programs: `path` in a document, `key` and `field` in a table.
@@ -54,7 +61,7 @@ fn value_text(value: &Stored) -> String {
 pub fn diff(context: &Context, args: &Diff) -> Result<(), Failure> {
     let db = context.database(&args.db)?;
     let (from, to) = (tips(&db, &args.from)?, tips(&db, &args.to)?);
-    let mut differences = db.diff(&from, &to)?;
+    let mut differences = db.diff(&from, &to).map_err(|error| no_entry(error, &args.db))?;
     let mut is_first = true;
     let mut store = String::new();
     for found in differences.by_ref() {
@@ -120,7 +127,7 @@ pub fn blame(context: &Context, args: &Get) -> Result<(), Failure> {
     let kind = db.kind_of(&args.doc_store)?.unwrap_or_default();
     let found = db.blame(&args.doc_store, &args.path)?;
     if found.is_empty() {
-        return Err(nothing_at(&args.path, &args.db));
+        return Err(doc::nothing_at(&args.path, &args.db));
     }
     let people = People::of(context)?;
     if context.out.json() {
@@ -162,16 +169,16 @@ fn blame_json(store: &str, kind: &str, blame: Blame) -> Json {
 /// When there is no such database or entry, or nothing where it was to be read.
 pub fn at(context: &Context, args: &At) -> Result<(), Failure> {
     let db = context.database(&args.db)?;
-    let version = db.at(&tips(&db, &args.tips)?)?;
+    let version = db.at(&tips(&db, &args.tips)?).map_err(|error| no_entry(error, &args.db))?;
     let out = &context.out;
     match &args.what {
         AtWhat::Get { path, doc_store } => {
-            let found = version.doc(doc_store).get(path)?.ok_or_else(|| nothing_at(path, &args.db))?;
-            super::doc::show(context, Json::from(found))
+            let found = version.doc(doc_store).get(path)?.ok_or_else(|| doc::nothing_at(path, &args.db))?;
+            doc::show(context, Json::from(found))
         }
         AtWhat::Row { table, key } => {
             let row: Option<Json> = version.table(table).get(key)?;
-            super::doc::show(context, row.ok_or_else(|| nothing_at(&Path::from([key.as_str()]), &args.db))?)
+            doc::show(context, row.ok_or_else(|| doc::nothing_at(&Path::from([key.as_str()]), &args.db))?)
         }
         AtWhat::Show => {
             let ids: Vec<String> = version.tips()?.iter().map(ToString::to_string).collect();
@@ -206,7 +213,7 @@ pub fn at(context: &Context, args: &At) -> Result<(), Failure> {
 pub async fn undo(context: &Context, args: &Undo) -> Result<(), Failure> {
     let db = context.database(&args.db)?;
     let undone = match args.entry {
-        Some(entry) => db.undo(entry).await?,
+        Some(entry) => db.undo(entry).await.map_err(|error| no_entry(error, &args.db))?,
         None => match db.undo_last().await? {
             Some(undone) => undone,
             None => return Err(Failure::not_found("this device has changed nothing in the database")),
@@ -241,10 +248,4 @@ pub async fn undo(context: &Context, args: &Undo) -> Result<(), Failure> {
 
 fn hex(hash: [u8; 32]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn nothing_at(path: &Path, db: &str) -> Failure {
-    let (path, db) = (printable(&path.to_string()), printable(db));
-    Failure::not_found(format!("there is nothing at \"{path}\" in \"{db}\""))
-        .hint(format!("`eid db show {db}` lists its stores"))
 }

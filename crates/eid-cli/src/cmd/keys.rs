@@ -23,8 +23,12 @@ pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
             context.out.say(&value, || format!("{key} has {permission} now"))?;
             Ok(())
         }
-        Keys::Revoke { db, key, leave } => {
+        Keys::Revoke { db, key, leave, own } => {
             let db = context.database(db)?;
+            if !own && slot(key)? == Slot::Key(context.node.device()) {
+                return Err(Failure::usage("this is this device's own key: revoked, it can write no more")
+                    .hint("add --own if that is meant; another admin can grant it again"));
+            }
             let mode = if *leave { KeyMode::Leave } else { KeyMode::Remove { fence: None } };
             let entry = db.revoke(slot(key)?, mode).await?;
             context

@@ -83,7 +83,7 @@ fn graph(context: &Context, args: &Log, db: &Database) -> Result<(), Failure> {
                     utc(node.time_ms),
                     out.hue(node.author, name),
                     printable(&store_list(&node.stores)),
-                    out.dim(&node.id.short()),
+                    out.dim(&if args.ids { node.id.to_string() } else { node.id.short() }),
                 ));
             }
             out.text(line.trim_end())?;
@@ -94,11 +94,19 @@ fn graph(context: &Context, args: &Log, db: &Database) -> Result<(), Failure> {
         left -= page.len();
         match page.into_iter().next_back() {
             Some(entry) => last = Some(entry),
-            None => return Ok(()),
+            None => return told(context, args),
         }
     }
     if let Some(open) = drawing.open() {
         out.text(out.dim(&open))?;
+    }
+    told(context, args)
+}
+
+/// Says where whole ids are, since nothing takes the short ones.
+fn told(context: &Context, args: &Log) -> Result<(), Failure> {
+    if !args.ids {
+        context.out.note("ids are shortened; `at`, `diff` and `undo` take whole ones: --ids shows them")?;
     }
     Ok(())
 }

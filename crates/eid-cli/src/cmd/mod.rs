@@ -8,6 +8,7 @@ pub mod history;
 pub mod init;
 pub mod join;
 pub mod keys;
+pub mod list;
 pub mod log;
 pub mod manual;
 pub mod peers;
@@ -70,6 +71,7 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Get(args) => doc::get(context, args),
         Command::Unset(args) => doc::unset(context, args).await,
         Command::Incr(args) => doc::incr(context, args).await,
+        Command::List(args) => list::run(context, args).await,
         Command::Table(args) => table::run(context, args).await,
         Command::Text(args) => text::run(context, args).await,
         Command::Share(args) => share::run(context, args).await,

@@ -1,11 +1,12 @@
 //! `eid peers`.
 
+use eid::PeerInfo;
 use serde_json::{Value, json};
 
 use crate::args::Peers;
 use crate::cmd::Context;
 use crate::cmd::log::utc;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::printable;
 
 /// Runs one of its sub-commands.
@@ -19,8 +20,46 @@ pub async fn run(context: &Context, args: &Peers) -> Result<(), Failure> {
             context.out.say(&json!({"address": address.to_string()}), || format!("remembered {address}"))?;
             Ok(())
         }
+        Peers::Forget { peer } => {
+            let found = named(context, peer)?;
+            context.node.forget_peer(&found).await?;
+            let name = shown(&found);
+            context.out.say(&object(&found), || format!("forgot {name}"))?;
+            Ok(())
+        }
         Peers::List => list(context),
     }
+}
+
+/// The peer that a person means by its key, its name or an address.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn named(context: &Context, wanted: &str) -> Result<PeerInfo, Failure> {
+    let mut peers = context.node.peers()?;
+    peers.retain(|peer| {
+        peer.name.as_deref() == Some(wanted)
+            || peer.key.is_some_and(|key| key.to_string() == wanted || key.short() == wanted)
+            || peer.addresses.iter().any(|address| address.as_str() == wanted)
+    });
+    if peers.len() > 1 {
+        let all: Vec<String> =
+            peers.iter().map(|peer| peer.key.map_or_else(|| shown(peer), |key| key.to_string())).collect();
+        let message = format!("more than one peer is called \"{}\": {}", printable(wanted), all.join(", "));
+        return Err(Failure::new(Exit::Usage, "ambiguous", message).hint("use the key"));
+    }
+    peers.pop().ok_or_else(|| {
+        Failure::not_found(format!("no peer is called \"{}\"", printable(wanted)))
+            .hint("`eid peers list` shows the peers")
+    })
+}
+
+/// What a peer is called in a sentence.
+pub(super) fn shown(peer: &PeerInfo) -> String {
+    let address =
+        || peer.addresses.first().map_or_else(|| "a peer not met yet".to_owned(), ToString::to_string);
+    let name = || peer.key.map_or_else(address, |key| key.short());
+    printable(&peer.name.clone().unwrap_or_else(name))
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
@@ -42,7 +81,7 @@ fn list(context: &Context) -> Result<(), Failure> {
 
 /// A peer as `--json` shows it.
 #[must_use]
-pub fn object(peer: &eid::PeerInfo) -> Value {
+pub fn object(peer: &PeerInfo) -> Value {
     let addresses: Vec<String> = peer.addresses.iter().map(ToString::to_string).collect();
     json!({
         "key": peer.key.map(|key| key.to_string()),
@@ -54,7 +93,7 @@ pub fn object(peer: &eid::PeerInfo) -> Value {
     })
 }
 
-fn cells(peer: &eid::PeerInfo) -> Vec<String> {
+fn cells(peer: &PeerInfo) -> Vec<String> {
     let addresses: Vec<String> = peer.addresses.iter().map(ToString::to_string).collect();
     let key = peer.key.map_or_else(|| "(not met yet)".to_owned(), |key| key.short());
     let name = peer.name.as_deref().map_or(key.clone(), |name| format!("{} ({key})", printable(name)));

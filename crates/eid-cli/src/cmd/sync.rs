@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use eid::{Address, Database, PeerInfo, Rung, SessionReport};
+use eid::{Address, Database, ErrorKind, PeerInfo, Rung, SessionReport, Synced};
 use serde_json::{Value, json};
 
 use crate::args::Sync;
 use crate::cmd::Context;
-use crate::failure::{Exit, Failure};
+use crate::cmd::peers::{self, shown as name};
+use crate::failure::Failure;
 use crate::output::{bytes, count, printable};
 
 /// Synchronises with the peers that are meant, one after another; every one is tried.
@@ -16,86 +17,100 @@ use crate::output::{bytes, count, printable};
 /// When no peer is known, or with the first failure when any peer failed.
 pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
     let db = args.db.as_deref().map(|name| context.database(name)).transpose()?;
-    let targets = targets(context, args)?;
     let within = Duration::from_secs(args.wait);
-    let mut reports = Vec::new();
-    let mut failed: Option<Failure> = None;
-    for target in targets {
-        match one(context, &target, db.as_ref(), within).await {
-            Ok(done) => reports.extend(done),
-            Err(error) => {
-                let failure = Failure::from(error);
-                if failed.is_some() {
-                    context.out.note(format!("{}: {}", target.name, printable(&failure.message)))?;
-                }
-                failed.get_or_insert(failure);
-            }
-        }
-    }
-    if failed.is_none() || !reports.is_empty() {
-        let databases: Vec<Value> = reports.iter().map(report).collect();
-        context.out.say(&json!({"databases": databases}), || table(context, &reports))?;
-    }
-    failed.map_or(Ok(()), Err)
-}
-
-/// A peer to go to.
-struct Target {
-    name: String,
-    addresses: Vec<Address>,
-}
-
-fn targets(context: &Context, args: &Sync) -> Result<Vec<Target>, Failure> {
+    let mut done = Done::default();
     if let Some(address) = &args.address {
-        return Ok(vec![Target { name: address.to_string(), addresses: vec![address.clone()] }]);
-    }
-    let mut peers: Vec<PeerInfo> = context.node.peers()?;
-    if let Some(wanted) = &args.peer {
-        peers.retain(|peer| {
-            peer.name.as_deref() == Some(wanted)
-                || peer.key.is_some_and(|key| key.to_string() == *wanted || key.short() == *wanted)
-        });
-        match peers.len() {
-            0 => {
-                let failure = Failure::not_found(format!("no peer is called \"{}\"", printable(wanted)));
-                return Err(failure.hint("`eid peers list` shows the peers"));
-            }
-            1 => {}
-            _ => {
-                let keys: Vec<String> = peers.iter().filter_map(|peer| Some(peer.key?.to_string())).collect();
-                let message =
-                    format!("more than one peer is called \"{}\": {}", printable(wanted), keys.join(", "));
-                return Err(Failure::new(Exit::Usage, "ambiguous", message).hint("use the key"));
+        done.take(
+            context,
+            one(context, std::slice::from_ref(address), db.as_ref(), within).await,
+            address.as_str(),
+        )?;
+    } else {
+        let (unmet, met) = targets(context, args)?;
+        for peer in unmet {
+            done.take(context, one(context, &peer.addresses, db.as_ref(), within).await, &name(&peer))?;
+        }
+        for peer in met {
+            // Whoever answered at an address that was added by hand has been met at it, and needs no other one.
+            let now = context.node.peers()?.into_iter().find(|known| known.key == peer.key);
+            let addresses = now.map_or_else(Vec::new, |now| {
+                if now.last_success_ms == peer.last_success_ms { now.addresses } else { Vec::new() }
+            });
+            if !addresses.is_empty() {
+                done.take(context, one(context, &addresses, db.as_ref(), within).await, &name(&peer))?;
             }
         }
     }
+    if done.failed.is_none() || !done.reports.is_empty() {
+        let databases: Vec<Value> = done.reports.iter().map(report).collect();
+        context.out.say(&json!({"databases": databases}), || table(context, &done.reports))?;
+    }
+    done.failed.map_or(Ok(()), Err)
+}
+
+/// What became of the peers so far.
+#[derive(Default)]
+struct Done {
+    reports: Vec<SessionReport>,
+    /// The first failure; it is what the command ends with.
+    failed: Option<Failure>,
+}
+
+impl Done {
+    fn take(
+        &mut self,
+        context: &Context,
+        one: Result<Synced, eid::Error>,
+        name: &str,
+    ) -> Result<(), Failure> {
+        let failure = match one {
+            Ok(Synced { sessions, refused }) => {
+                self.reports.extend_from_slice(&sessions);
+                Synced { sessions, refused }.all().err()
+            }
+            Err(error) => Some(error),
+        };
+        let Some(failure) = failure.map(Failure::from) else { return Ok(()) };
+        if self.failed.is_some() {
+            context.out.note(format!("{}: {}", printable(name), printable(&failure.message)))?;
+        }
+        self.failed.get_or_insert(failure);
+        Ok(())
+    }
+}
+
+/// The peers to go to: addresses where nobody was met yet, and peers that were met.
+fn targets(context: &Context, args: &Sync) -> Result<(Vec<PeerInfo>, Vec<PeerInfo>), Failure> {
+    let mut peers = match &args.peer {
+        Some(wanted) => vec![peers::named(context, wanted)?],
+        None => context.node.peers()?,
+    };
     peers.retain(|peer| !peer.addresses.is_empty());
     if peers.is_empty() {
         return Err(Failure::not_found("no peer with an address is known")
             .hint("name one with --address, or remember one with `eid peers add ADDRESS`"));
     }
-    let name = |peer: &PeerInfo| {
-        let key = peer.key.map_or_else(|| "not met yet".to_owned(), |key| key.short());
-        peer.name.as_deref().map_or(key, printable)
-    };
-    Ok(peers.into_iter().map(|peer| Target { name: name(&peer), addresses: peer.addresses }).collect())
+    Ok(peers.into_iter().partition(|peer| peer.key.is_none()))
 }
 
-/// Tries the peer's addresses in turn until one answers.
+/// Tries the peer's addresses in turn until one answers. A refusal says more than an address where nobody answers.
 async fn one(
     context: &Context,
-    target: &Target,
+    addresses: &[Address],
     db: Option<&Database>,
     within: Duration,
-) -> Result<Vec<SessionReport>, eid::Error> {
-    let mut last = None;
-    for address in &target.addresses {
-        match context.node.sync_with(address, db, within).await {
-            Ok(reports) => return Ok(reports),
-            Err(error) => last = Some(error),
+) -> Result<Synced, eid::Error> {
+    let mut failed: Option<eid::Error> = None;
+    for address in addresses {
+        match context.node.sync_telling(address, db, within).await {
+            Ok(synced) => return Ok(synced),
+            Err(error) if failed.as_ref().is_some_and(|failed| failed.kind() == ErrorKind::Refused) => {
+                tracing::info!(%address, %error, "another address failed too");
+            }
+            Err(error) => failed = Some(error),
         }
     }
-    last.map_or_else(|| Ok(Vec::new()), Err)
+    failed.map_or_else(|| Ok(Synced { sessions: Vec::new(), refused: Vec::new() }), Err)
 }
 
 fn table(context: &Context, reports: &[SessionReport]) -> String {

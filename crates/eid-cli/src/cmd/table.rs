@@ -1,5 +1,6 @@
 //! `eid table`.
 
+use std::hash::BuildHasher as _;
 use std::ops::Bound;
 use std::path::Path as FilePath;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::args::{Format, Question, Table};
 use crate::cmd::{Context, doc};
 use crate::failure::Failure;
-use crate::limits::WATCH_SIGN_OF_LIFE;
+use crate::limits::{FIELD_ROWS, FIELDS_NAMED, IMPORT_KEYS_COMPARED, WATCH_SIGN_OF_LIFE};
 use crate::output::{Gone, count, json_line, number_of, printable};
 use crate::rows::{self, FileRow};
 
@@ -44,20 +45,41 @@ pub async fn run(context: &Context, args: &Table) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Table::Put { db, table, key, row: text } => {
+        Table::Put { db, table, key, row: text, merge } => {
             let row = match serde_json::from_str(text) {
                 Ok(Value::Object(row)) => row,
                 Ok(_) => {
-                    return Err(Failure::input("a row is a JSON object").hint("write '{\"field\": value}'"));
+                    return Err(Failure::usage("a row is a JSON object").hint("write '{\"field\": value}'"));
                 }
                 Err(error) => {
-                    return Err(Failure::input(format!("the row is not JSON: {error}"))
+                    return Err(Failure::usage(format!("the row is not JSON: {error}"))
                         .hint("write '{\"field\": value}'"));
                 }
             };
             let db = context.database(db)?;
-            let ((), entry) = db.commit(|tx| tx.table::<Row>(table).put(key, &row)).await?;
-            doc::written(context, entry, || format!("put {}", printable(key)))
+            let (was_there, entry) = db
+                .commit(|tx| {
+                    let rows = tx.table::<Row>(table);
+                    let before = rows.get(key)?;
+                    let was_there = before.is_some();
+                    let mut after = before.filter(|_| *merge).unwrap_or_default();
+                    after.extend(row);
+                    rows.put(key, &after)?;
+                    Ok(was_there)
+                })
+                .await?;
+            let result = match (was_there, entry) {
+                (false, _) => "added",
+                (true, None) => "unchanged",
+                (true, Some(_)) if *merge => "merged",
+                (true, Some(_)) => "replaced",
+            };
+            let value = json!({"entry": entry.map(|entry| entry.to_string()), "result": result});
+            context.out.say(&value, || match entry {
+                Some(_) => format!("{result} {}", printable(key)),
+                None => format!("{} was like that already", printable(key)),
+            })?;
+            Ok(())
         }
         Table::Delete { db, table, key } => {
             let db = context.database(db)?;
@@ -81,26 +103,98 @@ pub async fn run(context: &Context, args: &Table) -> Result<(), Failure> {
     }
 }
 
-/// The query that a person means.
-fn asked(context: &Context, question: &Question) -> Result<Query<Row>, Failure> {
+/// The query that a person means, and the fields that it looks at.
+fn asked(context: &Context, question: &Question) -> Result<(Query<Row>, Fields), Failure> {
     let db = context.database(&question.db)?;
     exists(&db, &question.table)?;
-    let mut query = db.table::<Row>(&question.table).query();
+    let rows = db.table::<Row>(&question.table);
+    let mut query = rows.query();
+    let mut fields = Fields { rows, conditions: Vec::new(), order: Vec::new() };
     for text in &question.conditions {
         let filter: Filter = text.parse().map_err(|error| {
             Failure::usage(format!("in the condition `{}`: {error}", printable(text)))
                 .hint("for example --where 'elevation > 300 and not (state = AK or name ~ \"San*\")'")
         })?;
+        fields_of(&filter, &mut fields.conditions);
         query = query.matching(filter);
     }
     for field in &question.order {
-        let parse = |name: &str| name.parse::<Path>().map_err(|error| Failure::usage(error.to_string()));
-        query = match field.strip_prefix('-') {
-            Some(field) => query.order_desc(parse(field)?),
-            None => query.order(parse(field)?),
-        };
+        let name = field.strip_prefix('-').unwrap_or(field);
+        let path = name.parse::<Path>().map_err(|error| Failure::usage(error.to_string()))?;
+        fields.order.push(path.clone());
+        query = if name.len() < field.len() { query.order_desc(path) } else { query.order(path) };
     }
-    Ok(query.limit(question.limit.unwrap_or(usize::MAX)))
+    Ok((query.limit(question.limit.unwrap_or(usize::MAX)), fields))
+}
+
+/// The fields that a condition compares.
+fn fields_of(filter: &Filter, fields: &mut Vec<Path>) {
+    match filter {
+        Filter::All(all) | Filter::Any(all) => all.iter().for_each(|one| fields_of(one, fields)),
+        Filter::Not(one) => fields_of(one, fields),
+        Filter::Compare(field, ..)
+        | Filter::In(field, _)
+        | Filter::Prefix(field, _)
+        | Filter::Like(field, _)
+        | Filter::IsNull(field) => fields.push(field.clone()),
+    }
+}
+
+/// The fields that a question looks at. A table has no fixed set of them, so a slip is found in the rows.
+struct Fields {
+    rows: Rows<Row>,
+    conditions: Vec<Path>,
+    order: Vec<Path>,
+}
+
+impl Fields {
+    /// Warns of fields that explain why nothing was found, or why the order is not what was meant.
+    fn warn(&self, context: &Context, found: &[(String, Row)]) -> Result<(), Failure> {
+        if found.is_empty() {
+            return warn_of_absent(context, &self.rows, &self.conditions);
+        }
+        let absent = |field: &&Path| found.iter().all(|(_, row)| !has(row, field));
+        let absent: Vec<Path> = self.order.iter().filter(absent).cloned().collect();
+        warn_of_absent(context, &self.rows, &absent)
+    }
+}
+
+/// Warns of fields that none of the rows has, as far as they are looked at.
+fn warn_of_absent(context: &Context, rows: &Rows<Row>, fields: &[Path]) -> Result<(), Failure> {
+    let mut absent: Vec<&Path> = fields.iter().collect();
+    let (mut known, mut looked_at) = (std::collections::BTreeSet::new(), 0);
+    if absent.is_empty() {
+        return Ok(());
+    }
+    rows.scan((Bound::Unbounded, Bound::Unbounded), |_, row| {
+        looked_at += 1;
+        absent.retain(|field| !has(&row, field));
+        known.extend(row.into_iter().map(|(field, _)| field).take(FIELDS_NAMED));
+        Ok(!absent.is_empty() && looked_at < FIELD_ROWS)
+    })?;
+    if looked_at == 0 {
+        return Ok(());
+    }
+    let none = if looked_at < FIELD_ROWS {
+        "no row".to_owned()
+    } else {
+        format!("none of the first {} rows", count(FIELD_ROWS))
+    };
+    let known: Vec<String> = known.iter().take(FIELDS_NAMED).map(|field| printable(field)).collect();
+    for field in absent {
+        let field = printable(&field.to_string());
+        context
+            .out
+            .note(format!("warning: {none} has a field \"{field}\"; there are: {}", known.join(", ")))?;
+    }
+    Ok(())
+}
+
+/// Whether a row has something at this path.
+fn has(row: &Row, field: &Path) -> bool {
+    let Some((first, rest)) = field.keys().split_first() else { return false };
+    let found = rest.iter().try_fold(row.get(first), |value, key| Some(value?.get(key)));
+    found.flatten().is_some()
 }
 
 fn query(
@@ -109,7 +203,7 @@ fn query(
     explain: bool,
     after: Option<&PageCursor>,
 ) -> Result<(), Failure> {
-    let mut query = asked(context, question)?;
+    let (mut query, fields) = asked(context, question)?;
     if let Some(after) = after {
         query = query.page_after(after);
     }
@@ -126,14 +220,23 @@ fn query(
         return Ok(());
     }
     let page = query.page()?;
+    if after.is_none() {
+        fields.warn(context, &page.rows)?;
+    }
+    let next = page.next.filter(|_| question.limit.is_some());
     if context.out.json() {
-        for (key, row) in page.rows {
-            context.out.value(&json!({"key": key, "row": row}))?;
+        let rows = page.rows.len();
+        for (number, (key, row)) in page.rows.into_iter().enumerate() {
+            let mut line = json!({"key": key, "row": row});
+            if let Some(next) = next.as_ref().filter(|_| number + 1 == rows) {
+                line["next"] = json!(next.to_string());
+            }
+            context.out.value(&line)?;
         }
         return Ok(());
     }
     show(context, &page.rows)?;
-    if let Some(next) = page.next.filter(|_| question.limit.is_some()) {
+    if let Some(next) = next {
         context.out.note(format!("there may be more: --after '{next}'"))?;
     }
     Ok(())
@@ -187,6 +290,7 @@ async fn create_index(context: &Context, db: &Database, table: &str, field: &Pat
     if !done {
         return Err(Gone.into());
     }
+    warn_of_absent(context, &db.table::<Row>(table), std::slice::from_ref(field))?;
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let value = json!({"field": field.to_string(), "rows": total, "declared": declared, "ms": ms});
     context.out.say(&value, || {
@@ -218,8 +322,10 @@ async fn drop_index(context: &Context, db: &Database, table: &str, field: &Path)
 
 /// Prints what is found and then what changes, until this process is interrupted or nobody reads it.
 async fn watch(context: &Context, question: &Question, only_changes: bool) -> Result<(), Failure> {
-    let mut live = asked(context, question)?.watch()?;
+    let (query, fields) = asked(context, question)?;
+    let mut live = query.watch()?;
     let initial = live.initial();
+    fields.warn(context, &initial)?;
     if context.out.json() {
         for (key, row) in initial.iter().filter(|_| !only_changes) {
             context.out.value(&json!({"event": "row", "key": key, "row": row}))?;
@@ -309,6 +415,7 @@ impl Import<'_> {
         let name = self.file.display().to_string();
         let total = source.total();
         let (mut written, mut entries) = (0_u64, 0_u64);
+        let mut repeated = Repeated::default();
         loop {
             let batch: Result<Vec<FileRow>, _> =
                 source.by_ref().take(usize::try_from(self.batch).unwrap_or(usize::MAX)).collect();
@@ -322,6 +429,7 @@ impl Import<'_> {
                 break;
             }
             let rows = batch.len() as u64;
+            batch.iter().filter_map(|row| row.key.as_deref()).for_each(|key| repeated.look_at(key));
             write(db, self.table, batch).await?;
             written += rows;
             entries += 1;
@@ -331,11 +439,45 @@ impl Import<'_> {
             context.out.progress("importing", source.read_so_far(), total)?;
         }
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let value = json!({"rows": written, "entries": entries, "ms": ms});
+        repeated.warn(context)?;
+        let value = json!({"rows": written, "entries": entries, "repeated_keys": repeated.rows, "ms": ms});
         context.out.say(&value, || {
             let (rows, entries) = (number_of(written, "row", "rows"), number_of(entries, "entry", "entries"));
             format!("{rows} in {entries}, {} ms", count(ms))
         })?;
+        Ok(())
+    }
+}
+
+/// Counts the rows of a file whose key came before: each was merged into the row before it.
+#[derive(Default)]
+struct Repeated {
+    hasher: std::collections::hash_map::RandomState,
+    seen: std::collections::HashSet<u64>,
+    rows: u64,
+    first: Option<String>,
+}
+
+impl Repeated {
+    fn look_at(&mut self, key: &str) {
+        let mark = self.hasher.hash_one(key);
+        if self.seen.contains(&mark) {
+            self.rows += 1;
+            self.first.get_or_insert_with(|| key.to_owned());
+        } else if self.seen.len() < IMPORT_KEYS_COMPARED {
+            self.seen.insert(mark);
+        }
+    }
+
+    fn warn(&self, context: &Context) -> Result<(), Failure> {
+        let Some(first) = &self.first else { return Ok(()) };
+        let least = if self.seen.len() < IMPORT_KEYS_COMPARED { "" } else { "at least " };
+        context.out.note(format!(
+            "warning: {least}{} the key of a row before (\"{}\" is the first), and {} merged into it",
+            number_of(self.rows, "row has", "rows have"),
+            printable(first),
+            if self.rows == 1 { "was" } else { "were" },
+        ))?;
         Ok(())
     }
 }

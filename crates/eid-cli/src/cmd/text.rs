@@ -9,7 +9,7 @@ use eid::control::{Frame, Reader};
 use eid::{Database, EntryId};
 use serde_json::{Value, json};
 
-use crate::args::{Cli, Command, Text, TextPlace, TextPosition, Tips};
+use crate::args::{Cli, Command, Position, Text, TextPlace, Tips};
 use crate::cmd::{self, Context, doc};
 use crate::failure::{Exit, Failure};
 use crate::output::{Gone, Out, Sink, number_of, printable};
@@ -25,8 +25,8 @@ pub async fn run(context: &Context, args: &Text) -> Result<(), Failure> {
         Text::Insert { place, at, text } => {
             let db = context.database(&place.db)?;
             let at = match at {
-                TextPosition::At(at) => *at,
-                TextPosition::End => db.text(&place.store).len()?,
+                Position::At(at) => *at,
+                Position::End => db.text(&place.store).len()?,
             };
             let ((), entry) = db.commit(|tx| tx.text(&place.store).insert(at, text)).await?;
             let letters = text.chars().count() as u64;
@@ -50,10 +50,12 @@ pub async fn run(context: &Context, args: &Text) -> Result<(), Failure> {
                 None | Some(Tips::Now) => db.commit(change).await?.1,
                 Some(Tips::Entries(tips)) => db.commit_at(tips, change).await?.1,
             };
-            doc::written(context, entry, || match entry {
+            let value = json!({"entry": entry.map(|entry| entry.to_string()), "changed": entry.is_some()});
+            context.out.say(&value, || match entry {
                 Some(_) => format!("stored what differs in {}", printable(&place.store)),
                 None => "nothing differs".to_owned(),
-            })
+            })?;
+            Ok(())
         }
         Text::Edit { .. } => Err(Failure::usage("an editor opens only where the command was typed")),
     }
@@ -134,7 +136,11 @@ pub async fn edit(cli: &Cli, place: &TextPlace, at: &Place, cwd: &Path, out: &Ou
     let opened = tokio::task::spawn_blocking(move || open_editor(&edited)).await;
     opened.map_err(|_| Failure::new(Exit::Failed, "failed", "the editor was cut off"))??;
     if read(&path)? == before {
-        out.note("nothing was changed")?;
+        if out.json() {
+            out.value(&json!({"entry": null, "changed": false}))?;
+        } else {
+            out.note("nothing was changed")?;
+        }
         return Ok(0);
     }
     let (name, tips) = (path.to_string_lossy().into_owned(), tips.join(","));

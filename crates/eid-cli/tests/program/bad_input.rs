@@ -28,6 +28,114 @@ fn a_wrong_csv_line_is_named_and_nothing_of_its_batch_is_written() {
 }
 
 #[test]
+fn a_quote_that_is_never_closed_is_named_and_nothing_is_written() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let file = eid.dir().with_file_name("rows.csv");
+    std::fs::write(&file, "key,name\na,1\nb,\"2\nc,3\n").unwrap();
+    let before = state(&eid);
+    let done = eid.fails(&["table", "import", "notes", "t", file.to_str().unwrap()], 1, "invalid_input");
+    let message = done.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("rows.csv, line 3, column 2: the quote is never closed"), "{message}");
+    assert_eq!(state(&eid), before);
+}
+
+#[test]
+fn keys_that_come_again_in_a_file_are_counted() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let file = eid.dir().with_file_name("rows.csv");
+    std::fs::write(&file, "key,n\na,1\nb,2\na,3\nb,4\nb,5\n").unwrap();
+    let import = ["table", "import", "notes", "t", file.to_str().unwrap(), "--key", "key", "--batch", "2"];
+    let done = eid.ok(&import);
+    assert_eq!(done.json()["repeated_keys"], 3);
+    assert!(done.err.contains("3 rows have the key of a row before (\"a\" is the first)"), "{}", done.err);
+    assert_eq!(eid.ok(&["table", "query", "notes", "t"]).lines().len(), 2);
+    std::fs::write(&file, "key,n\na,1\nb,2\n").unwrap();
+    let again = eid.ok(&import);
+    assert_eq!((&again.json()["repeated_keys"], again.err.as_str()), (&0.into(), ""));
+}
+
+#[test]
+fn a_row_that_is_no_object_is_wrong_usage() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    for row in ["{\"a\":", "[1]", "a=1"] {
+        eid.fails(&["table", "put", "notes", "t", "k", row], 2, "usage");
+    }
+}
+
+#[test]
+fn an_address_of_an_unknown_scheme_is_not_remembered() {
+    let eid = Eid::new();
+    let done = eid.fails(&["peers", "add", "ftp://x:1"], 2, "invalid_address");
+    assert!(done.error()["message"].as_str().unwrap().contains("http:"), "{}", done.err);
+    assert!(eid.ok(&["peers", "list"]).lines().is_empty());
+}
+
+#[test]
+fn an_error_without_a_next_step_has_no_hint() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let done = eid.fails(&["undo", "notes"], 4, "not_found");
+    assert_eq!(
+        done.error().as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["code", "message"],
+        "{}",
+        done.err
+    );
+}
+
+#[test]
+fn a_second_database_of_a_name_is_warned_of() {
+    let eid = Eid::new();
+    let first = eid.ok(&["db", "create", "notes"]);
+    assert_eq!(first.err, "");
+    let second = eid.ok(&["db", "create", "notes"]);
+    assert!(second.err.contains(first.json()["id"].as_str().unwrap()), "{}", second.err);
+    let id = second.json()["id"].as_str().unwrap().to_owned();
+    assert!(second.err.contains(&format!("eid db rename {id} NAME")), "{}", second.err);
+    assert_eq!(eid.ok(&["db", "rename", &id, "diary"]).err, "");
+    assert!(eid.ok(&["db", "rename", &id, "notes"]).err.contains("warning"));
+}
+
+#[test]
+fn the_own_key_is_revoked_only_when_that_is_said() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let own = eid.ok(&["init"]).json()["device"].as_str().unwrap().to_owned();
+    eid.fails(&["keys", "revoke", "notes", &own], 2, "usage");
+    eid.ok(&["set", "notes", "a", "1"]);
+    eid.ok(&["keys", "revoke", "notes", &own, "--own"]);
+    eid.fails(&["set", "notes", "a", "2"], 3, "forbidden");
+}
+
+#[test]
+fn nothing_is_put_below_what_is_no_map() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    eid.ok(&["set", "notes", "profile.name", "Ada"]);
+    for args in [
+        &["set", "notes", "profile.name.first", "Ada"][..],
+        &["set", "notes", "profile.name.first.letter", "A"],
+        &["incr", "notes", "profile.name.visits"],
+        &["list", "insert", "notes", "profile.name.tags", "end", "x"],
+    ] {
+        let done = eid.fails(args, 1, "invalid_value");
+        assert!(
+            done.error()["message"].as_str().unwrap().contains("a text at \"profile.name\""),
+            "{}",
+            done.err
+        );
+    }
+    assert_eq!(eid.ok(&["get", "notes", "profile"]).json(), serde_json::json!({"name": "Ada"}));
+    let done = eid.ok(&["set", "notes", "profile", "1"]);
+    assert!(done.err.contains("replaced a map of 1 key at profile"), "{}", done.err);
+    eid.ok(&["unset", "notes", "profile"]);
+    eid.ok(&["set", "notes", "profile.name.first", "Ada"]);
+}
+
+#[test]
 fn a_truncated_ticket_is_refused_before_anything_happens() {
     let eid = Eid::new();
     eid.ok(&["db", "create", "notes"]);
@@ -51,7 +159,7 @@ fn an_unreachable_address_has_code_five() {
     let address = format!("http://127.0.0.1:{port}");
     let done = eid.fails(&["sync", "--address", &address], 5, "unreachable");
     assert!(done.error()["message"].as_str().unwrap().contains(&address), "{}", done.err);
-    eid.fails(&["sync", "--address", "gopher://x:1"], 1, "invalid_address");
+    eid.fails(&["sync", "--address", "gopher://x:1"], 2, "invalid_address");
     eid.fails(&["sync", "--address", "http://x"], 2, "usage");
     eid.fails(&["sync"], 4, "not_found");
     eid.fails(&["sync", "--peer", "nobody"], 4, "not_found");
@@ -64,7 +172,7 @@ fn a_busy_port_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let done = eid.fails(&["serve", "--http", &address], 1, "address_in_use");
     assert!(done.error()["message"].as_str().unwrap().contains(&address), "{}", done.err);
-    eid.fails(&["serve", "--http", "nonsense"], 1, "invalid_address");
+    eid.fails(&["serve", "--http", "nonsense"], 2, "invalid_address");
     eid.ok(&["init"]);
 }
 

@@ -44,12 +44,31 @@ fn versions_are_compared_blamed_read_and_taken_back() {
     assert_eq!((&shown["state_hash"], &shown["tips"]), (&now["state_hash"], &now["tips"]));
     eid.fails(&["at", "notes", &first[..20], "show"], 2, "usage");
     eid.fails(&["at", "notes", &first, "get", "people"], 4, "not_found");
+    let absent = first.replace(&first[20..24], "aaaa");
+    for args in [
+        &["at", "notes", &absent, "show"][..],
+        &["diff", "notes", &absent, "now"],
+        &["undo", "notes", "--entry", &absent],
+    ] {
+        let unknown = eid.fails(args, 4, "not_found");
+        assert!(unknown.error()["hint"].as_str().unwrap().contains("eid log notes"), "{}", unknown.err);
+    }
 
     let undone = eid.ok(&["undo", "notes", "--entry", &second]).json();
     assert_eq!((&undone["undone"], &undone["restored"]), (&json!(second), &json!(1)));
     assert_eq!(eid.ok(&["get", "notes", "profile.name"]).json(), json!("Ada"));
     eid.ok(&["undo", "notes"]);
     assert_eq!(eid.ok(&["get", "notes", "profile.name"]).json(), json!("Ben"));
+}
+
+#[test]
+fn what_is_said_about_stores_is_no_difference_that_cannot_be_read() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let first = entry_of(&eid, &["table", "put", "notes", "people", "ada", r#"{"age": 1}"#]);
+    eid.ok(&["table", "index", "notes", "people", "age"]);
+    let done = eid.ok(&["diff", "notes", &first, "now"]);
+    assert_eq!((done.out.as_str(), done.err.as_str()), ("", ""));
 }
 
 #[test]
@@ -65,6 +84,14 @@ fn history_is_drawn_in_the_terminal_and_as_a_picture() {
     assert_eq!(signs, ['◉', '●', '●', '◆'], "{drawn}");
     assert!(drawn.lines().next().unwrap().contains("Ada <b>&  tip main"), "{drawn}");
     assert!(eid.run(&["log", "notes", "--graph", "--ascii"]).out.is_ascii());
+    assert!(
+        eid.run(&["log", "notes", "--graph"]).err.contains("--ids"),
+        "short ids are of no use to other commands"
+    );
+    let whole = eid.run(&["log", "notes", "--graph", "--ids"]);
+    let id = whole.out.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();
+    assert_eq!(eid.ok(&["at", "notes", &id, "get", "n"]).json(), 2);
+    assert_eq!(whole.err, "");
     assert_eq!(eid.run(&["log", "notes", "--graph", "--limit", "2"]).out.lines().count(), 3);
     assert_eq!(eid.ok(&["log", "notes", "--graph"]).lines().len(), 4, "programs get the entries themselves");
 

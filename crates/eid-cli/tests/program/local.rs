@@ -136,7 +136,7 @@ fn rows_are_put_merged_by_field_and_deleted() {
     eid.ok(&["table", "put", "geo", "t", "X", "{\"name\":\"Nowhere\",\"size\":1}"]);
     eid.ok(&["table", "put", "geo", "t", "X", "{\"name\":\"Somewhere\",\"size\":1}"]);
     assert_eq!(eid.ok(&["table", "get", "geo", "t", "X"]).json(), json!({"name": "Somewhere", "size": 1}));
-    eid.fails(&["table", "put", "geo", "t", "X", "[1]"], 1, "invalid_input");
+    eid.fails(&["table", "put", "geo", "t", "X", "[1]"], 2, "usage");
     eid.ok(&["table", "delete", "geo", "t", "X"]);
     eid.fails(&["table", "get", "geo", "t", "X"], 4, "not_found");
     eid.fails(&["table", "delete", "geo", "t", "X"], 4, "not_found");
@@ -212,6 +212,66 @@ fn names_that_steer_terminals_are_escaped() {
         assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
     }
     assert_eq!(eid.ok(&["db", "list"]).json()["name"], "a\u{1b}[31m\u{202e}b");
+}
+
+#[test]
+fn items_of_a_list_are_inserted_set_moved_and_deleted() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "notes"]);
+    let list = |args: &[&str]| {
+        let (verb, rest) = args.split_first().unwrap();
+        eid.ok(&[&["list", verb, "notes", "todo.items"], rest].concat())
+    };
+    let values = || eid.ok(&["get", "notes", "todo.items"]).json();
+    list(&["insert", "end", "milk"]);
+    assert_eq!(list(&["insert", "end", "{\"n\":1}"]).json()["at"], 1);
+    list(&["insert", "0", "7", "--text"]);
+    assert_eq!(values(), json!(["7", "milk", {"n": 1}]));
+    assert_eq!(list(&["move", "0", "end"]).json()["at"], 2);
+    list(&["move", "1", "0"]);
+    assert_eq!(values(), json!([{"n": 1}, "milk", "7"]));
+    list(&["set", "1", "oat milk"]);
+    list(&["delete", "0"]);
+    assert_eq!(
+        list(&["show"]).lines(),
+        [json!({"at": 0, "value": "oat milk"}), json!({"at": 1, "value": "7"})]
+    );
+    let wrong = eid.fails(&["list", "delete", "notes", "todo.items", "2"], 1, "invalid_value");
+    assert!(
+        wrong.error()["hint"].as_str().unwrap().contains("eid list show notes todo.items"),
+        "{}",
+        wrong.err
+    );
+    eid.fails(&["list", "insert", "notes", "todo.items", "first", "x"], 2, "usage");
+    eid.fails(&["list", "show", "notes", "nothing"], 4, "not_found");
+    eid.fails(&["list", "insert", "notes", "todo", "end", "x"], 1, "invalid_value");
+    // What `set` writes as a JSON array is a list too.
+    eid.ok(&["set", "notes", "tags", "[\"a\",\"b\"]"]);
+    eid.ok(&["list", "insert", "notes", "tags", "1", "x"]);
+    assert_eq!(eid.ok(&["get", "notes", "tags"]).json(), json!(["a", "x", "b"]));
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_a_command_quietly() {
+    let eid = Eid::new();
+    eid.ok(&["db", "create", "geo"]);
+    eid.ok(&["table", "import", "geo", "airports", AIRPORTS, "--key", "iata"]);
+    let export = |eid: &Eid| {
+        let mut running = eid.start(&["table", "export", "geo", "airports"]);
+        running.next_line().expect("a first line");
+        running.close_output();
+        let done = running.end();
+        assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
+    };
+    export(&eid);
+    let (node, _) = eid.serve();
+    export(&eid);
+    let mut watching = eid.start(&["table", "watch", "geo", "airports", "--json"]);
+    watching.next_line().expect("a first line");
+    watching.close_output();
+    assert_eq!(watching.end().code, Some(0));
+    node.signal("-TERM");
+    assert_eq!(node.wait().code, Some(0));
 }
 
 #[test]

@@ -198,6 +198,91 @@ fn a_revoked_key_is_refused() {
 }
 
 #[test]
+fn a_revoked_reader_is_refused_when_it_names_no_database() {
+    let a = shared(|_| {});
+    let b = Eid::new();
+    b.ok(&["join", &a.ticket]);
+    b.ok(&["db", "create", "own"]);
+    b.ok(&["sync", "--address", &a.address]);
+    let key = b.ok(&["init"]).json()["device"].as_str().unwrap().to_owned();
+    a.eid.ok(&["keys", "revoke", "notes", &key]);
+    let id = b.ok(&["db", "show", "notes"]).json()["id"].as_str().unwrap().to_owned();
+    for args in [&["sync", "--address", &a.address][..], &["sync"]] {
+        let done = b.fails(args, 3, "refused");
+        assert!(done.error()["message"].as_str().unwrap().contains(&id), "{}", done.err);
+    }
+    let c = Eid::new();
+    assert_eq!(c.ok(&["sync", "--address", &a.address]).json(), json!({"databases": []}));
+}
+
+#[test]
+fn an_old_address_of_a_peer_that_answers_at_another_is_no_failure() {
+    let a = shared(|_| {});
+    let b = Eid::new();
+    b.ok(&["join", &a.ticket]);
+    a.node.signal("-TERM");
+    a.node.wait();
+    let (_node, address) = a.eid.serve();
+    assert_ne!(address, a.address);
+    b.fails(&["sync"], 5, "unreachable");
+    b.ok(&["peers", "add", &address]);
+    assert_eq!(b.ok(&["sync"]).json()["databases"].as_array().unwrap().len(), 1);
+    let peers = b.ok(&["peers", "list"]).lines();
+    assert_eq!(peers[0]["addresses"], json!([address, a.address]));
+    assert_eq!((peers.len(), &peers[0]["last_error"]), (1, &json!(null)));
+}
+
+#[test]
+fn whoever_serves_lists_who_joined_and_a_peer_is_forgotten() {
+    let a = shared(|_| {});
+    let b = Eid::new();
+    b.ok(&["init", "--name", "Ben's phone"]);
+    b.ok(&["join", &a.ticket]);
+    let key = b.ok(&["init"]).json()["device"].clone();
+    let peers = a.eid.ok(&["peers", "list"]).lines();
+    assert_eq!(peers.len(), 1);
+    assert_eq!((&peers[0]["key"], &peers[0]["name"]), (&key, &json!("Ben's phone")));
+
+    a.eid.ok(&["peers", "forget", "Ben's phone"]);
+    assert!(a.eid.ok(&["peers", "list"]).lines().is_empty());
+    a.eid.fails(&["peers", "forget", "Ben's phone"], 4, "not_found");
+    assert_eq!(a.eid.ok(&["status"]).json()["databases"][0]["peers"], json!([]));
+    b.ok(&["peers", "add", "http://127.0.0.1:1"]);
+    b.ok(&["peers", "forget", "http://127.0.0.1:1"]);
+    b.ok(&["peers", "forget", &a.address]);
+    b.fails(&["sync"], 4, "not_found");
+    b.ok(&["sync", "--address", &a.address]);
+}
+
+#[test]
+fn others_do_not_get_between_a_device_and_its_names() {
+    let b = Eid::new();
+    let own = b.ok(&["db", "create", "own"]).json()["id"].as_str().unwrap().to_owned();
+    let a = shared(|eid| drop(eid.ok(&["db", "title", "notes", "plans"])));
+    b.ok(&["join", &a.ticket]);
+    b.ok(&["db", "show", "plans"]);
+    for title in ["own", "secret", &own[..12]] {
+        a.eid.ok(&["db", "title", "notes", title]);
+        b.ok(&["sync"]);
+        assert_eq!(
+            b.ok(&["db", "list"]).lines().iter().filter(|db| db["title"] == title).count(),
+            1 + usize::from(title == "own")
+        );
+        assert_eq!(b.ok(&["db", "show", "own"]).json()["id"], own.as_str());
+        assert_eq!(b.ok(&["db", "show", &own[..12]]).json()["id"], own.as_str());
+        b.ok(&["db", "show", "plans"]);
+        b.fails(&["db", "show", "secret"], 4, "not_found");
+    }
+    let c = Eid::new();
+    let id = c.ok(&["db", "create", "own"]).json()["id"].as_str().unwrap().to_owned();
+    a.eid.ok(&["db", "title", "notes", &id[..12]]);
+    c.ok(&["join", &a.ticket]);
+    let done = c.fails(&["db", "show", &id[..12]], 2, "ambiguous");
+    assert!(done.error()["message"].as_str().unwrap().contains(&id), "{}", done.err);
+    assert_eq!(c.ok(&["db", "show", &id[..20]]).json()["id"], id.as_str());
+}
+
+#[test]
 fn the_demo_converges() {
     let eid = Eid::new();
     let done = eid.ok(&["demo"]).json();

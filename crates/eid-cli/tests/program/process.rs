@@ -75,7 +75,7 @@ impl Eid {
     pub(crate) fn run(&self, args: &[&str]) -> Done {
         let mut running = self.start(args);
         let mut out = String::new();
-        running.out.read_to_string(&mut out).expect("output in UTF-8");
+        running.output().read_to_string(&mut out).expect("output in UTF-8");
         running.finish(out)
     }
 
@@ -126,7 +126,7 @@ impl Eid {
                 signal("-KILL", &pid);
             }
         });
-        Running { child, out, err: Some(err), _ended: ended }
+        Running { child, out: Some(out), err: Some(err), _ended: ended }
     }
 
     /// Starts a node and waits until it is ready. Gives its address.
@@ -143,7 +143,7 @@ impl Eid {
 /// A process that has been started. Killed when dropped.
 pub(crate) struct Running {
     child: Child,
-    out: BufReader<ChildStdout>,
+    out: Option<BufReader<ChildStdout>>,
     err: Option<JoinHandle<String>>,
     /// Tells the watchdog, by being dropped, that the process has ended.
     _ended: Sender<()>,
@@ -152,7 +152,7 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn next_line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let read = self.out.read_line(&mut line).expect("output in UTF-8");
+        let read = self.output().read_line(&mut line).expect("output in UTF-8");
         (read > 0).then(|| line.trim_end().to_owned())
     }
 
@@ -164,14 +164,28 @@ impl Running {
     pub(crate) fn kill(mut self) -> String {
         self.child.kill().expect("it can be killed");
         let mut rest = String::new();
-        self.out.read_to_string(&mut rest).expect("output in UTF-8");
+        self.output().read_to_string(&mut rest).expect("output in UTF-8");
         rest
+    }
+
+    fn output(&mut self) -> &mut BufReader<ChildStdout> {
+        self.out.as_mut().expect("its output is read")
+    }
+
+    /// Reads no more of its output, as `head` does when it has enough.
+    pub(crate) fn close_output(&mut self) {
+        self.out = None;
+    }
+
+    /// Waits for the end of a process whose output was closed.
+    pub(crate) fn end(self) -> Done {
+        self.finish(String::new())
     }
 
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Done {
         let mut out = String::new();
-        self.out.read_to_string(&mut out).expect("output in UTF-8");
+        self.output().read_to_string(&mut out).expect("output in UTF-8");
         self.finish(out)
     }
 

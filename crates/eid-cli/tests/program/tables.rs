@@ -47,6 +47,54 @@ fn questions_are_joined_and_answered_by_indexes() {
 }
 
 #[test]
+fn a_put_tells_whether_the_row_was_there() {
+    let eid = towns();
+    let put =
+        |args: &[&str]| eid.ok(&[&["table", "put", "geo", "towns"], args].concat()).json()["result"].clone();
+    let row = || eid.ok(&["table", "get", "geo", "towns", "nome"]).json();
+    assert_eq!(put(&["sitka", r#"{"state":"AK"}"#]), "added");
+    assert_eq!(put(&["nome", r#"{"people":3700}"#, "--merge"]), "merged");
+    assert_eq!(row(), json!({"state": "AK", "people": 3700}));
+    assert_eq!(put(&["nome", r#"{"people":3700}"#]), "replaced");
+    assert_eq!(row(), json!({"people": 3700}), "fields that are not named are gone");
+    assert_eq!(put(&["nome", r#"{"people":3700}"#]), "unchanged");
+    let text = eid.run(&["table", "put", "geo", "towns", "nome", "{}"]);
+    assert_eq!(text.out, "replaced nome\n");
+    let help = eid.run(&["table", "put", "--help"]).out;
+    assert!(help.contains("puts it in the place of the one with its key"), "{help}");
+}
+
+#[test]
+fn pages_go_on_where_the_last_line_says() {
+    let eid = towns();
+    let page = |args: &[&str]| {
+        let asked = ["table", "query", "geo", "towns", "--order", "people", "--limit", "2"];
+        eid.ok(&[&asked[..], args].concat()).lines()
+    };
+    let first = page(&[]);
+    assert!(first[0].get("next").is_none());
+    let second = page(&["--after", first[1]["next"].as_str().expect("a cursor")]);
+    let keys: Vec<_> = first.iter().chain(&second).map(|row| row["key"].clone()).collect();
+    assert_eq!(keys, ["nome", "kapaa", "juneau", "hilo"]);
+    let all = eid.ok(&["table", "query", "geo", "towns"]).lines();
+    assert!(all.iter().all(|row| row.get("next").is_none()), "without --limit nothing is left out");
+}
+
+#[test]
+fn a_field_that_no_row_has_is_warned_of() {
+    let eid = towns();
+    let query = ["table", "query", "geo", "towns"];
+    let warned = |args: &[&str]| eid.ok(&[&query[..], args].concat()).err;
+    let slip = warned(&["--where", "sate = AK"]);
+    assert!(slip.contains("no row has a field \"sate\"; there are: people, state"), "{slip}");
+    assert!(warned(&["--order", "poeple"]).contains("\"poeple\""));
+    assert_eq!(warned(&["--where", "state = XX"]), "", "nothing is found, and it is no slip");
+    assert_eq!(warned(&["--where", "state = AK or sate = AK", "--order", "-people"]), "");
+    let indexed = eid.ok(&["table", "index", "geo", "towns", "sate"]);
+    assert!(indexed.err.contains("\"sate\""), "{}", indexed.err);
+}
+
+#[test]
 fn a_watch_tells_what_other_commands_change() {
     let eid = towns();
     let mut watching = eid.start(&["table", "watch", "geo", "towns", "--where", "state = AK", "--json"]);
@@ -62,4 +110,6 @@ fn a_watch_tells_what_other_commands_change() {
     assert_eq!(next(), json!({"event": "removed", "key": "nome"}));
     watching.signal("-INT");
     assert_eq!(watching.wait().code, Some(0));
+    let help = eid.run(&["table", "watch", "--help"]).out;
+    assert!(help.contains(r#"{"event":"removed","key":..}"#), "{help}");
 }

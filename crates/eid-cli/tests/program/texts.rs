@@ -43,6 +43,11 @@ fn an_editor_stores_the_difference_beside_what_came_meanwhile() {
     assert_eq!(eid.run_with_editor("true", &["text", "edit", "notes", "body"]).code, Some(0));
     assert_eq!(eid.run_with_editor("false", &["text", "edit", "notes", "body"]).code, Some(1));
     assert_eq!(eid.ok(&["db", "show", "notes"]).json()["entries"], entries);
+    let nothing = eid.run_with_editor("true", &["text", "edit", "notes", "body", "--json"]);
+    assert_eq!(nothing.json(), serde_json::json!({"entry": null, "changed": false}));
+    let something =
+        eid.run_with_editor("sed -i s/PS/PPS/", &["text", "edit", "notes", "body", "--json"]).json();
+    assert!(something["changed"] == true && something["entry"].is_string(), "{something}");
 }
 
 #[test]
