@@ -7,7 +7,7 @@ use bytes::Bytes;
 use eid_core::dag::Seq;
 use eid_core::{EntryId, Height, PublicKey, ReadError, StoreName, Time};
 
-use crate::backend::Key;
+use crate::backend::{Direction, Key};
 
 /// What one entry does to one store.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,21 @@ pub trait ViewRows {
     fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, ReadError>;
     /// The rows of a range, ascending, `to` exclusive.
     fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Key, Bytes)>, ReadError>;
+    /// At most so many rows of a range, from one of its ends on, `to` exclusive.
+    fn scan_some(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, ReadError> {
+        let mut rows = self.scan(from, to)?;
+        if direction == Direction::Backward {
+            rows.reverse();
+        }
+        rows.truncate(max_rows);
+        Ok(rows)
+    }
     /// Writes a row.
     fn put(&mut self, key: &[u8], value: Bytes);
     /// Removes a row.

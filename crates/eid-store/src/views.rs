@@ -9,7 +9,7 @@ use eid_core::dag::Seq;
 use eid_core::{EntryId, Height, PublicKey, ReadError, Time};
 
 use crate::apply::{Applied, Apply, Change, ViewRows, Wanted, is_local};
-use crate::backend::{BackendError, Batch, Key, Scan, Snapshot, Value, prefix_end};
+use crate::backend::{BackendError, Batch, Direction, Key, Scan, Snapshot, Value, prefix_end};
 use crate::error::StoreError;
 use crate::past::{Interval, decode_changed, encode_changed, past_key};
 use crate::prepare::Write;
@@ -242,6 +242,49 @@ impl<'a> Views<'a> {
         Ok(rows.filter_map(|(key, row)| row.value.clone().map(|value| (key.clone(), value))).collect())
     }
 
+    /// At most so many rows of a range, from one of its ends on. Of rows that are not known yet no more are read than that
+    /// takes.
+    fn scan_some(
+        &mut self,
+        from: Key,
+        to: Key,
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        if to <= from || max_rows == 0 {
+            return Ok(Vec::new());
+        }
+        let (mut start, mut end) = (from.clone(), to.clone());
+        if covering(&self.covered, &from).is_none_or(|(_, end)| to > *end) {
+            let range = (Bound::Included(&from), Bound::Excluded(&to));
+            let gone = self.rows.range::<Key, _>(range).filter(|(_, row)| row.value.is_none()).count();
+            let wanted = max_rows.saturating_add(gone);
+            let scan = Scan { direction, max_rows: wanted, ..Scan::range(from, to) };
+            let found = self.snapshot.scan_many(&[scan])?.pop().unwrap_or_default();
+            // Beyond the last one there may be more.
+            match (found.last(), direction) {
+                (Some((last, _)), Direction::Forward) if found.len() == wanted => {
+                    end = [&last[..], &[0]].concat();
+                }
+                (Some((last, _)), Direction::Backward) if found.len() == wanted => start.clone_from(last),
+                _ => {}
+            }
+            for (key, value) in found {
+                if let Slot::Vacant(place) = self.rows.entry(key) {
+                    place.insert(Row::stored(Some(value))?);
+                }
+            }
+            self.covered.push((start.clone(), end.clone()));
+            self.covered = merge_ranges(std::mem::take(&mut self.covered));
+        }
+        let rows = self.rows.range((Bound::Included(start), Bound::Excluded(end)));
+        let rows = rows.filter_map(|(key, row)| row.value.clone().map(|value| (key.clone(), value)));
+        Ok(match direction {
+            Direction::Forward => rows.take(max_rows).collect(),
+            Direction::Backward => rows.rev().take(max_rows).collect(),
+        })
+    }
+
     /// Changes a row, and keeps what it was when this is the first change of the interval.
     fn set(&mut self, key: Key, value: Option<Bytes>, interval: Interval) {
         let own = is_local(&key[VIEW_PREFIX_BYTES..]);
@@ -322,6 +365,17 @@ impl ViewRows for OneView<'_, '_> {
 
     fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Key, Bytes)>, ReadError> {
         let rows = self.views.scan(self.key(from), self.key(to))?;
+        Ok(rows.into_iter().map(|(key, value)| (key[VIEW_PREFIX_BYTES..].to_vec(), value)).collect())
+    }
+
+    fn scan_some(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, ReadError> {
+        let rows = self.views.scan_some(self.key(from), self.key(to), direction, max_rows)?;
         Ok(rows.into_iter().map(|(key, value)| (key[VIEW_PREFIX_BYTES..].to_vec(), value)).collect())
     }
 
