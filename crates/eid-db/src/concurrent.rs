@@ -13,6 +13,8 @@ use crate::error::DbError;
 use crate::kind::doc::{self, DocOp};
 use crate::limits::{CONCURRENT_READ_MAX, CONCURRENT_WALK_MAX};
 use crate::path::Path;
+use crate::sealed::Unreadable;
+use crate::transaction::store_name;
 
 /// The values that stand side by side at one path. See [`DocStore::get_all`].
 #[derive(Debug, Clone, PartialEq)]
@@ -70,14 +72,16 @@ impl DocStore {
         let Some(latest) = latest else {
             return Ok(Concurrent { values: Vec::new(), complete: true });
         };
-        concurrent(&snapshot, &self.name, path.keys(), latest)
+        let store = store_name(&self.name)?;
+        let opened = self.db.opened_by(&snapshot, &store)?;
+        let effect = |entry: &Entry| effect(self.db.payload_of(entry, &store, opened), path.keys());
+        concurrent(&snapshot, &effect, latest)
     }
 }
 
 fn concurrent(
     snapshot: &TreeSnapshot,
-    store: &str,
-    path: &[String],
+    effect: &dyn Fn(&Entry) -> Effect,
     latest: Seq,
 ) -> Result<Concurrent, DbError> {
     let tips: Vec<Seq> = snapshot.tips()?.into_iter().map(|(_, seq)| seq).collect();
@@ -104,7 +108,7 @@ fn concurrent(
     let mut writers: BTreeMap<Seq, Writer> = BTreeMap::new();
     for seq in candidates {
         let Some(entry) = snapshot.entry_at(seq)? else { continue };
-        let value = match effect(&entry, store, path) {
+        let value = match effect(&entry) {
             Effect::Nothing => continue,
             Effect::Unknown => {
                 complete = false;
@@ -154,26 +158,19 @@ fn parents_of(snapshot: &TreeSnapshot, seqs: &[Seq]) -> Result<BTreeMap<Seq, Vec
     Ok(found)
 }
 
-fn effect(entry: &Entry, store: &str, path: &[String]) -> Effect {
+fn effect(payload: Result<Option<Payload>, Unreadable>, path: &[String]) -> Effect {
+    let payload = match payload {
+        Ok(Some(payload)) if payload.kind == doc::KIND => payload,
+        Ok(_) | Err(Unreadable::Damaged) => return Effect::Nothing,
+        // It is not here, or sealed under a key that is not open.
+        Err(Unreadable::Missing | Unreadable::Locked) => return Effect::Unknown,
+    };
     let mut effect = Effect::Nothing;
-    for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
-        if section.store.as_str() != store {
-            continue;
-        }
-        // What a password seals is not opened entry by entry.
-        let Some(payload) = payload.as_ref().filter(|_| section.enc.is_none()) else {
-            return Effect::Unknown;
+    for op in payload.ops.iter().map(doc::decode).filter_map(Result::<DocOp, CborError>::ok) {
+        effect = match effect_of(op, path) {
+            Effect::Nothing => effect,
+            other => other,
         };
-        let Ok(payload) = Payload::decode(payload) else { continue };
-        if payload.kind != doc::KIND {
-            continue;
-        }
-        for op in payload.ops.iter().map(doc::decode).filter_map(Result::<DocOp, CborError>::ok) {
-            effect = match effect_of(op, path) {
-                Effect::Nothing => effect,
-                other => other,
-            };
-        }
     }
     effect
 }

@@ -65,6 +65,19 @@ pub enum DbError {
         /// Its name.
         store: String,
     },
+    /// The password opens none of those configs of the store that were tried, and trying more would cost too much at
+    /// once. Another call with the same password goes on.
+    #[error(
+        "none of {tried} passwords of store \"{store}\" is this one; {left} more are to be tried by the next call"
+    )]
+    UnlockUnfinished {
+        /// Its name.
+        store: String,
+        /// How many were tried so far.
+        tried: usize,
+        /// How many are left.
+        left: usize,
+    },
     /// There is no encrypted store of this name here.
     #[error("there is no encrypted store \"{store}\"")]
     NotEncrypted {
@@ -215,7 +228,11 @@ impl DbError {
     /// Whether trying the same again can help without anybody doing something first.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_transient())
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::UnlockUnfinished { .. } => true,
+            _ => false,
+        }
     }
 
     /// Gives up a transaction for a reason of the caller's own.

@@ -140,7 +140,13 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         mut progress: impl FnMut(&IndexProgress) -> bool,
     ) -> Result<bool, DbError> {
         let (store, field) = (store_name(&self.name)?, field.into());
-        wishes(self.db.instance()).delete(&wish_key(&self.db.id(), &store, &field.to_string()))?;
+        // What is not there is not removed: removing leaves the key in the files, and a field of an encrypted table is
+        // not to be named there.
+        let (wishes, wish) =
+            (wishes(self.db.instance()), wish_key(&self.db.id(), &store, &field.to_string()));
+        if wishes.get(&wish)?.is_some() {
+            wishes.delete(&wish)?;
+        }
         self.db.remove_index(&store, &field, &mut progress)
     }
 

@@ -215,15 +215,17 @@ impl Instance {
 
     /// Removes a database from this device, with everything that is known of it here.
     pub fn forget(&self, tree: &TreeId) -> Result<(), DbError> {
+        // What belongs to the entries goes before them, and the name last: if this is cut off in between, the database
+        // is still listed, what is left of it is whole, and nothing is taken for what may come again under its id.
         crate::changes::end_life(self, tree)?;
-        match self.0.store.forget(tree) {
-            Ok(()) | Err(eid_store::StoreError::UnknownTree) => {}
-            Err(error) => return Err(error.into()),
-        }
         self.forget_invites(tree)?;
         crate::sealed::forget_tree(&self.0.store.local(), tree)?;
         crate::changes::forget_consumers(self, tree)?;
         crate::indexes::forget_wishes(self, tree)?;
+        match self.0.store.forget(tree) {
+            Ok(()) | Err(eid_store::StoreError::UnknownTree) => {}
+            Err(error) => return Err(error.into()),
+        }
         self.names().delete(&tree.0)?;
         let handle = self.handle(*tree);
         handle.state().forget_checked();

@@ -35,15 +35,19 @@ pub const PASSWORD_MEMORY_KIB_MAX: u32 = 256 * 1024;
 pub const PASSWORD_WORK_KIB_MAX: u64 = 1024 * 1024;
 /// Most lanes of a password config.
 pub const PASSWORD_LANES_MAX: u32 = 8;
-/// Most memory times passes that one try of a password may cost, over all configs of a store: whoever may write can add
-/// configs.
-pub const UNLOCK_WORK_KIB_MAX: u64 = 16 * PASSWORD_WORK_KIB_MAX;
+/// Most memory times passes that one call of unlocking may cost, over all configs of a store: whoever may write can add
+/// configs. The next call goes on with those that are left.
+pub const UNLOCK_WORK_KIB_MAX: u64 = if cfg!(test) { 64 } else { 16 * PASSWORD_WORK_KIB_MAX };
+/// Passwords of one store of which is remembered how far they were tried: somebody may try several by turns.
+pub const UNLOCK_SEARCHES_MAX: usize = 4;
 /// Most configs that a config replaces.
 pub const CONFIG_REPLACES_MAX: usize = 32;
 /// Fewest bytes that a sealed payload is padded to: most writes look alike.
 pub const SEALED_BYTES_MIN: usize = 256;
 /// Rows of an unlocked store whose earlier values are kept, for readers whose snapshot is older than the last read.
 pub const UNDO_ROWS_MAX: usize = 4096;
+/// Older versions of an unlocked store that are kept in memory: what undoing and comparing look at by turns.
+pub const OPENED_VERSIONS_MAX: usize = 2;
 /// Sealed rows that are changed in memory before they are written: what a crash makes a device read again from the log.
 pub const UNWRITTEN_ROWS_MAX: usize = 1024;
 /// Most bytes of one encryption config of a store: what it needs, with room for a longer form.

@@ -3,8 +3,7 @@
 //! A live query has a place in the log, and of its rows only the keys, the values they are sorted by when there is a
 //! limit, and a hash each. When entries came, it looks at the rows that they touch, as they are now, and at no others:
 //! the work does not depend on how many rows there are. It reads the log, so nothing waits for it and nothing is lost;
-//! who comes seldom is given what is different, whatever happened in between. In an encrypted table every row is looked
-//! at: they are in memory.
+//! who comes seldom is given what is different, whatever happened in between.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use eid_core::cbor::Writer;
 use eid_core::dag::{Replica as _, Seq};
-use eid_core::{Entry, Payload, StoreName};
+use eid_core::{Entry, StoreName};
 use eid_store::TreeSnapshot;
 use event_listener::Listener as _;
 use serde::Serialize;
@@ -29,6 +28,7 @@ use crate::kind::table::{self, Fields, Flow, KIND};
 use crate::limits::{LIVE_KEYS_MAX, LOG_PAGE_BYTES};
 use crate::query::{Order, Place, Query, Spec};
 use crate::rows::{Base, Rows};
+use crate::sealed::Opened;
 use crate::transaction::store_name;
 use crate::typed::from_row;
 
@@ -99,6 +99,8 @@ pub struct LiveQuery<T, E = DbError> {
     next: Seq,
     /// How many payloads had come later than their entries: what they do comes without an entry.
     filled: u64,
+    /// By which keys the rows were open: others show other rows.
+    opened: Option<Opened>,
     shown: Shown,
     error: PhantomData<fn() -> E>,
 }
@@ -200,12 +202,13 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> Query<T, E> {
             life: None,
             next: Seq(0),
             filled: 0,
+            opened: None,
             shown: Shown::new(spec),
             error: PhantomData,
         };
         if let Some(snapshot) = live.snapshot()? {
             let rows = live.db.rows_in(&snapshot, &live.store, KIND)?;
-            live.begin_at(&snapshot);
+            live.begin_at(&snapshot, rows.opened_by());
             let (shown, initial) = (&mut live.shown, &mut live.initial);
             spec.run(rows.rows(), &mut |hit| {
                 let mark = mark(&hit.fields);
@@ -285,12 +288,10 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
         }
         while self.next < snapshot.end() {
             let rows = self.rows(&snapshot)?;
-            // What sealed entries touch is known only to who opens them all.
-            let touched = match &rows {
-                Base::Stored(_) => self.read_log(&snapshot)?,
-                Base::Opened(_) => None,
-            };
-            let Some(touched) = touched else { return self.compare_all(&snapshot) };
+            if rows.opened_by() != self.opened {
+                return self.compare_all(&snapshot);
+            }
+            let Some(touched) = self.read_log(&snapshot)? else { return self.compare_all(&snapshot) };
             let found = self.look(rows.rows(), &touched.keys)?;
             let changes = self.take_in(rows.rows(), found)?;
             self.next = touched.next;
@@ -344,7 +345,8 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
         self.db.rows_in(snapshot, &self.store, KIND)
     }
 
-    fn begin_at(&mut self, snapshot: &TreeSnapshot) {
+    fn begin_at(&mut self, snapshot: &TreeSnapshot, opened: Option<Opened>) {
+        self.opened = opened;
         self.life = Some(snapshot.life());
         self.next = snapshot.end();
         self.filled = snapshot.filled_payloads();
@@ -370,7 +372,8 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
         let (spec, before) = (&self.spec, &self.shown);
         let mut after = Shown::new(spec);
         let mut changes = Vec::new();
-        spec.run(self.rows(snapshot)?.rows(), &mut |hit| {
+        let rows = self.rows(snapshot)?;
+        spec.run(rows.rows(), &mut |hit| {
             let mark = mark(&hit.fields);
             let was = before.rows.get(&hit.place.key);
             if was.is_none_or(|was| was.mark != mark) {
@@ -383,7 +386,7 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
         let gone = before.rows.keys().filter(|key| !after.rows.contains_key(*key));
         changes.extend(gone.map(|key| RowChange::Removed { key: key.clone() }));
         self.shown = after;
-        self.begin_at(snapshot);
+        self.begin_at(snapshot, rows.opened_by());
         sort(&mut changes);
         let changes = RowChanges { changes, entries: None, behind: 0 };
         Ok(Some(changes).filter(|changes| !changes.changes.is_empty()))
@@ -399,13 +402,9 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
                 let entry = Entry::parse(logged.block, logged.payloads)
                     .map_err(|_| DbError::Corrupt { what: "an entry" })?;
                 touched.next = Seq(logged.seq.0 + 1);
-                let sections = entry.header().sections.iter().zip(entry.payloads());
-                for (section, payload) in sections.filter(|(section, _)| section.store == self.store) {
-                    if section.enc.is_some() {
-                        return Ok(None);
-                    }
-                    let payload = payload.as_ref().and_then(|payload| Payload::decode(payload).ok());
-                    let Some(payload) = payload.filter(|payload| payload.kind == KIND) else { continue };
+                // What is missing comes later, and what does not open changes no row.
+                let payload = self.db.payload_of(&entry, &self.store, self.opened).ok().flatten();
+                if let Some(payload) = payload.filter(|payload| payload.kind == KIND) {
                     touched.entries += 1;
                     for path in changed_keys(&payload) {
                         touched.keys.extend(path.keys().first().cloned());

@@ -109,11 +109,17 @@ impl Registry {
                 kinds.entry(kind.to_owned()).or_insert(unwritten);
             }
         })?;
+        let mut configured: BTreeSet<String> = BTreeSet::new();
         registry::each_encryption(&rows, None, &mut |name, _| {
-            if !is_reserved(name) {
-                stores.entry(name.to_owned()).or_default().encrypted = true;
-            }
+            configured.insert(name.to_owned());
         })?;
+        for name in configured {
+            if let Ok(store) = StoreName::new(&name)
+                && self.db.is_encrypted_in(&snapshot, &store)?
+            {
+                stores.entry(name).or_default().encrypted = true;
+            }
+        }
         registry::each_index(&rows, None, &mut |name, _, field| {
             // An index alone makes no store.
             if let Some(store) = stores.get_mut(name) {

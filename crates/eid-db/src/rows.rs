@@ -11,7 +11,7 @@ use eid_core::{EntryId, ReadError, StoreName};
 use eid_store::{Direction, Key, StoreError, TreeSnapshot, View, ViewRows};
 
 use crate::error::DbError;
-use crate::sealed::OpenedRows;
+use crate::sealed::{Opened, OpenedRows};
 
 /// What reads of a store go through.
 pub(crate) trait Rows: fmt::Debug {
@@ -55,6 +55,14 @@ impl Base {
         match self {
             Self::Stored(rows) => rows,
             Self::Opened(rows) => rows,
+        }
+    }
+
+    /// By which keys they are open; nothing when they are plain.
+    pub(crate) fn opened_by(&self) -> Option<Opened> {
+        match self {
+            Self::Stored(_) => None,
+            Self::Opened(rows) => Some(rows.by()),
         }
     }
 }
@@ -239,12 +247,7 @@ impl Rows for ViewAsRows<'_> {
         direction: Direction,
         max_rows: usize,
     ) -> Result<Vec<(Key, Bytes)>, DbError> {
-        let mut rows = self.0.borrow_mut().scan(from, to)?;
-        if direction == Direction::Backward {
-            rows.reverse();
-        }
-        rows.truncate(max_rows);
-        Ok(rows)
+        Ok(self.0.borrow_mut().scan_some(from, to, direction, max_rows)?)
     }
 
     fn id_of(&self, seq: Seq) -> Result<EntryId, DbError> {
@@ -265,8 +268,18 @@ impl ViewRows for Staging<'_> {
     }
 
     fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Key, Bytes)>, ReadError> {
+        self.scan_some(from, to, Direction::Forward, usize::MAX)
+    }
+
+    fn scan_some(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, ReadError> {
         let rows = Overlaid { stored: self.stored, changed: self.changed };
-        rows.scan(from, to, Direction::Forward, usize::MAX).map_err(ReadError::new)
+        rows.scan(from, to, direction, max_rows).map_err(ReadError::new)
     }
 
     fn put(&mut self, key: &[u8], value: Bytes) {

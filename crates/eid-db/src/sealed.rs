@@ -2,6 +2,8 @@
 
 mod config;
 mod format;
+mod passwords;
+mod precedence;
 mod status;
 #[cfg(test)]
 mod vectors;
@@ -13,23 +15,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use eid_core::dag::{Epoch, Replica as _, Seq};
 use eid_core::{Entry, Payload, ReadError, SectionDraft, StoreName, TreeId};
-use eid_store::{Local, TreeSnapshot, ViewRows};
+use eid_store::{Local, StoreInfo, TreeSnapshot, ViewRows};
 use zeroize::Zeroizing;
 
 pub use config::PasswordCost;
 pub use status::EncryptionStatus;
 pub(crate) use status::hash_sealed;
-pub(crate) use view::{OpenedRows, forget_tree};
+#[cfg(test)]
+pub(crate) use view::counted;
+pub(crate) use view::{Opened, OpenedRows, Unreadable};
 
 use crate::database::{Database, StoreSummary, count_rows};
 use crate::doc_store::DocStore;
 use crate::error::DbError;
 use crate::kind::{self, registry::RegistryOp};
-use crate::limits::UNLOCK_WORK_KIB_MAX;
 use crate::registry::{self, is_reserved};
 use crate::rows::{Base, Stored};
 use crate::sealed::config::Config;
 use crate::sealed::format::{DataKey, KeyId, Place};
+use crate::sealed::passwords::{Found, Searches, try_password};
+use crate::sealed::precedence::Precedence;
 use crate::sealed::view::Vault;
 use crate::table::Table;
 use crate::text::TextHandle;
@@ -81,6 +86,7 @@ pub struct UnlockedStore {
 pub(crate) struct Vaults {
     open: Mutex<BTreeMap<StoreName, Arc<Mutex<Vault>>>>,
     known: Mutex<Known>,
+    searches: Mutex<BTreeMap<StoreName, Searches>>,
 }
 
 /// What was found out about stores, so that reads of plain ones do not ask the registry each time.
@@ -88,8 +94,38 @@ pub(crate) struct Vaults {
 struct Known {
     /// A store that is encrypted stays so.
     encrypted: BTreeSet<StoreName>,
-    /// Stores that were not, when the tree ended there.
-    plain: HashMap<StoreName, (Epoch, Seq)>,
+    /// Stores that were not, with what was held then.
+    plain: HashMap<StoreName, Held>,
+    /// What the entries say of stores that have configs and might be plain all the same.
+    precedence: BTreeMap<StoreName, Precedence>,
+}
+
+/// What the registry follows from: the same rows wherever this is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    life: u32,
+    epoch: Epoch,
+    end: Seq,
+    /// Payloads come later than their entries too.
+    filled: u64,
+}
+
+impl Held {
+    fn of(snapshot: &TreeSnapshot) -> Self {
+        let (life, filled) = (snapshot.life(), snapshot.filled_payloads());
+        Self { life, epoch: snapshot.epoch(), end: snapshot.end(), filled }
+    }
+}
+
+/// Which config opened last on this device: tried first, so that whoever adds others cannot keep it from opening.
+fn hints(local: &Local) -> Local {
+    local.namespace("unlocked with")
+}
+
+/// Removes what is kept of the encrypted stores of a tree beside its entries.
+pub(crate) fn forget_tree(local: &Local, tree: &TreeId) -> Result<(), DbError> {
+    view::forget(&hints(local), &tree.0, |_| true)?;
+    view::forget(&view::namespace(local), &tree.0, |_| true)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -105,6 +141,7 @@ impl Vaults {
     pub(crate) fn forget(&self) {
         *lock(&self.known) = Known::default();
         lock(&self.open).clear();
+        lock(&self.searches).clear();
     }
 }
 
@@ -134,46 +171,6 @@ fn configs_in(snapshot: &TreeSnapshot, store: &StoreName) -> Result<Vec<([u8; 32
     Ok(configs)
 }
 
-/// What a password opens: the data keys, and one of the configs that opened.
-struct Found {
-    keys: BTreeMap<KeyId, DataKey>,
-    opened_by: [u8; 32],
-}
-
-/// Tries a password on every config that may hold a key. `hint` was right last time.
-fn try_password(
-    place: (&TreeId, &StoreName),
-    configs: &[([u8; 32], Config)],
-    password: &str,
-    hint: Option<[u8; 32]>,
-) -> Option<Found> {
-    let claimed: BTreeSet<[u8; 32]> =
-        configs.iter().flat_map(|(_, config)| config.replaces.iter().copied()).collect();
-    let mut order: Vec<&([u8; 32], Config)> = configs.iter().collect();
-    // Whether a claim to replace another is proven can be said only with the key. The cheap ones first: who adds
-    // costly ones to keep others out pays for it.
-    order.sort_by_key(|(hash, config)| (Some(*hash) != hint, claimed.contains(hash), config.cost.work_kib()));
-    let mut found: Option<Found> = None;
-    let mut work = 0;
-    for (hash, config) in order {
-        if found.as_ref().is_some_and(|found| found.keys.contains_key(&config.key)) {
-            continue;
-        }
-        work += config.cost.work_kib();
-        if work > UNLOCK_WORK_KIB_MAX {
-            break;
-        }
-        let Some(key) = config.unwrap(place, password) else { continue };
-        let replaced =
-            configs.iter().any(|(_, other)| other.replaces.contains(hash) && other.is_proven_by(&key, place));
-        if !replaced && config.is_proven_by(&key, place) {
-            let found = found.get_or_insert_with(|| Found { keys: BTreeMap::new(), opened_by: *hash });
-            found.keys.insert(key.id(), key);
-        }
-    }
-    found
-}
-
 impl Database {
     /// An encrypted store, which may not be there yet.
     #[must_use]
@@ -195,28 +192,45 @@ impl Database {
         if is_reserved(store.as_str()) {
             return Ok(false);
         }
-        let at = (snapshot.epoch(), snapshot.end());
+        let held = Held::of(snapshot);
         {
             let known = lock(&self.state().vaults.known);
             if known.encrypted.contains(store) {
                 return Ok(true);
             }
-            if known.plain.get(store) == Some(&at) {
+            if known.plain.get(store) == Some(&held) {
                 return Ok(false);
             }
         }
-        let encrypted = !configs_in(snapshot, store)?.is_empty();
+        let has_config = !configs_in(snapshot, store)?.is_empty();
         if snapshot.count() != snapshot.end().0 {
-            // A version of one's choice says nothing of what is now.
-            return Ok(encrypted);
+            // A version of one's choice says nothing of what is now. What a config means does not change.
+            let now = self.instance().store().tree(&self.id())?.filter(|_| has_config);
+            return now.map_or(Ok(has_config), |now| self.is_encrypted_in(&now, store));
         }
+        let encrypted = has_config && self.config_counts(snapshot, store)?;
         let mut known = lock(&self.state().vaults.known);
         if encrypted {
             known.encrypted.insert(store.clone());
         } else {
-            known.plain.insert(store.clone(), at);
+            known.plain.insert(store.clone(), held);
         }
         Ok(encrypted)
+    }
+
+    /// Whether one of the configs of a store makes it encrypted: see [`precedence`].
+    fn config_counts(&self, snapshot: &TreeSnapshot, store: &StoreName) -> Result<bool, DbError> {
+        Ok(!may_be_plain(snapshot, store)? || self.by_precedence(snapshot, store)?.0)
+    }
+
+    /// Whether a config counts, and whether an entry that was looked at writes the store in plain.
+    fn by_precedence(&self, snapshot: &TreeSnapshot, store: &StoreName) -> Result<(bool, bool), DbError> {
+        let mut known = lock(&self.state().vaults.known);
+        let held = known.precedence.entry(store.clone()).or_insert_with(|| Precedence::new(snapshot));
+        if !held.is_of(snapshot) {
+            *held = Precedence::new(snapshot);
+        }
+        Ok((held.is_encrypted(snapshot, store)?, held.is_plain()))
     }
 
     /// The rows of a store as the snapshot has them, wherever they are. The snapshot is of now, or was.
@@ -261,12 +275,9 @@ impl Database {
         if let Some(vault) = self.state().vaults.vault(store) {
             let mut opened = lock(&vault);
             // A snapshot of another life of the log is a version of one's choice, unless this life is over.
-            if opened.epoch().is_some_and(|epoch| epoch != snapshot.epoch())
-                && self
-                    .instance()
-                    .store()
-                    .tree(&self.id())?
-                    .is_some_and(|now| now.epoch() == snapshot.epoch())
+            let is_now = |now: TreeSnapshot| (now.epoch(), now.life()) == (snapshot.epoch(), snapshot.life());
+            if opened.is_of_another_life(snapshot)
+                && self.instance().store().tree(&self.id())?.is_some_and(is_now)
             {
                 opened.forget_rows()?;
             }
@@ -368,12 +379,56 @@ impl Database {
 
     /// The payload of a section that is sealed, if its store is unlocked.
     pub(crate) fn open_section(&self, entry: &Entry, section: usize) -> Option<Payload> {
-        let vault = self.state().vaults.vault(&entry.header().sections[section].store)?;
+        self.read_sealed(entry, section).ok()
+    }
+
+    fn read_sealed(&self, entry: &Entry, section: usize) -> Result<Payload, Unreadable> {
+        let vault = self.state().vaults.vault(&entry.header().sections[section].store);
+        let vault = vault.ok_or(Unreadable::Locked)?;
         let vault = lock(&vault);
-        view::open_payload(vault.keys(), &self.id(), entry, section).ok()
+        view::open_payload(vault.keys(), &self.id(), entry, section)
+    }
+
+    /// What an entry writes to a store; nothing when it does not write it, or not as the store is written: in plain, or
+    /// sealed when `opened` says that it was opened.
+    pub(crate) fn payload_of(
+        &self,
+        entry: &Entry,
+        store: &StoreName,
+        opened: Option<Opened>,
+    ) -> Result<Option<Payload>, Unreadable> {
+        let sections = &entry.header().sections;
+        let Some(index) = sections.iter().position(|section| section.store == *store) else {
+            return Ok(None);
+        };
+        match (sections[index].enc.is_some(), opened) {
+            (true, Some(_)) => self.read_sealed(entry, index).map(Some),
+            (false, None) => {
+                let payload = entry.payloads()[index].as_ref().ok_or(Unreadable::Missing)?;
+                Payload::decode(payload).map(Some).map_err(|_| Unreadable::Damaged)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// By which keys a store is open; nothing when it is a plain one.
+    ///
+    /// # Errors
+    /// As reading it, for a store that is locked.
+    pub(crate) fn opened_by(
+        &self,
+        snapshot: &TreeSnapshot,
+        store: &StoreName,
+    ) -> Result<Option<Opened>, DbError> {
+        if !self.is_encrypted_in(snapshot, store)? {
+            return Ok(None);
+        }
+        Ok(Some(lock(&*self.vault(snapshot, store)?).opened()))
     }
 
     fn unlock_with(&self, store: &StoreName, keys: BTreeMap<KeyId, DataKey>) -> Result<(), DbError> {
+        // Before it is open: from here on nobody takes it for a plain one, whatever was found out before.
+        lock(&self.state().vaults.known).encrypted.insert(store.clone());
         let mut open = lock(&self.state().vaults.open);
         let mut all = keys;
         if let Some(vault) = open.get(store) {
@@ -391,6 +446,13 @@ impl Database {
         open.insert(store.clone(), Arc::new(Mutex::new(vault)));
         Ok(())
     }
+}
+
+/// Whether an entry may write a store in plain: what is counted says for certain only that none does.
+fn may_be_plain(snapshot: &TreeSnapshot, store: &StoreName) -> Result<bool, DbError> {
+    let of_store = snapshot.stores()?.into_iter().filter(|info| info.name == *store);
+    let is_sealed = |info: &StoreInfo| info.kind.is_empty() && info.undecodable == 0;
+    Ok(snapshot.missing_payloads() > 0 || !of_store.into_iter().all(|info| is_sealed(&info)))
 }
 
 /// The kinds in which a store is written in plain, sorted.
@@ -466,6 +528,10 @@ impl PasswordStore {
             }
             registry::stage(tx, &RegistryOp::Encryption { store: self.name.clone(), config })
         })?;
+        // Somebody has written a plain one in between.
+        if !self.db.is_encrypted(&store)? {
+            return Err(self.is_plain_error(None));
+        }
         self.remember(&store, opened_by)?;
         self.db.unlock_with(&store, [(key.id(), key)].into())?;
         Ok(self.opened())
@@ -473,24 +539,36 @@ impl PasswordStore {
 
     fn check_absent(&self, store: &StoreName, kind: Option<&'static str>) -> Result<(), DbError> {
         let snapshot = self.db.snapshot()?;
-        let name = self.name.clone();
         if self.db.is_encrypted_in(&snapshot, store)? {
-            return Err(DbError::AlreadyEncrypted { store: name });
+            return Err(DbError::AlreadyEncrypted { store: self.name.clone() });
         }
         let mut there = plain_kinds(&snapshot, store)?;
         let registered = registry::registered_in(&snapshot, store.as_str())?;
         there.extend(registered.into_iter().filter(|held| kind.is_some_and(|kind| held != kind)));
         match there.pop() {
-            Some(found) => Err(DbError::WrongKind { store: name, found, wanted: "encrypted" }),
+            // What does not decode, or is not here, is no kind, and goes before a config all the same.
+            None if may_be_plain(&snapshot, store)? && self.db.by_precedence(&snapshot, store)?.1 => {
+                Err(self.is_plain_error(None))
+            }
             None => Ok(()),
+            found => Err(self.is_plain_error(found)),
         }
+    }
+
+    fn is_plain_error(&self, found: Option<String>) -> DbError {
+        let found = found.unwrap_or_else(|| "unknown".to_owned());
+        DbError::WrongKind { store: self.name.clone(), found, wanted: "encrypted" }
     }
 
     /// Opens the store with a password, and brings it up to date. Costs what the password was made to cost, some tenths
     /// of a second. With a second password it opens what was written under that one too.
     ///
+    /// Whoever may write can add configs, each of which has to be tried. One call tries some; when that opened nothing
+    /// and there are more, it says so, and the next call with this password goes on.
+    ///
     /// # Errors
-    /// [`DbError::WrongPassword`], [`DbError::NotEncrypted`] when there is no such encrypted store here.
+    /// [`DbError::WrongPassword`], [`DbError::UnlockUnfinished`], [`DbError::NotEncrypted`] when there is no such
+    /// encrypted store here.
     pub fn unlock(&self, password: &str) -> Result<UnlockedStore, DbError> {
         let store = self.store_name()?;
         let found = self.try_password(&store, password)?;
@@ -499,14 +577,40 @@ impl PasswordStore {
     }
 
     fn try_password(&self, store: &StoreName, password: &str) -> Result<Found, DbError> {
-        let configs = configs_in(&self.db.snapshot()?, store)?;
-        if configs.is_empty() {
+        let snapshot = self.db.snapshot()?;
+        if !self.db.is_encrypted_in(&snapshot, store)? {
             return Err(DbError::NotEncrypted { store: self.name.clone() });
         }
+        let configs = configs_in(&snapshot, store)?;
         let hint = self.hints().get(&self.hint_key(store))?;
         let hint = hint.and_then(|hint| <[u8; 32]>::try_from(hint.as_ref()).ok());
-        let found = try_password((&self.db.id(), store), &configs, password, hint);
-        let found = found.ok_or_else(|| DbError::WrongPassword { store: self.name.clone() })?;
+        // Held all the while: memory for one try of a password is enough.
+        let mut searches = lock(&self.db.state().vaults.searches);
+        let begun = searches.get_mut(store).map(|held| {
+            let tag = held.tag(password);
+            let failed = held.take(&tag);
+            (tag, failed)
+        });
+        let (tag, failed) = begun.unzip();
+        let failed = failed.unwrap_or_default();
+        let tried = try_password((&self.db.id(), store), &configs, password, hint, failed);
+        let (tried_count, left) = (tried.failed.len(), tried.left);
+        if left > 0 {
+            let salt = self.db.instance().env().random();
+            let held = searches.entry(store.clone()).or_insert_with(|| Searches::new(salt, self.cost));
+            held.keep(tag.unwrap_or_else(|| held.tag(password)), tried.failed);
+        } else if searches.get(store).is_some_and(Searches::is_empty) {
+            searches.remove(store);
+        }
+        drop(searches);
+        let store_name = self.name.clone();
+        let found = match tried.found {
+            Some(found) => found,
+            None if left > 0 => {
+                return Err(DbError::UnlockUnfinished { store: store_name, tried: tried_count, left });
+            }
+            None => return Err(DbError::WrongPassword { store: store_name }),
+        };
         if hint != Some(found.opened_by) {
             self.remember(store, found.opened_by)?;
         }
@@ -581,9 +685,8 @@ impl PasswordStore {
         UnlockedStore { db: self.db.clone(), name: self.name.clone() }
     }
 
-    /// Which config opened last on this device: tried first, so that whoever adds others cannot keep it from opening.
     fn hints(&self) -> Local {
-        self.db.instance().store().local().namespace("unlocked with")
+        hints(&self.db.instance().store().local())
     }
 
     fn hint_key(&self, store: &StoreName) -> Vec<u8> {

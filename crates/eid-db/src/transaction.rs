@@ -11,7 +11,7 @@ use eid_core::cbor::Reader;
 use eid_core::dag::Replica as _;
 use eid_core::limits::{NESTING_MAX, PAYLOAD_BYTES_MAX, SECTIONS_MAX};
 use eid_core::{EntryId, Payload, SectionDraft, StoreName};
-use eid_store::{Committed, Durability, EntryStore, LocalCommit, Parents, TreeSnapshot};
+use eid_store::{Committed, Durability, LocalCommit, Parents, TreeSnapshot};
 
 use crate::database::{Database, TreeState};
 use crate::doc_store::TxDoc;
@@ -199,7 +199,6 @@ impl Transaction {
         let Self { db, staged } = self;
         db.check_writable()?;
         let staged = staged.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let store = Arc::clone(db.instance().store());
         let sections: Vec<SectionDraft> = staged
             .stores
             .into_iter()
@@ -214,7 +213,7 @@ impl Transaction {
             })
             .collect();
         if sections.is_empty() {
-            return Ok(PendingCommit { store, commit: None, turn: None });
+            return Ok(PendingCommit { db, commit: None, turn: None });
         }
         if sections.iter().map(|section| section.payload.len()).sum::<usize>() > PAYLOAD_BYTES_MAX {
             return Err(DbError::TooLarge);
@@ -232,7 +231,7 @@ impl Transaction {
             nonce: None,
             durability: staged.durability,
         };
-        Ok(PendingCommit { store, commit: Some(commit), turn: None })
+        Ok(PendingCommit { db, commit: Some(commit), turn: None })
     }
 }
 
@@ -255,7 +254,7 @@ pub(crate) fn store_name(name: &str) -> Result<StoreName, DbError> {
 #[derive(Debug)]
 #[must_use = "nothing is written before the commit"]
 pub struct PendingCommit {
-    store: Arc<EntryStore>,
+    db: Database,
     commit: Option<LocalCommit>,
     turn: Option<Turn>,
 }
@@ -288,10 +287,20 @@ impl PendingCommit {
     }
 
     /// Seals, stores and waits for the disk. Blocks the calling thread.
+    ///
+    /// # Errors
+    /// [`DbError::AlreadyEncrypted`] when it would write a store in plain that turned out to be encrypted meanwhile.
     pub fn commit(self) -> Result<Option<Committed>, DbError> {
-        let Self { store, commit, turn } = self;
-        let committed = commit.map(|commit| store.commit(commit)).transpose()?;
+        let Self { db, commit, turn } = self;
+        let Some(commit) = commit else { return Ok(None) };
+        let snapshot = db.snapshot()?;
+        for section in commit.sections.iter().filter(|section| section.enc.is_none()) {
+            if db.is_encrypted_in(&snapshot, &section.store)? {
+                return Err(DbError::AlreadyEncrypted { store: section.store.as_str().to_owned() });
+            }
+        }
+        let committed = db.instance().store().commit(commit)?;
         drop(turn);
-        Ok(committed)
+        Ok(Some(committed))
     }
 }

@@ -256,8 +256,7 @@ impl From<DbError> for Error {
             E::NotEncrypted { .. } => ErrorKind::NotFound,
             E::AlreadyEncrypted { .. } => ErrorKind::InvalidName,
             E::PasswordCost | E::PlainIndex { .. } => ErrorKind::InvalidValue,
-            E::TextMoved => ErrorKind::Busy,
-            E::TooManyInvites => ErrorKind::Busy,
+            E::TextMoved | E::TooManyInvites | E::UnlockUnfinished { .. } => ErrorKind::Busy,
             E::Corrupt { .. } => ErrorKind::Corrupt,
         };
         Self::wrapping(kind, error)

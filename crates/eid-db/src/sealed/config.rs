@@ -58,7 +58,7 @@ impl PasswordCost {
     }
 
     /// The key that a password gives.
-    fn key(self, password: &str, salt: &[u8; 16]) -> Zeroizing<[u8; 32]> {
+    pub(crate) fn key(self, password: &str, salt: &[u8; 16]) -> Zeroizing<[u8; 32]> {
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32));
         let params = params.expect("the cost was found bearable");
         let mut memory = vec![Block::default(); params.block_count()];

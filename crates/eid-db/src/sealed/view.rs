@@ -23,7 +23,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::env::Env;
 use crate::error::DbError;
 use crate::kind::Kinds;
-use crate::limits::{LOG_PAGE_BYTES, UNDO_ROWS_MAX, UNWRITTEN_ROWS_MAX};
+use crate::limits::{LOG_PAGE_BYTES, OPENED_VERSIONS_MAX, UNDO_ROWS_MAX, UNWRITTEN_ROWS_MAX};
 use crate::rows::{Changed, Overlaid, Rows};
 use crate::sealed::format::{self, DataKey, Enc, KeyId, Place};
 
@@ -36,7 +36,15 @@ pub(crate) struct Vault {
     keys: BTreeMap<KeyId, DataKey>,
     rest: Rest,
     memory: Memory,
+    /// The versions that were worked out last: who compares two asks for the rows of each many times.
+    apart: VecDeque<(Version, Memory)>,
 }
+
+/// Names what a snapshot shows.
+type Version = (Epoch, u32, u64, Vec<EntryId>);
+
+/// Names a set of keys that is open, and so what can be read.
+pub(crate) type Opened = [u8; 16];
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,6 +73,8 @@ pub(crate) struct OpenedKind {
 #[derive(Default)]
 struct Memory {
     epoch: Option<Epoch>,
+    /// The life of the tree that positions belong to: one that was forgotten and came again has others.
+    life: u32,
     /// Every entry before it is in the rows, unless it waits for its payload.
     next: Seq,
     kinds: BTreeMap<String, (OpenedKind, Arc<PlainRows>)>,
@@ -113,6 +123,7 @@ fn wipe(rows: impl Iterator<Item = (Key, Option<Bytes>)>) {
 /// The rows of one kind of an unlocked store at one moment.
 pub(crate) struct OpenedRows {
     snapshot: TreeSnapshot,
+    by: Opened,
     rows: Arc<PlainRows>,
     /// What was different then.
     before: Changed,
@@ -121,6 +132,47 @@ pub(crate) struct OpenedRows {
 impl fmt::Debug for OpenedRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenedRows").field("rows", &self.rows.len()).finish_non_exhaustive()
+    }
+}
+
+impl OpenedRows {
+    /// By which keys they were opened.
+    pub(crate) fn by(&self) -> Opened {
+        self.by
+    }
+}
+
+/// What tests count, on their thread.
+#[cfg(test)]
+pub(crate) mod counted {
+    use std::cell::Cell;
+
+    thread_local! {
+        pub(crate) static ROWS_READ: Cell<usize> = const { Cell::new(0) };
+        pub(crate) static SECTIONS_OPENED: Cell<usize> = const { Cell::new(0) };
+    }
+}
+
+/// Some rows of a range, from one of its ends on.
+fn scan(
+    rows: &PlainRows,
+    from: &[u8],
+    to: &[u8],
+    direction: Direction,
+    max_rows: usize,
+) -> Vec<(Key, Bytes)> {
+    if from >= to {
+        return Vec::new();
+    }
+    let range = rows.range(from.to_vec()..to.to_vec());
+    let copied = |(key, value): (&Key, &Bytes)| {
+        #[cfg(test)]
+        counted::ROWS_READ.set(counted::ROWS_READ.get() + 1);
+        (key.clone(), value.clone())
+    };
+    match direction {
+        Direction::Forward => range.take(max_rows).map(copied).collect(),
+        Direction::Backward => range.rev().take(max_rows).map(copied).collect(),
     }
 }
 
@@ -135,6 +187,8 @@ impl fmt::Debug for Last<'_> {
 
 impl Rows for Last<'_> {
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, DbError> {
+        #[cfg(test)]
+        counted::ROWS_READ.set(counted::ROWS_READ.get() + keys.len());
         Ok(keys.iter().map(|key| self.0.rows.get(key).cloned()).collect())
     }
 
@@ -145,15 +199,7 @@ impl Rows for Last<'_> {
         direction: Direction,
         max_rows: usize,
     ) -> Result<Vec<(Key, Bytes)>, DbError> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let range = self.0.rows.range(from.to_vec()..to.to_vec());
-        let copied = |(key, value): (&Key, &Bytes)| (key.clone(), value.clone());
-        Ok(match direction {
-            Direction::Forward => range.take(max_rows).map(copied).collect(),
-            Direction::Backward => range.rev().take(max_rows).map(copied).collect(),
-        })
+        Ok(scan(&self.0.rows, from, to, direction, max_rows))
     }
 
     fn id_of(&self, seq: Seq) -> Result<EntryId, DbError> {
@@ -208,11 +254,17 @@ impl ViewRows for Applying<'_> {
     }
 
     fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Key, Bytes)>, ReadError> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let range = self.rows.range(from.to_vec()..to.to_vec());
-        Ok(range.map(|(key, value)| (key.clone(), value.clone())).collect())
+        self.scan_some(from, to, Direction::Forward, usize::MAX)
+    }
+
+    fn scan_some(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        max_rows: usize,
+    ) -> Result<Vec<(Key, Bytes)>, ReadError> {
+        Ok(scan(self.rows, from, to, direction, max_rows))
     }
 
     fn put(&mut self, key: &[u8], value: Bytes) {
@@ -234,6 +286,16 @@ impl ViewRows for Applying<'_> {
     }
 }
 
+/// Makes rows what they were.
+fn put_back(rows: &mut PlainRows, before: Changed) {
+    for (key, value) in before {
+        match value {
+            Some(value) => drop(rows.insert(key, value)),
+            None => drop(rows.remove(&key)),
+        }
+    }
+}
+
 /// The payload of a section, if one of the keys opens it.
 pub(crate) fn open_payload(
     keys: &BTreeMap<KeyId, DataKey>,
@@ -246,6 +308,8 @@ pub(crate) fn open_payload(
     let sealed = sealed.as_ref().ok_or(Unreadable::Missing)?;
     let key = keys.get(&enc.key).ok_or(Unreadable::Locked)?;
     let place = Place { tree, store: &header.store, author: &entry.header().author };
+    #[cfg(test)]
+    counted::SECTIONS_OPENED.set(counted::SECTIONS_OPENED.get() + 1);
     let payload = format::open_section(key, place, &enc, sealed).map_err(|_| Unreadable::Damaged)?;
     Payload::decode(&payload).map_err(|_| Unreadable::Damaged)
 }
@@ -280,9 +344,9 @@ impl Vault {
             }
             Err(error) => return Err(error),
         };
-        let mut vault = Self { tree, store, keys, rest, memory };
-        // Rows of entries that are no longer held say nothing.
-        if vault.memory.next > snapshot.end() {
+        let mut vault = Self { tree, store, keys, rest, memory, apart: VecDeque::new() };
+        // Rows of entries that are no longer held, or lie elsewhere by now, say nothing.
+        if vault.is_of_another_life(snapshot) || vault.memory.next > snapshot.end() {
             vault.forget_rows()?;
         }
         vault.catch_up(snapshot)?;
@@ -308,15 +372,15 @@ impl Vault {
         self.memory.kinds.iter().map(|(kind, (opened, _))| (kind.clone(), *opened)).collect()
     }
 
-    /// The life of the log that the rows follow from.
-    pub(crate) fn epoch(&self) -> Option<Epoch> {
-        self.memory.epoch
+    /// Whether the rows follow from another life of the log, or of the tree in it.
+    pub(crate) fn is_of_another_life(&self, snapshot: &TreeSnapshot) -> bool {
+        let Memory { epoch, life, .. } = self.memory;
+        epoch.is_some_and(|epoch| (epoch, life) != (snapshot.epoch(), snapshot.life()))
     }
 
     /// Whether the snapshot is not the beginning of the log that the rows follow from, but a version of one's choice.
     fn is_apart(&self, snapshot: &TreeSnapshot) -> bool {
-        self.memory.epoch.is_some_and(|epoch| epoch != snapshot.epoch())
-            || snapshot.count() != snapshot.end().0
+        self.is_of_another_life(snapshot) || snapshot.count() != snapshot.end().0
     }
 
     /// Takes in what the snapshot holds. Nothing is read when it holds nothing that is not here.
@@ -324,8 +388,11 @@ impl Vault {
         if self.is_apart(snapshot) {
             return Ok(());
         }
-        self.memory.epoch = Some(snapshot.epoch());
-        let Self { tree, store, keys, rest, memory } = self;
+        (self.memory.epoch, self.memory.life) = (Some(snapshot.epoch()), snapshot.life());
+        if self.memory.next < snapshot.end() || self.memory.filled != snapshot.filled_payloads() {
+            self.apart.clear();
+        }
+        let Self { tree, store, keys, rest, memory, .. } = self;
         let reader = Opener { tree, store, keys };
         reader.fill(memory, snapshot)?;
         while memory.next < snapshot.end() {
@@ -342,7 +409,13 @@ impl Vault {
     pub(crate) fn forget_rows(&mut self) -> Result<(), DbError> {
         self.rest.forget()?;
         self.memory = Memory::default();
+        self.apart.clear();
         Ok(())
+    }
+
+    /// Names the keys that are open.
+    pub(crate) fn opened(&self) -> Opened {
+        self.rest.view
     }
 
     /// The rows of a kind as the snapshot has them.
@@ -350,23 +423,40 @@ impl Vault {
         self.catch_up(snapshot)?;
         let end = snapshot.end();
         if self.is_apart(snapshot) || (end < self.memory.undo_from && end < self.memory.next) {
-            // Another version, or older than what can be undone: worked out for this reader alone.
-            let mut memory = Memory::default();
-            let reader = Opener { tree: &self.tree, store: &self.store, keys: &self.keys };
-            let tips: Vec<Seq> = snapshot.tips()?.into_iter().map(|(_, seq)| seq).collect();
-            let past = ancestors(snapshot, &tips)?;
-            while let Some(run) = past.next_run(memory.next) {
-                memory.next = memory.next.max(run.start);
-                reader.read_page(&mut memory, snapshot, run.end)?;
-            }
-            return Ok(memory.rows(snapshot, kind, Changed::new()));
+            let by = self.opened();
+            return Ok(self.version(snapshot)?.rows(snapshot, kind, by, Changed::new()));
         }
         let mut before = Changed::new();
         let later = self.memory.undo.iter().rev().take_while(|undo| undo.seq >= end);
         for undo in later.filter(|undo| undo.kind == kind) {
             before.extend(undo.before.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
-        Ok(self.memory.rows(snapshot, kind, before))
+        Ok(self.memory.rows(snapshot, kind, self.opened(), before))
+    }
+
+    /// Another version, or one that is older than what can be undone, worked out from the log.
+    fn version(&mut self, snapshot: &TreeSnapshot) -> Result<&Memory, DbError> {
+        let tips = snapshot.tips()?;
+        let ids = tips.iter().map(|(id, _)| *id).collect();
+        let version = (snapshot.epoch(), snapshot.life(), snapshot.filled_payloads(), ids);
+        let at = match self.apart.iter().position(|(held, _)| *held == version) {
+            Some(at) => at,
+            None => {
+                let mut memory = Memory::default();
+                let reader = Opener { tree: &self.tree, store: &self.store, keys: &self.keys };
+                let past = ancestors(snapshot, &tips.iter().map(|(_, seq)| *seq).collect::<Vec<_>>())?;
+                while let Some(run) = past.next_run(memory.next) {
+                    memory.next = memory.next.max(run.start);
+                    reader.read_page(&mut memory, snapshot, run.end)?;
+                }
+                if self.apart.len() >= OPENED_VERSIONS_MAX {
+                    self.apart.pop_front();
+                }
+                self.apart.push_back((version, memory));
+                self.apart.len() - 1
+            }
+        };
+        Ok(&self.apart[at].1)
     }
 
     /// Works on rows that follow from no entry.
@@ -381,13 +471,7 @@ impl Vault {
         let mut before = Changed::new();
         let done = work(&mut Applying { rows: Arc::make_mut(rows), before: &mut before, snapshot });
         if done.is_err() {
-            let rows = Arc::make_mut(rows);
-            for (key, value) in before {
-                match value {
-                    Some(value) => drop(rows.insert(key, value)),
-                    None => drop(rows.remove(&key)),
-                }
-            }
+            put_back(Arc::make_mut(rows), before);
             return Ok(done?);
         }
         // A reader of an older state sees them go, as it does in a plain store.
@@ -406,9 +490,9 @@ impl Vault {
 }
 
 impl Memory {
-    fn rows(&self, snapshot: &TreeSnapshot, kind: &str, before: Changed) -> OpenedRows {
+    fn rows(&self, snapshot: &TreeSnapshot, kind: &str, by: Opened, before: Changed) -> OpenedRows {
         let rows = self.kinds.get(kind).map(|(_, rows)| Arc::clone(rows)).unwrap_or_default();
-        OpenedRows { snapshot: snapshot.clone(), rows, before }
+        OpenedRows { snapshot: snapshot.clone(), by, rows, before }
     }
 
     /// Keeps what an entry changed, and forgets the oldest such changes beyond the bound.
@@ -461,15 +545,18 @@ impl Opener<'_> {
             return Ok(());
         }
         let last = Seq(snapshot.end().0.saturating_sub(1));
-        for seq in std::mem::take(&mut memory.waiting) {
+        for seq in memory.waiting.clone() {
             let entry = snapshot.entry_at(seq)?.ok_or(DbError::Corrupt { what: "an entry" })?;
-            self.take(memory, snapshot, &entry, seq, last)?;
+            if self.take(memory, snapshot, &entry, seq, last)? {
+                memory.waiting.remove(&seq);
+            }
         }
         memory.filled = snapshot.filled_payloads();
         Ok(())
     }
 
-    /// Takes one entry in, which `seen` is the first snapshot to show.
+    /// Takes one entry in, which `seen` is the first snapshot to show. Says whether its payload is here. One that cannot
+    /// be taken in because reading fails changes nothing.
     fn take(
         &self,
         memory: &mut Memory,
@@ -477,23 +564,23 @@ impl Opener<'_> {
         entry: &Entry,
         seq: Seq,
         seen: Seq,
-    ) -> Result<(), DbError> {
+    ) -> Result<bool, DbError> {
         let header = entry.header();
         let ours = |section: &eid_core::Section| section.store == *self.store && section.enc.is_some();
-        let Some(section) = header.sections.iter().position(ours) else { return Ok(()) };
+        let Some(section) = header.sections.iter().position(ours) else { return Ok(true) };
         let payload = match open_payload(self.keys, self.tree, entry, section) {
             Ok(payload) => payload,
             Err(Unreadable::Missing) => {
                 memory.waiting.insert(seq);
-                return Ok(());
+                return Ok(false);
             }
             Err(Unreadable::Locked) => {
                 memory.locked += 1;
-                return Ok(());
+                return Ok(true);
             }
             Err(Unreadable::Damaged) => {
                 memory.damaged += 1;
-                return Ok(());
+                return Ok(true);
             }
         };
         let (opened, rows) = memory.kinds.entry(payload.kind.clone()).or_default();
@@ -510,11 +597,17 @@ impl Opener<'_> {
         let mut before = Changed::new();
         // Readers keep the rows that they have; the copy shares the values.
         let mut view = Applying { rows: Arc::make_mut(rows), before: &mut before, snapshot };
-        let applied = Kinds.apply(&change, &mut view)?;
+        let applied = match Kinds.apply(&change, &mut view) {
+            Ok(applied) => applied,
+            Err(error) => {
+                put_back(Arc::make_mut(rows), before);
+                return Err(error.into());
+            }
+        };
         opened.entries += 1;
         opened.undecodable += u64::from(applied.undecodable);
         memory.keep(Undo { seq: seen, kind: payload.kind, before });
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -524,7 +617,9 @@ struct Rest {
     env: Env,
     /// Tree and store.
     owner: Key,
-    /// The same and the id of this view.
+    /// The id of this view.
+    view: Opened,
+    /// All of them.
     prefix: Key,
     key: Zeroizing<[u8; 32]>,
     names: Zeroizing<[u8; 32]>,
@@ -532,19 +627,15 @@ struct Rest {
 
 const STATE: u8 = 0;
 const ROW: u8 = 1;
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// The local rows of all unlocked stores.
 pub(crate) fn namespace(local: &Local) -> Local {
     local.namespace("sealed")
 }
 
-/// What the rows of one tree begin with.
-pub(crate) fn forget_tree(local: &Local, tree: &TreeId) -> Result<(), DbError> {
-    forget(&namespace(local), &tree.0, |_| true)
-}
-
-fn forget(local: &Local, prefix: &[u8], which: impl Fn(&[u8]) -> bool) -> Result<(), DbError> {
+/// Removes rows that begin so.
+pub(crate) fn forget(local: &Local, prefix: &[u8], which: impl Fn(&[u8]) -> bool) -> Result<(), DbError> {
     let rows = local.scan(prefix)?.into_iter().filter(|(key, _)| which(key));
     let rows: Vec<_> = rows.map(|(key, _)| (key, None)).collect();
     if !rows.is_empty() {
@@ -572,6 +663,7 @@ impl Rest {
         Self {
             local: namespace(local),
             env,
+            view: view.id().0,
             prefix: [&owner[..], &view.id().0].concat(),
             owner,
             key: view.derive("eid 2026 encrypted store: rows of a view"),
@@ -679,7 +771,8 @@ fn decode_row(bytes: &[u8]) -> Result<(String, Key, Bytes), CborError> {
 
 fn encode_state(memory: &Memory) -> Vec<u8> {
     let mut w = Writer::new();
-    w.array(8).uint(VERSION).uint(memory.epoch.map_or(0, |epoch| epoch.0)).uint(memory.next.0);
+    w.array(9).uint(VERSION).uint(memory.epoch.map_or(0, |epoch| epoch.0)).uint(u64::from(memory.life));
+    w.uint(memory.next.0);
     w.uint(memory.filled).uint(memory.locked).uint(memory.damaged);
     w.array(memory.waiting.len());
     for seq in &memory.waiting {
@@ -694,11 +787,12 @@ fn encode_state(memory: &Memory) -> Vec<u8> {
 
 fn decode_state(bytes: &[u8], memory: &mut Memory) -> Result<(), CborError> {
     let mut r = Reader::new(bytes);
-    r.array_exact(8)?;
+    r.array_exact(9)?;
     if r.uint()? != VERSION {
         return Err(CborError::Limit);
     }
     memory.epoch = Some(Epoch(r.uint()?));
+    memory.life = u32::try_from(r.uint()?).map_err(|_| CborError::Limit)?;
     memory.next = Seq(r.uint()?);
     (memory.filled, memory.locked, memory.damaged) = (r.uint()?, r.uint()?, r.uint()?);
     memory.undo_from = memory.next;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use eid_core::dag::{Replica as _, Seq};
-use eid_core::{Entry, EntryId, Payload, PublicKey, Section, Time};
+use eid_core::{Entry, EntryId, PublicKey, Time};
 use eid_crdt::sequence::Op;
 use eid_store::TreeSnapshot;
 use event_listener::{EventListener, Listener as _};
@@ -14,6 +14,8 @@ use super::{TextDelta, TextHandle, Told};
 use crate::error::DbError;
 use crate::kind::sequence::{Edits, OpId};
 use crate::limits::{LOG_PAGE_BYTES, OBSERVED_BYTES_MAX, OBSERVED_ENTRIES_MAX};
+use crate::sealed::{Opened, Unreadable};
+use crate::transaction::store_name;
 
 /// What one entry changed in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub struct TextChanges {
     waiting: Option<u64>,
     /// How many payloads are missing there.
     missing: u64,
+    /// By which keys it was open; nothing when it was plain, or could not be read.
+    opened: Option<Opened>,
     ready: VecDeque<Observed>,
 }
 
@@ -72,7 +76,8 @@ impl TextChanges {
 
     pub(super) fn from(handle: TextHandle, snapshot: &TreeSnapshot) -> Self {
         let (next, missing) = (snapshot.end(), snapshot.missing_payloads());
-        let mut changes = Self { handle, next, len: None, waiting: None, missing, ready: VecDeque::new() };
+        let ready = VecDeque::new();
+        let mut changes = Self { handle, next, len: None, waiting: None, missing, opened: None, ready };
         changes.go_on_from(snapshot);
         changes
     }
@@ -128,9 +133,16 @@ impl TextChanges {
         self.ready.clear();
         self.next = snapshot.end();
         self.missing = snapshot.missing_payloads();
+        self.opened = self.opened_in(snapshot);
         // Nothing is known of what cannot be read; whoever reads it is told why.
         let known = self.handle.reading_in(snapshot, |reader| Ok((reader.len(), reader.waiting()))).ok();
         (self.len, self.waiting) = known.unzip();
+    }
+
+    /// By which keys the text is open; nothing when it is plain, or cannot be read.
+    fn opened_in(&self, snapshot: &TreeSnapshot) -> Option<Opened> {
+        let store = store_name(&self.handle.name).ok()?;
+        self.handle.db.opened_by(snapshot, &store).ok().flatten()
     }
 
     /// Begins after an entry whose edits are known.
@@ -152,6 +164,10 @@ impl TextChanges {
         let (end, missing) = (snapshot.end(), snapshot.missing_payloads());
         if self.next >= end && missing == self.missing {
             return Ok(());
+        }
+        // Other keys show another text.
+        if self.opened_in(snapshot) != self.opened {
+            return self.lose(snapshot);
         }
         let Some(window) = self.window(snapshot)? else { return self.lose(snapshot) };
         // A payload that comes later than its entry changes what is before the window, and so does what it wakes.
@@ -209,6 +225,11 @@ impl TextChanges {
         let Window { mut entries, mut done, mut missing } = Window::default();
         let mut bytes = 0;
         let mut next = self.next;
+        let store = store_name(&self.handle.name)?;
+        let is_sealed = |entry: &Entry| {
+            let mut sections = entry.header().sections.iter();
+            sections.any(|section| section.store == store && section.enc.is_some())
+        };
         while next < snapshot.end() {
             for logged in snapshot.log(next..snapshot.end(), LOG_PAGE_BYTES)? {
                 let seq = logged.seq;
@@ -216,15 +237,14 @@ impl TextChanges {
                 let entry = Entry::parse(logged.block, logged.payloads)
                     .map_err(|_| DbError::Corrupt { what: "an entry" })?;
                 missing += entry.payloads().iter().filter(|payload| payload.is_none()).count() as u64;
-                let sections = entry.header().sections.iter().zip(entry.payloads());
-                let ours = |section: &Section| section.store.as_str() == self.handle.name;
-                let Some((section, payload)) = { sections }.find(|(section, _)| ours(section)) else {
-                    continue;
+                let payload = match self.handle.db.payload_of(&entry, &store, self.opened) {
+                    Ok(Some(payload)) => payload,
+                    // A sealed one that is not opened here changes no text.
+                    Ok(None) if self.opened.is_some() || !is_sealed(&entry) => continue,
+                    Err(Unreadable::Damaged) => continue,
+                    Err(Unreadable::Locked) if self.opened.is_some() => continue,
+                    Ok(None) | Err(_) => return Ok(None),
                 };
-                let Some(payload) = payload.as_ref().filter(|_| section.enc.is_none()) else {
-                    return Ok(None);
-                };
-                let Ok(payload) = Payload::decode(payload) else { continue };
                 if payload.kind != self.handle.location.kind() {
                     continue;
                 }
