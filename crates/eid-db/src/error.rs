@@ -201,6 +201,14 @@ pub enum DbError {
         /// The entry.
         id: EntryId,
     },
+    /// The entry was taken back and not done again since.
+    #[error("the entry {id} was taken back by {by}")]
+    AlreadyUndone {
+        /// The entry.
+        id: EntryId,
+        /// The entry that took it back.
+        by: EntryId,
+    },
     /// A version is named by one entry or more.
     #[error("no entry was named")]
     NoEntry,

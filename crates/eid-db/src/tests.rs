@@ -21,3 +21,4 @@ mod tables;
 mod texts;
 mod transactions;
 mod typed;
+mod undo;

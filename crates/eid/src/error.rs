@@ -241,7 +241,7 @@ impl From<DbError> for Error {
             E::NotHere | E::NoSuchRow { .. } | E::UnknownEntry { .. } | E::NoPayload { .. } => {
                 ErrorKind::NotFound
             }
-            E::NoEntry | E::ReadOnly => ErrorKind::InvalidValue,
+            E::NoEntry | E::ReadOnly | E::AlreadyUndone { .. } => ErrorKind::InvalidValue,
             E::ConsumerName => ErrorKind::InvalidName,
             E::Thread(_) => ErrorKind::Io,
             E::Name | E::StoreName { .. } | E::Path | E::ParsePath(_) | E::RowKey => ErrorKind::InvalidName,

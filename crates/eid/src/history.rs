@@ -88,7 +88,10 @@ impl Database {
         Ok(offload(move || db.undo_last()).await??)
     }
 
-    /// Takes back what one entry changed.
+    /// Takes back what one entry changed. What cannot be taken back, or was written again since, is reported.
+    ///
+    /// # Errors
+    /// When it was taken back already, here or elsewhere.
     pub async fn undo(&self, entry: EntryId) -> Result<Undone, Error> {
         let db = self.inner().clone();
         Ok(offload(move || db.undo(entry)).await??)

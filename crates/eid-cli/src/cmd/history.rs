@@ -239,7 +239,10 @@ pub async fn undo(context: &Context, args: &Undo) -> Result<(), Failure> {
         lines.extend(undone.kept.iter().map(|kept| {
             let field = kept.field.as_ref().map(|field| format!(".{field}")).unwrap_or_default();
             let place = printable(&format!("{} {}{field}", kept.store, kept.path));
-            format!("kept {place}: it was written again since")
+            match kept.by {
+                Some(_) => format!("kept {place}: it was written again since"),
+                None => format!("kept {place}: it is no longer there, or cannot be taken back"),
+            }
         }));
         lines.join("\n")
     })?;

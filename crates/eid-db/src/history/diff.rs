@@ -9,6 +9,7 @@ use eid_store::TreeSnapshot;
 
 use super::leaves::{affected, comparable, leaves, payload, rows};
 use super::positions;
+use super::undo::marks;
 use crate::changes::changed_keys;
 use crate::database::Database;
 use crate::error::DbError;
@@ -272,7 +273,7 @@ impl Iterator for Differences {
 fn touched(db: &Database, entry: &Entry, each: &mut impl FnMut(Touched)) -> u64 {
     let mut unread = 0;
     for (index, section) in entry.header().sections.iter().enumerate() {
-        if section.store.is_settings() {
+        if section.store.is_settings() || section.store.as_str() == marks::STORE {
             continue;
         }
         let payload = payload(db, entry, index);

@@ -22,6 +22,8 @@
 //! becomes hidden. A delete or set further up does not look for lists: until the next edit, whoever reads raises the
 //! floor for himself.
 
+mod undo;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -690,6 +692,7 @@ pub(crate) struct ListReader<'a> {
     sequence_prefix: Key,
     sequence: SequenceReader<'a, Vec<Slot>>,
     changed: bool,
+    floor: Option<Stamp>,
 }
 
 fn corrupt(_: CborError) -> DbError {
@@ -721,7 +724,7 @@ impl<'a> ListReader<'a> {
     fn open(rows: &'a dyn Rows, prefix: &'a [u8], head: &Head) -> Result<Self, DbError> {
         let sequence_prefix = sequence_prefix(prefix);
         let sequence = SequenceReader::open(rows, &sequence_prefix)?;
-        Ok(Self { rows, prefix, sequence_prefix, sequence, changed: head.changed > 0 })
+        Ok(Self { rows, prefix, sequence_prefix, sequence, changed: head.changed > 0, floor: head.floor })
     }
 
     /// How many items there are.
@@ -825,7 +828,10 @@ impl<'a> ListReader<'a> {
         if range.is_empty() {
             return Ok(None);
         }
-        let mut items = self.items(range)?;
+        self.delete_items(self.items(range)?).map(Some)
+    }
+
+    fn delete_items(&self, mut items: Vec<Name<OpId>>) -> Result<ListOp<Ref>, DbError> {
         items.sort_unstable();
         let mut spans: Vec<(Span<OpId>, Ref)> = Vec::new();
         for item in items {
@@ -847,7 +853,7 @@ impl<'a> ListReader<'a> {
             .map(|(span, entry)| Span { first: Name { entry, offset: span.first.offset }, count: span.count })
             .collect();
         spans.sort_unstable_by_key(|span| span.first);
-        Ok(Some(ListOp::Delete { spans }))
+        Ok(ListOp::Delete { spans })
     }
 
     /// The edit that takes the item at a position to another, if that is elsewhere.

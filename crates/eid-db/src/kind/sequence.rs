@@ -15,6 +15,7 @@ mod content;
 mod edits;
 mod pages;
 mod reader;
+pub(crate) mod undo;
 
 use eid_core::ReadError;
 use eid_core::dag::Seq;

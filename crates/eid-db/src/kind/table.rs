@@ -21,7 +21,7 @@ mod written;
 use row::AsText;
 
 pub(crate) use row::Held;
-pub(crate) use written::{Written, written};
+pub(crate) use written::{Written, counts, written};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

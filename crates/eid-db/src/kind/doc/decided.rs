@@ -28,6 +28,8 @@ pub(crate) struct Decided {
     pub(crate) by: Option<Stamp>,
     /// The last operation that had to do with the path, at it, above it or below.
     pub(crate) last: Option<Stamp>,
+    /// Whether it is a map that was set, and so is there also when nothing is in it.
+    pub(crate) is_set_map: bool,
     /// For a counter: what increments have to beat.
     pub(crate) counts_after: Option<Option<Stamp>>,
 }
@@ -64,8 +66,9 @@ pub(crate) fn decided(
                 Shape::Map { .. } => (Form::Map, set.max(node.below), None),
                 Shape::Absent => (Form::Absent, last, None),
             };
+            let is_set_map = matches!(shape, Shape::Map { explicit: true });
             above = node.kills_below(above.as_ref());
-            Decided { form, by, last, counts_after }
+            Decided { form, by, last, is_set_map, counts_after }
         })
         .collect())
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use eid_crdt::sequence::{Op, Paged, Pages as _, Standpoint, Stretch, Visit};
+use eid_crdt::sequence::{Op, Operation, Paged, Pages as _, Standpoint, Stretch, Visit};
 
 use super::pages::{InRows, Loaded};
 use super::{Content, Cursor, Edits, Name, OpId, Side, Span};
@@ -93,6 +93,11 @@ impl<'a, R: Content> SequenceReader<'a, R> {
     /// The stamp of an operation that is applied here.
     pub(crate) fn stamp_of(&self, op: OpId) -> Result<Option<Stamp>, DbError> {
         Ok(self.list.pages().operation(op)?.map(|held| held.stamp))
+    }
+
+    /// What is known of an operation that is applied here.
+    pub(crate) fn operation(&self, op: OpId) -> Result<Option<Operation<Stamp>>, DbError> {
+        self.list.pages().operation(op)
     }
 
     /// The records that hold the elements of a span, as far as there are any.

@@ -254,6 +254,14 @@ impl Row {
         })
     }
 
+    /// Whether a field counts.
+    pub(super) fn is_count(&self, name: &str) -> Result<bool, DbError> {
+        match self.state.field(name) {
+            Some(field) => Ok(matches!(self.shape(field)?, Shape::Count(_))),
+            None => Ok(false),
+        }
+    }
+
     /// What an index wants of what a field shows: the beginning of a text. The stamps of a row that counts or is edited
     /// must have been resolved.
     pub(super) fn indexed(&self, rows: &dyn Rows, key: &str, name: &str) -> Result<Option<Value>, DbError> {

@@ -37,3 +37,14 @@ pub(crate) fn written(rows: &dyn Rows, key: &str) -> Result<Option<Written>, DbE
         fields: fields.collect(),
     }))
 }
+
+/// Whether an increment of a field adds to what is there.
+pub(crate) fn counts(rows: &dyn Rows, key: &str, field: &str, mut stamp: Stamp) -> Result<bool, DbError> {
+    let Some(bytes) = rows.get(row_key(key))? else { return Ok(false) };
+    let mut row = row::decode(&bytes).map_err(row::damaged)?;
+    let mut stamps: Vec<&mut Stamp> = row.stamps_mut().collect();
+    stamps.push(&mut stamp);
+    resolve(&mut stamps, |seq| rows.id_of(seq))?;
+    let is_count = row.is_count(field)?;
+    Ok(is_count && row.state.is_visible() && Some(&stamp) > row.state.field_floor(field))
+}
