@@ -30,6 +30,9 @@ cargo xtask TASK
   vectors [--mutate]           the golden vectors, through the implementation in Python
   sim [--seeds N] [--from S] [--seconds T] [--seed S [--trace]] [--sabotage NAME|all] [--json]
                                the simulator; --seed runs one seed again, --sabotage lets it find a fault
+  auth [--dags N] [--seed S] | --mutants
+                               random DAGs: the engine of authority agrees with its definition in every order, and
+                               no key changes what stronger keys decided; --mutants breaks each rule and must see it
   processes [ARGS...]          the program as real processes: kill -9, bootstrap, proxies
   bench store|history|live|text|footprint [--json]";
 
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         "deny" => run::Flags::parse(rest, &[]).and_then(|_| deny::run()),
         "vectors" => vectors::run(rest),
         "sim" => sim::run(rest),
+        "auth" => sim::auth(rest),
         "processes" => sim::processes(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {

@@ -1,4 +1,4 @@
-//! Runs the simulator, and the program as real processes.
+//! Runs the simulator, the search for attacks on authority, and the program as real processes.
 
 use std::path::PathBuf;
 
@@ -41,4 +41,12 @@ pub(crate) fn processes(args: &[String]) -> Result<(), Failure> {
     let mut checks = command(release.join("eid-processes"), &["--eid"]);
     checks.arg(release.join("eid")).args(args);
     run_command(checks)
+}
+
+/// Searches random DAGs for a difference between the engine of authority and its definition, with these arguments.
+pub(crate) fn auth(args: &[String]) -> Result<(), Failure> {
+    let mut dags =
+        cargo_command(&["run", "--locked", "--quiet", "-p", "eid-auth", "--example", "dags", "--"]);
+    dags.args(args);
+    run_command(dags)
 }

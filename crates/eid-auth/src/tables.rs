@@ -1,0 +1,403 @@
+//! The settings entries that an engine knows, by number, and every rule that is asked of one entry.
+//!
+//! The rules are those of [`crate::oracle`]; what differs is how little is looked at. Numbers are given in the order
+//! in which entries become known, which is a topological order; no answer depends on it otherwise.
+
+use std::collections::BTreeMap;
+
+use eid_core::{EntryId, Permission, PublicKey, Slot};
+
+use crate::bits::Bits;
+
+/// The number of a settings entry.
+pub(crate) type Node = u32;
+
+/// The number of a slot.
+pub(crate) type SlotNo = u32;
+
+/// How strong an admin is: smaller is stronger.
+pub(crate) type Level = u64;
+
+/// The level of whoever is not an admin.
+pub(crate) const NO_LEVEL: Level = 1 << 32;
+
+pub(crate) const EVERYONE: SlotNo = 0;
+
+/// The shared title is folded like a slot. Nobody's right depends on it.
+pub(crate) const TITLE: SlotNo = 1;
+
+/// What stays of a key's work.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    pub ids: Vec<EntryId>,
+    /// The settings entries that are in the fence or below it.
+    pub settings: Bits,
+}
+
+#[derive(Debug)]
+pub(crate) enum How {
+    Set,
+    Leave,
+    Remove(Option<Fence>),
+}
+
+/// What an entry does to one slot.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub slot: SlotNo,
+    /// Nothing when it revokes.
+    pub gives: Option<Permission>,
+    pub how: How,
+}
+
+/// A settings entry.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub id: EntryId,
+    pub key: PublicKey,
+    /// The slot of its author.
+    pub author: SlotNo,
+    /// The level of its author in its past.
+    pub level: Level,
+    pub root: bool,
+    pub title: Option<String>,
+    /// Sorted by slot, one for each.
+    pub writes: Vec<Write>,
+    pub accepts: Vec<EntryId>,
+    /// The settings entries of its past, and which of those are void when only they are known.
+    pub past: Bits,
+    pub void_before: Bits,
+    /// The same with this entry; nothing until that is settled.
+    pub void_after: Option<Bits>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SlotRow {
+    /// Nothing for the title.
+    pub slot: Option<Slot>,
+    /// Who wrote it, the strongest first, of equals the earlier numbered first.
+    pub writers: Vec<(Level, Node)>,
+    /// The settings entries by this key.
+    pub authored: Vec<Node>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub nodes: Vec<Row>,
+    pub slots: Vec<SlotRow>,
+    pub ids: BTreeMap<EntryId, Node>,
+    keys: BTreeMap<PublicKey, SlotNo>,
+    pub accepted: BTreeMap<EntryId, Vec<Node>>,
+}
+
+/// A set of settings entries, those of it that are void, and whose removals are heard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    pub set: &'a Bits,
+    pub void: &'a Bits,
+    /// Judge as this entry, which accepts, would have it: no weaker removals, no equal ones that it had seen.
+    pub heard_by: Option<Node>,
+}
+
+impl Scene<'_> {
+    pub(crate) fn is_live(&self, node: Node) -> bool {
+        self.set.contains(node) && !self.void.contains(node)
+    }
+}
+
+/// Whose standing is in question: what it needed, and which settings it had seen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub level: Level,
+    pub needs: Permission,
+    pub past: &'a Bits,
+}
+
+/// Why an entry does not stand, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Removed {
+        by: Node,
+        slot: SlotNo,
+    },
+    /// Without the void entry of its past that is named, if one can be named.
+    Right {
+        cause: Option<Node>,
+    },
+    Level {
+        cause: Option<Node>,
+    },
+    Slot {
+        slot: SlotNo,
+        cause: Option<Node>,
+    },
+}
+
+/// What is wrong with a settings entry in a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overreach {
+    NotAdmin,
+    Outranked { slot: SlotNo, by: Node },
+    AboveOneself { slot: SlotNo },
+}
+
+const WEAKEST_ADMIN: Permission = Permission::Admin(u32::MAX);
+
+impl Tables {
+    pub(crate) fn new() -> Self {
+        let slot = |slot| SlotRow { slot, writers: Vec::new(), authored: Vec::new() };
+        Self {
+            nodes: Vec::new(),
+            slots: vec![slot(Some(Slot::Everyone)), slot(None)],
+            ids: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn row(&self, node: Node) -> &Row {
+        &self.nodes[node as usize]
+    }
+
+    pub(crate) fn slot_of(&self, key: &PublicKey) -> Option<SlotNo> {
+        self.keys.get(key).copied()
+    }
+
+    pub(crate) fn find(&self, slot: &Slot) -> Option<SlotNo> {
+        match slot {
+            Slot::Everyone => Some(EVERYONE),
+            Slot::Key(key) => self.slot_of(key),
+        }
+    }
+
+    pub(crate) fn number(&mut self, slot: &Slot) -> SlotNo {
+        let Slot::Key(key) = slot else { return EVERYONE };
+        let next = self.slots.len() as SlotNo;
+        let number = *self.keys.entry(*key).or_insert(next);
+        if number == next {
+            self.slots.push(SlotRow { slot: Some(*slot), writers: Vec::new(), authored: Vec::new() });
+        }
+        number
+    }
+
+    /// Adds an entry whose whole past is known.
+    pub(crate) fn add(&mut self, row: Row) -> Node {
+        let node = self.nodes.len() as Node;
+        for write in &row.writes {
+            let writers = &mut self.slots[write.slot as usize].writers;
+            let at = writers.partition_point(|held| *held < (row.level, node));
+            writers.insert(at, (row.level, node));
+        }
+        for id in &row.accepts {
+            self.accepted.entry(*id).or_default().push(node);
+        }
+        self.slots[row.author as usize].authored.push(node);
+        self.ids.insert(row.id, node);
+        self.nodes.push(row);
+        node
+    }
+
+    pub(crate) fn write(&self, node: Node, slot: SlotNo) -> Option<&Write> {
+        let writes = &self.row(node).writes;
+        writes.binary_search_by_key(&slot, |write| write.slot).ok().map(|at| &writes[at])
+    }
+
+    /// The current writes of a slot: the last effective ones of those that `member` admits.
+    ///
+    /// A write is effective when it has seen every stronger effective one. So the writes of one level that are
+    /// effective have all seen what is effective above, and the weakest effective level is the current one.
+    pub(crate) fn current(&self, slot: SlotNo, below: Level, member: impl Fn(Node) -> bool) -> Vec<Node> {
+        let (mut above, mut heads, mut level) = (Vec::new(), Vec::<Node>::new(), 0);
+        for &(at, node) in &self.slots[slot as usize].writers {
+            if at >= below {
+                break;
+            }
+            if !member(node) {
+                continue;
+            }
+            let past = &self.row(node).past;
+            if at > level {
+                if heads.iter().all(|head| past.contains(*head)) {
+                    above = std::mem::replace(&mut heads, vec![node]);
+                    level = at;
+                }
+            } else if above.iter().all(|head| past.contains(*head)) {
+                heads.retain(|head| !past.contains(*head));
+                heads.push(node);
+            }
+        }
+        heads
+    }
+
+    fn gives(&self, node: Node, slot: SlotNo) -> Option<Permission> {
+        self.write(node, slot).and_then(|write| write.gives)
+    }
+
+    /// What a slot gives: of several current writes, the most restrictive. Nothing when it was never written.
+    pub(crate) fn slot_value(
+        &self,
+        slot: SlotNo,
+        member: impl Fn(Node) -> bool,
+    ) -> Option<(Option<Permission>, Node)> {
+        let values = self.current(slot, Level::MAX, member);
+        let values = values.into_iter().map(|node| (self.gives(node, slot), node));
+        values.min_by_key(|(gives, node)| (*gives, self.row(*node).id))
+    }
+
+    /// What a key may do: by its own slot if it has one, even a revoked one, else by the one for everyone.
+    pub(crate) fn permission(
+        &self,
+        slot: Option<SlotNo>,
+        member: impl Fn(Node) -> bool,
+    ) -> (Option<Permission>, Option<Node>) {
+        let own = slot.and_then(|slot| self.slot_value(slot, &member));
+        match own.or_else(|| self.slot_value(EVERYONE, &member)) {
+            Some((gives, node)) => (gives, Some(node)),
+            None => (None, None),
+        }
+    }
+
+    /// Whether an author may write these slots in the state that `member` gives. The level is his in that state.
+    pub(crate) fn overreach(
+        &self,
+        author: SlotNo,
+        writes: &[Write],
+        level: Level,
+        member: impl Fn(Node) -> bool,
+    ) -> Option<Overreach> {
+        if level == NO_LEVEL {
+            return Some(Overreach::NotAdmin);
+        }
+        for write in writes.iter().filter(|write| write.slot != TITLE) {
+            let slot = write.slot;
+            for node in self.current(slot, Level::MAX, &member) {
+                let outranked = match self.gives(node, slot) {
+                    Some(Permission::Admin(held)) => slot == author || level < Level::from(held),
+                    Some(_) => true,
+                    None => level <= self.row(node).level,
+                };
+                if !outranked {
+                    return Some(Overreach::Outranked { slot, by: node });
+                }
+            }
+            if write.gives.and_then(Permission::level).is_some_and(|granted| Level::from(granted) < level) {
+                return Some(Overreach::AboveOneself { slot });
+            }
+        }
+        None
+    }
+
+    fn hears(&self, acceptor: Option<Node>, remover: Node) -> bool {
+        acceptor.is_none_or(|acceptor| {
+            let (accepts, removes) = (self.row(acceptor), self.row(remover));
+            removes.level < accepts.level || removes.level == accepts.level && !accepts.past.contains(remover)
+        })
+    }
+
+    /// Whether this write takes away what the subject used, leaving aside what the fence keeps and what shields it.
+    pub(crate) fn takes(&self, remover: Node, write: &Write, subject: Subject<'_>) -> bool {
+        let row = self.row(remover);
+        row.level < subject.level
+            // Laid down by its holder: else whoever steals a key erases its history.
+            && row.author != write.slot
+            && !matches!(write.how, How::Leave)
+            && write.gives < Some(subject.needs)
+            // Who knew of it is judged by validity and by what the slots give.
+            && !subject.past.contains(remover)
+    }
+
+    /// The settings entries that a removal keeps.
+    pub(crate) fn kept<'a>(&'a self, remover: Node, write: &'a Write) -> &'a Bits {
+        match &write.how {
+            How::Remove(Some(fence)) => &fence.settings,
+            _ => &self.row(remover).past,
+        }
+    }
+
+    /// Whether a stronger grant that the remover had not seen, and that the subject is built on, protects it. Not when
+    /// the removal is effective all the same: then that grant gave way to a write that the remover did know.
+    fn is_shielded(&self, remover: Node, slot: SlotNo, subject: Subject<'_>, scene: Scene<'_>) -> bool {
+        let row = self.row(remover);
+        let stronger = self.slots[slot as usize].writers.iter().take_while(|(level, _)| *level < row.level);
+        let unseen_grant = stronger.map(|(_, node)| *node).any(|node| {
+            subject.past.contains(node)
+                && !row.past.contains(node)
+                && scene.is_live(node)
+                && self.gives(node, slot).is_some()
+        });
+        unseen_grant
+            && !self
+                .current(slot, row.level, |node| scene.is_live(node))
+                .iter()
+                .all(|head| row.past.contains(*head))
+    }
+
+    /// Who takes away what the subject used through a slot, whatever their fences keep.
+    pub(crate) fn removers<'a>(
+        &'a self,
+        slot: SlotNo,
+        subject: Subject<'a>,
+        scene: Scene<'a>,
+    ) -> impl Iterator<Item = (Node, &'a Write)> + 'a {
+        let writers = self.slots[slot as usize].writers.iter();
+        writers
+            .take_while(move |(level, _)| *level < subject.level)
+            .filter(move |(_, node)| scene.is_live(*node) && self.hears(scene.heard_by, *node))
+            .filter_map(move |(_, node)| self.write(*node, slot).map(|write| (*node, write)))
+            .filter(move |(node, write)| {
+                self.takes(*node, write, subject) && !self.is_shielded(*node, slot, subject, scene)
+            })
+    }
+
+    /// What a settings entry needed, and what it had seen.
+    pub(crate) fn subject(&self, node: Node) -> Subject<'_> {
+        let row = self.row(node);
+        // Whoever is left an admin of at least this level may do what the entry did.
+        let needs = u32::try_from(row.level).map_or(WEAKEST_ADMIN, Permission::Admin);
+        Subject { level: row.level, needs, past: &row.past }
+    }
+
+    /// Why a settings entry does not stand in a scene that holds its past; what is stronger must be settled.
+    pub(crate) fn fault(&self, node: Node, scene: Scene<'_>) -> Option<Fault> {
+        let row = self.row(node);
+        if row.root {
+            return None;
+        }
+        let mut removers = self.removers(row.author, self.subject(node), scene);
+        if let Some((by, _)) = removers.find(|(by, write)| !self.kept(*by, write).contains(node)) {
+            return Some(Fault::Removed { by, slot: row.author });
+        }
+        let cause = self.change_of_past(node, scene)?;
+        // Work that is weaker is not settled yet: what the entry knew of it holds.
+        let member = |other: Node| {
+            let void = if self.row(other).level <= row.level { scene.void } else { &row.void_before };
+            row.past.contains(other) && !void.contains(other)
+        };
+        let (permission, _) = self.permission(Some(row.author), member);
+        let level = level_of(permission);
+        let cause = Some(cause);
+        match self.overreach(row.author, &row.writes, level, member) {
+            Some(Overreach::NotAdmin) => Some(Fault::Right { cause }),
+            Some(Overreach::Outranked { slot, .. } | Overreach::AboveOneself { slot }) => {
+                Some(Fault::Slot { slot, cause })
+            }
+            None if level > row.level => Some(Fault::Level { cause }),
+            None => None,
+        }
+    }
+
+    /// An entry of its past that became void, or stands again, and that matters to a settings entry.
+    fn change_of_past(&self, node: Node, scene: Scene<'_>) -> Option<Node> {
+        let row = self.row(node);
+        scene.void.differing(&row.void_before).find(|other| {
+            let writes_one_of = |slot| self.write(*other, slot).is_some();
+            row.past.contains(*other)
+                && self.row(*other).level <= row.level
+                && (writes_one_of(row.author) || row.writes.iter().any(|write| writes_one_of(write.slot)))
+        })
+    }
+}
+
+pub(crate) fn level_of(permission: Option<Permission>) -> Level {
+    permission.and_then(Permission::level).map_or(NO_LEVEL, Level::from)
+}

@@ -1,0 +1,4 @@
+//! What tests and examples share.
+
+pub mod properties;
+pub mod random;
