@@ -51,6 +51,7 @@ pub enum SyncEvent {
 
 /// What a subscriber receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all that is delivered is an event")]
 pub enum Delivered {
     /// An event.
     Event(SyncEvent),

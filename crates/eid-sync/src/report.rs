@@ -35,6 +35,8 @@ pub struct SessionReport {
     pub ms: u64,
     /// Whether each side has everything that the other had.
     pub complete: bool,
+    /// Entries of the other side that have not come. Nothing when it had not said how many there are.
+    pub behind: Option<u64>,
 }
 
 impl SessionReport {
@@ -45,6 +47,11 @@ impl SessionReport {
         summary: &Summary,
         bytes: LinkBytes,
     ) -> Self {
+        let came = summary.pulled + summary.duplicates + summary.refused;
+        let behind = match summary.pull_total {
+            _ if summary.complete => Some(0),
+            total => total.map(|total| total.saturating_sub(came)),
+        };
         Self {
             tree,
             peer,
@@ -60,6 +67,7 @@ impl SessionReport {
             rung: summary.rung,
             ms: 0,
             complete: summary.complete,
+            behind,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::join::{Join, Joined};
 use crate::listen::Listener;
 use crate::offload::offload;
 use crate::peers::{PeerInfo, Peers};
+use crate::sessions::Sessions;
 use crate::status::{PeerProgress, Status};
 
 /// One device over one store. A cheap handle.
@@ -35,6 +36,7 @@ struct Inner {
     db: Db,
     engine: SyncEngine,
     peers: Peers,
+    sessions: Sessions,
     /// Whether a task notes who has dialled.
     remembers_callers: AtomicBool,
 }
@@ -137,7 +139,13 @@ impl Builder {
         #[cfg(feature = "http")]
         engine.register_transport(Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())));
         Ok(Instance {
-            inner: Arc::new(Inner { db, engine, peers, remembers_callers: AtomicBool::new(false) }),
+            inner: Arc::new(Inner {
+                sessions: Sessions::in_store(db.store()),
+                db,
+                engine,
+                peers,
+                remembers_callers: AtomicBool::new(false),
+            }),
         })
     }
 }
@@ -256,8 +264,10 @@ impl Instance {
     /// Removes a database from this device, with everything that is known of it here.
     pub async fn forget_database(&self, database: &Database) -> Result<(), Error> {
         let (db, engine, id) = (self.inner.db.clone(), self.inner.engine.clone(), database.id());
+        let sessions = self.inner.sessions.clone();
         offload(move || {
             engine.forget(&id)?;
+            sessions.forget(&id.0)?;
             Ok(db.forget(&id)?)
         })
         .await?
@@ -296,17 +306,27 @@ impl Instance {
             return;
         }
         let (mut events, peers) = (self.inner.engine.events(), self.inner.peers.clone());
-        let clock = Arc::clone(&self.inner.db.env().clock);
+        let (sessions, clock) = (self.inner.sessions.clone(), Arc::clone(&self.inner.db.env().clock));
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
-                let Delivered::Event(SyncEvent::Session(report)) = event else { continue };
-                if report.via.is_some() || !report.complete {
-                    continue;
-                }
-                let (peers, now_ms) = (peers.clone(), clock.now_ms());
-                match offload(move || peers.called(report.peer, now_ms)).await {
+                let Some(report) = report_of(event).filter(|report| report.via.is_none()) else { continue };
+                let (peers, sessions, now_ms) = (peers.clone(), sessions.clone(), clock.now_ms());
+                let remembering = offload(move || {
+                    if report.complete {
+                        peers.called(report.peer, now_ms)?;
+                    }
+                    // Who asks for what it may not see leaves no trace: anybody could.
+                    if report.turns > 0 && report.rung.is_some() {
+                        sessions.record(&report, now_ms)
+                    } else {
+                        Ok(())
+                    }
+                });
+                match remembering.await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) | Err(error) => tracing::warn!(%error, "a peer could not be remembered"),
+                    Ok(Err(error)) | Err(error) => {
+                        tracing::warn!(%error, "a session could not be remembered");
+                    }
                 }
             }
         });
@@ -339,15 +359,17 @@ impl Instance {
                 done = &mut joining => break done?,
             }
         };
-        let (db, peers) = (self.inner.db.clone(), self.inner.peers.clone());
-        let (id, name, now_ms, peer) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.peer);
+        let (db, peers, sessions) =
+            (self.inner.db.clone(), self.inner.peers.clone(), self.inner.sessions.clone());
+        let (id, name, now_ms, report) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.clone());
         let remembering = offload(move || {
+            sessions.record(&report, now_ms)?;
             match name {
                 Some(name) => db.rename(&id, &name)?,
                 // The title of this moment, so that nobody who changes it later gets between this device and its names.
                 None => db.keep_title_as_name(&id)?,
             }
-            peers.succeeded(peer, now_ms)
+            peers.succeeded(report.peer, now_ms)
         });
         remembering.await??;
         Ok(Joined { database: self.by_id(ticket.db), session })
@@ -410,6 +432,7 @@ impl Instance {
 
     async fn sync_now(&self, address: &Address, tree: Option<TreeId>) -> Result<Synced, Error> {
         let engine = &self.inner.engine;
+        let mut events = engine.events();
         let peer = engine.connect_to_peer(address, None, &[]).await?;
         let done = match tree {
             Some(tree) => engine.sync_tree_with_peer(&peer, tree).await.map(|report| vec![report]),
@@ -420,7 +443,14 @@ impl Instance {
         let incomplete = done.as_ref().is_ok_and(|reports| reports.iter().any(|report| !report.complete));
         let succeeded = done.is_ok() && !incomplete;
         let (peers, address, now_ms) = (self.inner.peers.clone(), address.clone(), self.now_ms());
+        let (sessions, in_sync) = (self.inner.sessions.clone(), done.as_ref().ok().cloned());
         let remembering = offload(move || {
+            // A session that ended early is told as an event only, and one that had nothing to do as a report only.
+            let told = std::iter::from_fn(|| events.try_recv()).filter_map(report_of);
+            for report in told.chain(in_sync.into_iter().flatten()).filter(|report| report.peer == peer.key())
+            {
+                sessions.record(&report, now_ms)?;
+            }
             let name = Some(peer.name()).filter(|name| !name.is_empty());
             peers.met(peer.key(), &address, name, now_ms)?;
             if succeeded { peers.succeeded(peer.key(), now_ms) } else { Ok(()) }
@@ -481,9 +511,11 @@ impl Instance {
     /// Forgets a peer: its addresses, and how far it was with each database. Its rights and what it wrote stay.
     pub async fn forget_peer(&self, peer: &PeerInfo) -> Result<(), Error> {
         let (peers, engine, peer) = (self.inner.peers.clone(), self.inner.engine.clone(), peer.clone());
+        let sessions = self.inner.sessions.clone();
         offload(move || {
             if let Some(key) = &peer.key {
                 engine.forget_peer(key)?;
+                sessions.forget(&key.0)?;
             }
             peers.forget(&peer)
         })
@@ -492,9 +524,17 @@ impl Instance {
 
     pub(crate) fn progress(&self, tree: &TreeId, entries: u64) -> Result<Vec<PeerProgress>, Error> {
         let known = self.inner.engine.known_peers(tree)?;
+        let ended = self.inner.sessions.of(tree)?;
         let progress = known.into_iter().map(|(peer, known)| {
             let acknowledged = known.mine.map_or(0, |cursor| cursor.seq.0);
-            PeerProgress { peer, acknowledged, ahead: entries.saturating_sub(acknowledged) }
+            let last = ended.get(&peer);
+            PeerProgress {
+                peer,
+                acknowledged,
+                ahead: entries.saturating_sub(acknowledged),
+                behind: last.and_then(|last| last.behind),
+                last_session_ms: last.map(|last| last.at_ms),
+            }
         });
         Ok(progress.collect())
     }
@@ -522,5 +562,13 @@ impl Instance {
         self.inner.engine.stop_server().await;
         let db = self.inner.db.clone();
         Ok(offload(move || db.close()).await??)
+    }
+}
+
+/// What an event tells of a session.
+fn report_of(event: Delivered) -> Option<SessionReport> {
+    match event {
+        Delivered::Event(SyncEvent::Session(report) | SyncEvent::Failed { report, .. }) => Some(report),
+        _ => None,
     }
 }

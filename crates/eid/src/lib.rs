@@ -73,6 +73,7 @@ mod list;
 mod listen;
 mod offload;
 mod peers;
+mod sessions;
 mod status;
 mod stores;
 mod table;

@@ -49,6 +49,10 @@ pub struct PeerProgress {
     pub acknowledged: u64,
     /// Entries here that it has not acknowledged; it may have them from elsewhere.
     pub ahead: u64,
+    /// Entries that it had and that were not here when the last session with it ended. Nothing when that is not known.
+    pub behind: Option<u64>,
+    /// When that session ended, in milliseconds since 1970.
+    pub last_session_ms: Option<u64>,
 }
 
 impl DatabaseStatus {

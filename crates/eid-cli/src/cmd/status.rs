@@ -42,17 +42,18 @@ pub fn run(context: &Context, args: &Status) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for db in &status.databases {
         let first = vec![printable(&db.name), count(db.entries), db.tips.to_string()];
-        rows.push([first, vec![String::new(); 3]].concat());
+        rows.push([first, vec![String::new(); 4]].concat());
         for progress in &db.peers {
-            let met = status.peers.iter().find(|peer| peer.key == Some(progress.peer));
-            let last = met.and_then(|peer| peer.last_success_ms).map_or_else(|| "not known".to_owned(), utc);
-            let behind = format!("{} of {}", count(progress.acknowledged), count(db.entries));
+            let last = progress.last_session_ms.map_or_else(|| "not known".to_owned(), utc);
+            let behind = progress.behind.map_or_else(|| "not known".to_owned(), count);
+            let has = format!("{} of {}", count(progress.acknowledged), count(db.entries));
             let peer = progress.peer.short();
-            rows.push([vec![String::new(); 3], vec![peer, behind, last]].concat());
+            rows.push([vec![String::new(); 3], vec![peer, has, behind, last]].concat());
         }
     }
     if !rows.is_empty() {
-        let headings = ["DATABASE", ">ENTRIES", ">TIPS", "PEER", ">HAS ACKNOWLEDGED", "LAST SUCCESS"];
+        let headings =
+            ["DATABASE", ">ENTRIES", ">TIPS", "PEER", ">HAS ACKNOWLEDGED", ">BEHIND IT BY", "LAST SESSION"];
         out.text(format!("\n{}", out.columns(&headings, &rows)))?;
     }
     for db in status.databases.iter().filter(|db| db.undecodable > 0) {
@@ -72,7 +73,12 @@ fn database(db: &DatabaseStatus) -> Value {
     let peers: Vec<Value> = db
         .peers
         .iter()
-        .map(|p| json!({"peer": p.peer.to_string(), "acknowledged": p.acknowledged, "ahead": p.ahead}))
+        .map(|p| {
+            json!({
+                "peer": p.peer.to_string(), "acknowledged": p.acknowledged, "ahead": p.ahead, "behind": p.behind,
+                "last_session": p.last_session_ms,
+            })
+        })
         .collect();
     json!({
         "id": db.id.to_string(), "name": db.name, "entries": db.entries, "tips": db.tips,

@@ -52,6 +52,10 @@ fn a_thousand_shared_entries_and_one_private_commit_each_move_one_entry_each_way
     }
     assert!(session["peer"].is_string() && session["rung"].is_string());
 
+    let with = &b.ok(&["status"]).json()["databases"][0]["peers"][0];
+    assert_eq!((&with["behind"], &with["ahead"]), (&json!(0), &json!(0)), "{with}");
+    assert!(with["last_session"].is_u64(), "{with}");
+
     let state = |eid: &Eid| eid.ok(&["db", "show", "notes"]).json()["state_hash"].clone();
     assert_eq!(state(&a.eid), state(&b));
     assert_eq!(b.ok(&["get", "notes", "from"]).json(), "a");
