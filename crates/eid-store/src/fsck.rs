@@ -6,21 +6,28 @@
 //! what is derived, not for the log.
 //!
 //! A repair writes the same into the store, under another number, and changes the number of the tree when everything
-//! is there: a crash before that leaves the tree as it was. Entries of the log that are damaged are left out with
-//! what descends from them, so that a peer can give them again; positions change then, and with them the epoch.
+//! is there: a crash before that leaves the tree as it was. It loses as little as there is: a payload that is not what
+//! its entry names is taken for one that never came, and the entry stays; an entry of the settings is kept twice, and
+//! either copy will do. Only an entry whose block is damaged is left out, with what descends from it, so that a peer can
+//! give them again; positions change then, and with them the epoch. A report names every entry that loses something.
 
 mod compare;
 mod rebuild;
+mod salvage;
 
-use eid_core::TreeId;
+use std::collections::HashMap;
+
 use eid_core::dag::Seq;
+use eid_core::{EntryId, TreeId};
 
 use crate::backend::{Batch, Snapshot};
+use crate::cursor::Cursor;
 use crate::entry_store::{EntryStore, read_meta, read_trees};
 use crate::error::StoreError;
-use crate::limits::FSCK_PROBLEMS_MAX;
+use crate::limits::{FSCK_ENTRIES_MAX, FSCK_PROBLEMS_MAX};
 use crate::rows::{
-    FORMAT, Meta, TreeNo, TreeState, encode_tree_no, meta_key, state_key, sweep_key, trees_key,
+    FORMAT, Facts, Meta, Space, TreeNo, TreeState, encode_tree_no, meta_key, state_key, sweep_key,
+    tree_range, trees_key,
 };
 use compare::Sides;
 use rebuild::{Scratch, rebuild};
@@ -38,16 +45,35 @@ pub struct FsckReport {
     pub problems: Vec<Problem>,
     /// How many problems were found, listed or not.
     pub found: u64,
-    /// How many of them were mended.
+    /// How many of them were mended, with nothing lost.
     pub repaired: u64,
+    /// How many entries are lost here, or would be by a repair: damaged ones and what descends from them.
+    pub lost_entries: u64,
+    /// How many payloads are lost here, or would be by a repair, of entries that stay.
+    pub lost_payloads: u64,
 }
 
 impl FsckReport {
-    /// Whether nothing is wrong (any more).
+    /// Whether nothing is wrong (any more), and nothing was lost.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.found == self.repaired
     }
+
+    /// Whether something is lost here that only a peer can give.
+    #[must_use]
+    pub fn has_losses(&self) -> bool {
+        self.lost_entries + self.lost_payloads > 0
+    }
+}
+
+/// What a problem costs: it has to come from a peer again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// The entry. It is held again once a peer has given it and what it descends from.
+    Entry,
+    /// One payload. The entry stays, and the payload is asked for by the next synchronisation.
+    Payload,
 }
 
 /// Something that is not as it should be.
@@ -57,11 +83,15 @@ pub struct Problem {
     pub name: &'static str,
     /// The tree.
     pub tree: TreeId,
-    /// The entry, where there is one.
+    /// The position of the entry, where there is one.
     pub seq: Option<Seq>,
+    /// The id of the entry, where something of it is lost and its id is known.
+    pub entry: Option<EntryId>,
     /// What was found, for people.
     pub detail: String,
-    /// Whether it was mended.
+    /// What it costs.
+    pub lost: Option<Lost>,
+    /// Whether it was mended, with nothing lost.
     pub repaired: bool,
 }
 
@@ -70,14 +100,50 @@ pub struct Problem {
 struct Found {
     problems: Vec<Problem>,
     count: u64,
+    lost_entries: u64,
+    lost_payloads: u64,
 }
 
 impl Found {
     fn problem(&mut self, name: &'static str, tree: TreeId, seq: Option<Seq>, detail: &str) {
+        let detail = detail.to_owned();
+        self.add(Problem { name, tree, seq, entry: None, detail, lost: None, repaired: false });
+    }
+
+    fn loss(&mut self, name: &'static str, tree: TreeId, (seq, lost): (Seq, Lost), detail: &str) {
+        let (seq, detail, lost) = (Some(seq), detail.to_owned(), Some(lost));
+        self.add(Problem { name, tree, seq, entry: None, detail, lost, repaired: false });
+    }
+
+    fn add(&mut self, problem: Problem) {
         self.count += 1;
-        if self.problems.len() < FSCK_PROBLEMS_MAX {
-            self.problems.push(Problem { name, tree, seq, detail: detail.to_owned(), repaired: false });
+        match problem.lost {
+            Some(Lost::Entry) => self.lost_entries += 1,
+            Some(Lost::Payload) => self.lost_payloads += 1,
+            None => {}
         }
+        if self.problems.len() < FSCK_PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Names the entries that lose something, by what the rows by id say of their positions.
+    fn name_entries(&mut self, snapshot: &dyn Snapshot, tree: TreeNo) -> Result<(), StoreError> {
+        let mut lost: HashMap<Seq, Vec<&mut Problem>> = HashMap::new();
+        for problem in self.problems.iter_mut().filter(|problem| problem.lost.is_some()) {
+            if let Some(seq) = problem.seq {
+                lost.entry(seq).or_default().push(problem);
+            }
+        }
+        let mut rows = Cursor::new(snapshot, tree_range(Space::Id, tree), FSCK_ENTRIES_MAX);
+        while !lost.is_empty()
+            && let Some((key, row)) = rows.next()?
+        {
+            let id = key.get(5..).and_then(|id| id.try_into().ok()).map(EntryId);
+            let Ok(facts) = Facts::decode(&row) else { continue };
+            lost.remove(&facts.seq).into_iter().flatten().for_each(|problem| problem.entry = id);
+        }
+        Ok(())
     }
 }
 
@@ -113,6 +179,7 @@ pub(crate) fn run(
         let mut found = Found::default();
         let scratch = Scratch::new(snapshot.clone(), number);
         let log = rebuild(store, tree, (&*snapshot, number), (&scratch, number), &mut found, &mut progress)?;
+        found.name_entries(&*snapshot, number)?;
         if log.damaged == 0 {
             let again = crate::Backend::snapshot(&scratch)?;
             Sides { tree, number, stored: &*snapshot, again: &*again }.compare(&log, &mut found)?;
@@ -121,10 +188,12 @@ pub(crate) fn run(
         report.entries += log.entries;
         report.bytes += log.bytes;
         report.found += found.count;
+        report.lost_entries += found.lost_entries;
+        report.lost_payloads += found.lost_payloads;
         if repair && found.count > 0 {
-            rewrite(store, tree, (&*snapshot, number), log.damaged > 0)?;
-            report.repaired += found.count;
-            found.problems.iter_mut().for_each(|problem| problem.repaired = true);
+            rewrite(store, tree, (&*snapshot, number))?;
+            report.repaired += found.count - found.lost_entries - found.lost_payloads;
+            found.problems.iter_mut().for_each(|problem| problem.repaired = problem.lost.is_none());
         }
         let room = FSCK_PROBLEMS_MAX - report.problems.len();
         report.problems.extend(found.problems.into_iter().take(room));
@@ -136,7 +205,7 @@ pub(crate) fn run(
 pub(crate) fn upgrade(store: &EntryStore) -> Result<(), StoreError> {
     let snapshot = store.backend().snapshot()?;
     for (tree, number) in read_trees(&*snapshot)? {
-        rewrite(store, tree, (&*snapshot, number), false)?;
+        rewrite(store, tree, (&*snapshot, number))?;
     }
     let meta = read_meta(&*store.backend().snapshot()?)?;
     let meta = meta.ok_or(StoreError::Corrupt { what: "the row of the whole store" })?;
@@ -145,12 +214,7 @@ pub(crate) fn upgrade(store: &EntryStore) -> Result<(), StoreError> {
 }
 
 /// Builds a tree anew under another number, and gives it that number.
-fn rewrite(
-    store: &EntryStore,
-    tree: TreeId,
-    source: (&dyn Snapshot, TreeNo),
-    moves: bool,
-) -> Result<(), StoreError> {
+fn rewrite(store: &EntryStore, tree: TreeId, source: (&dyn Snapshot, TreeNo)) -> Result<(), StoreError> {
     let meta = || -> Result<Meta, StoreError> {
         read_meta(&*store.backend().snapshot()?)?
             .ok_or(StoreError::Corrupt { what: "the row of the whole store" })
@@ -165,7 +229,8 @@ fn rewrite(
     })?;
     let mut ignored = |_, _| {};
     let mut progress = Progress { done: 0, total: 0, tell: &mut ignored };
-    rebuild(store, tree, source, (store.backend(), number), &mut Found::default(), &mut progress)?;
+    let target = (store.backend(), number);
+    let log = rebuild(store, tree, source, target, &mut Found::default(), &mut progress)?;
     let mut flip = Batch {
         puts: vec![(sweep_key(source.1), bytes::Bytes::new())],
         deletes: vec![sweep_key(number)],
@@ -185,7 +250,7 @@ fn rewrite(
         flip.deletes.push(trees_key(&tree));
     }
     let mut after = meta()?;
-    if moves {
+    if log.moved {
         after.epoch = store.next_epoch();
         flip.puts.push((meta_key(), after.encode()));
     }

@@ -117,7 +117,7 @@ pub use embedded::{CrashDisk, Directory, Embedded, EmbeddedConfig, Vfs, VfsFile}
 pub use entry_store::{EntryStore, Watch};
 pub use error::StoreError;
 pub use faulty::{Faulty, Odds};
-pub use fsck::{FsckReport, Problem};
+pub use fsck::{FsckReport, Lost, Problem};
 pub use local::Local;
 pub use memory::Memory;
 pub use offer::{Admission, Admitted, Committed, LocalCommit, Offer, Parents, Prepared, Verdict};

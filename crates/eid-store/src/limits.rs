@@ -20,6 +20,8 @@ pub const SWEEP_ROWS_MAX: usize = 4096;
 pub const FSCK_ENTRIES_MAX: usize = 1024;
 /// Most bytes that `fsck` reads at once.
 pub const FSCK_BYTES_MAX: usize = 1024 * 1024;
+/// Longest row of positions without an entry that `fsck` names one by one: a longer one is a damaged position.
+pub const FSCK_HOLE_MAX: u64 = 1024 * 1024;
 /// Most problems that a report of `fsck` lists; the rest are counted.
 pub const FSCK_PROBLEMS_MAX: usize = 1000;
 /// Entries between two checkpoints of a tree's log: about what an old version has to fold. Fewer would keep more old

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use eid_core::dag::Seq;
+use eid_core::dag::{Logged, Seq};
 use eid_core::{Entry, EntryId, ReadError, SettingsNode, StoreName};
 
 use crate::backend::{Direction, Key, Scan, Snapshot, Value};
@@ -33,13 +33,23 @@ pub(crate) fn encode_settings(seq: Seq, past: &[EntryId], entry: &Entry) -> Valu
     out.into()
 }
 
-pub(crate) fn decode_settings(value: &Value) -> Result<SettingsRow, StoreError> {
-    const WHAT: &str = "a settings row";
+const WHAT: &str = "a settings row";
+
+fn split_settings(value: &Value) -> Result<(Vec<EntryId>, Logged), StoreError> {
     let mut r = RowReader::new(value, WHAT);
     let seq = Seq(r.uint()?);
     let past = read_ids(&mut r)?;
-    let rest = r.rest();
-    let logged = decode_log(seq, &rest)?;
+    Ok((past, decode_log(seq, &r.rest())?))
+}
+
+/// The entry in a row of [`encode_settings`], unchecked.
+pub(crate) fn logged_of_settings(value: &Value) -> Result<Logged, StoreError> {
+    Ok(split_settings(value)?.1)
+}
+
+pub(crate) fn decode_settings(value: &Value) -> Result<SettingsRow, StoreError> {
+    let (past, logged) = split_settings(value)?;
+    let seq = logged.seq;
     let entry =
         Entry::parse(logged.block, logged.payloads).map_err(|_| StoreError::Corrupt { what: WHAT })?;
     let node =

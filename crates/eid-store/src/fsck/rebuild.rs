@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use eid_core::dag::{Seq, add_to_tips};
-use eid_core::{Entry, EntryId, TreeId};
+use eid_core::{EntryId, TreeId};
 
-use super::{Found, Progress};
+use super::salvage::{Copies, Harm, are_known, salvage};
+use super::{Found, Lost, Progress};
 use crate::admit::{Door, Job, Outcome, judge_group};
 use crate::backend::{Backend, BackendError, Batch, Key, Scan, Snapshot, Value};
+use crate::cursor::Cursor;
 use crate::entry_store::EntryStore;
 use crate::error::StoreError;
-use crate::limits::{FSCK_BYTES_MAX, FSCK_ENTRIES_MAX};
+use crate::limits::{FSCK_BYTES_MAX, FSCK_ENTRIES_MAX, FSCK_HOLE_MAX};
 use crate::memory::Memory;
 use crate::offer::{Offer, Verdict};
 use crate::prepare::prepare;
-use crate::rows::{Space, TreeNo, decode_log, seq_key, seq_of_key, tree_range, trees_key};
+use crate::rows::{Space, TreeNo, seq_key, seq_of_key, tree_range, trees_key};
 use crate::settings::TreeMemory;
 
 /// What the log alone says, worked out apart from the door.
@@ -24,8 +26,17 @@ pub(super) struct LogFacts {
     pub entries: u64,
     pub bytes: u64,
     pub tips: BTreeSet<EntryId>,
-    /// Rows of the log that cannot be admitted. What is derived cannot be compared then.
+    /// Rows of the log of which something cannot be admitted. What is derived cannot be compared then.
     pub damaged: u64,
+    /// Whether entries are left out, so that those after them come to other positions.
+    pub moved: bool,
+}
+
+impl LogFacts {
+    fn leave_out(&mut self) {
+        self.damaged += 1;
+        self.moved = true;
+    }
 }
 
 /// Admits the log of a tree into another backend, or into the same one under another number.
@@ -40,7 +51,7 @@ pub(super) fn rebuild(
     let memory = Arc::new(TreeMemory::new(target.1));
     let mut facts = LogFacts::default();
     let (mut from, to) = tree_range(Space::Log, source.1);
-    let mut next = Seq(0);
+    let (mut next, mut copies) = (Seq(0), Copies::default());
     loop {
         let scan = Scan {
             max_rows: FSCK_ENTRIES_MAX,
@@ -51,46 +62,77 @@ pub(super) fn rebuild(
         let Some((last, _)) = rows.last() else { break };
         from.clone_from(last);
         from.push(0);
-        let (mut offers, mut seqs) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-        for (key, value) in &rows {
-            let seq = seq_of_key(key)?;
-            while next < seq {
-                facts.damaged += 1;
-                found.problem("log_row", tree, Some(next), "the entry is not in the log");
-                next = Seq(next.0 + 1);
+        let (mut offers, mut offered) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+        let count = rows.len() as u64;
+        let known = are_known(source, &rows)?;
+        for ((key, value), known) in rows.into_iter().zip(known) {
+            let seq = seq_of_key(&key)?;
+            if seq.0.saturating_sub(next.0) > FSCK_HOLE_MAX {
+                facts.leave_out();
+                found.loss("log_row", tree, (next, Lost::Entry), "the entries from here on are not there");
+                next = seq;
             }
-            next = Seq(seq.0 + 1);
-            match decode_log(seq, value) {
-                Ok(logged) => {
-                    facts.bytes += logged.bytes_len() as u64;
-                    if let Ok(entry) = Entry::parse(logged.block.clone(), logged.payloads.clone()) {
-                        add_to_tips(&mut facts.tips, entry.id(), &entry.header().parents);
+            while next <= seq {
+                let row = (next == seq).then_some(&value);
+                match salvage(source, next, (row, known), &mut copies)? {
+                    Some(salvaged) => {
+                        facts.bytes += salvaged.bytes_len() as u64;
+                        if let Some((id, parents)) = &salvaged.place {
+                            add_to_tips(&mut facts.tips, *id, parents);
+                        }
+                        offers.push(Offer { block: salvaged.block, payloads: salvaged.payloads });
+                        offered.push((next, salvaged.harm));
                     }
-                    offers.push(Offer { block: logged.block, payloads: logged.payloads });
-                    seqs.push(seq);
+                    None => {
+                        facts.leave_out();
+                        let detail =
+                            if row.is_some() { "the row does not read" } else { "the entry is not there" };
+                        found.loss("log_row", tree, (next, Lost::Entry), detail);
+                    }
                 }
-                Err(_) => {
-                    facts.damaged += 1;
-                    found.problem("log_row", tree, Some(seq), "the row does not read");
-                }
+                next = Seq(next.0 + 1);
             }
         }
         facts.entries += offers.len() as u64;
         let verdicts = admit(store, tree, offers, target.0, &memory)?;
-        for (seq, verdict) in seqs.into_iter().zip(verdicts) {
+        for ((seq, harm), verdict) in offered.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::Admitted(_) => {}
+                Verdict::Admitted(_) => match harm {
+                    Harm::None => {}
+                    Harm::Copied => {
+                        facts.damaged += 1;
+                        let detail = "the row is damaged, and the entry is intact among the settings";
+                        found.problem("log_row", tree, Some(seq), detail);
+                    }
+                    Harm::Payloads(stores) => {
+                        facts.damaged += 1;
+                        if stores.is_empty() {
+                            let detail = "the row is damaged, and the entry in it is intact";
+                            found.problem("log_row", tree, Some(seq), detail);
+                        }
+                        for store in stores {
+                            let detail = format!("the payload for the store {store} is damaged");
+                            found.loss("payload", tree, (seq, Lost::Payload), &detail);
+                        }
+                    }
+                },
                 Verdict::Duplicate(_) => {
-                    facts.damaged += 1;
+                    facts.leave_out();
                     found.problem("log_row", tree, Some(seq), "the entry is in the log twice");
                 }
                 Verdict::Refused(refusal) => {
-                    facts.damaged += 1;
-                    found.problem(refusal.code(), tree, Some(seq), &refusal.to_string());
+                    facts.leave_out();
+                    found.loss(refusal.code(), tree, (seq, Lost::Entry), &refusal.to_string());
                 }
             }
         }
-        progress.advance(rows.len() as u64);
+        progress.advance(count);
+    }
+    // What follows the last row of the log is known from the edges.
+    let mut edges = Cursor::new(source.0, edges_from(source.1, next), FSCK_ENTRIES_MAX);
+    while let Some((key, _)) = edges.next()? {
+        facts.leave_out();
+        found.loss("log_row", tree, (seq_of_key(&key)?, Lost::Entry), "the entry is not there");
     }
     Ok(facts)
 }
@@ -170,6 +212,10 @@ impl Snapshot for ScratchSnapshot {
     fn scan_many(&self, scans: &[Scan]) -> Result<Vec<Vec<(Key, Value)>>, BackendError> {
         self.rows.scan_many(scans)
     }
+}
+
+fn edges_from(tree: TreeNo, seq: Seq) -> (Key, Key) {
+    (seq_key(Space::Edges, tree, seq), tree_range(Space::Edges, tree).1)
 }
 
 /// Whether a tree has rows of the log at or after a position.

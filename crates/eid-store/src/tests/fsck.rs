@@ -1,17 +1,18 @@
 //! What a check finds, and what a repair leaves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use eid_core::dag::{Replica, Seq};
-use eid_core::{Entry, Permission, StoreName};
+use eid_core::{Entry, EntryId, Permission, StoreName};
 
 use super::kit::*;
 use crate::rows::{
     Edge, Facts, Space, StoreRow, TreeNo, TreeState, frontier_key, id_key, missing_key, seq_key,
     settings_key, state_key, store_key, view_key,
 };
-use crate::{Batch, EntryStore, FsckReport, Key, Memory};
+use crate::{Batch, EntryStore, FsckReport, Key, Lost, Memory};
 
 /// The first tree of a store.
 const TREE: TreeNo = TreeNo(1);
@@ -88,7 +89,7 @@ const DAMAGES: [(&str, Option<u64>, Damage); 17] = [
     }),
     ("id_row", Some(77), |store, _| {
         let facts = Facts { seq: Seq(77), height: height(1), time: eid_core::Time(1), frontier: 0 };
-        put(store, id_key(TREE, &eid_core::EntryId([3; 32])), facts.encode());
+        put(store, id_key(TREE, &EntryId([3; 32])), facts.encode());
     }),
     ("edges_row", Some(3), |store, _| {
         let key = seq_key(Space::Edges, TREE, Seq(3));
@@ -154,19 +155,34 @@ fn every_kind_of_damage_to_what_is_derived_is_named_and_mended() {
     }
 }
 
+/// Flips a bit of a row of the log.
+fn flip(store: &EntryStore, seq: u64, byte: usize) {
+    let key = seq_key(Space::Log, TREE, Seq(seq));
+    let mut row = get(store, &key).to_vec();
+    let at = byte % row.len();
+    row[at] ^= 4;
+    put(store, key, row.into());
+}
+
+/// Where in its row the payload of a section begins.
+fn payload_at(store: &EntryStore, entry: &Entry, seq: u64, section: usize) -> usize {
+    let row = get(store, &seq_key(Space::Log, TREE, Seq(seq)));
+    let payload = entry.payloads()[section].as_ref().unwrap();
+    row.windows(payload.len()).rposition(|part| part == payload).unwrap()
+}
+
+fn losses(report: &FsckReport) -> Vec<(Lost, EntryId)> {
+    report.problems.iter().filter_map(|problem| Some((problem.lost?, problem.entry.unwrap()))).collect()
+}
+
 #[test]
-fn a_flipped_bit_in_the_log_is_named_and_the_entry_left_out_until_it_comes_again() {
-    for seq in 1..5u64 {
-        for byte in [5usize, 40, 150, 260] {
+fn a_flipped_bit_in_the_log_is_named_and_what_it_costs_comes_again() {
+    for seq in 0..5u64 {
+        for byte in 0..400usize {
             let (store, entries) = filled();
             let tree = entries[0].tree();
-            let epoch = store.epoch();
-            let before = see(&store, tree).unwrap();
-            let key = seq_key(Space::Log, TREE, Seq(seq));
-            let mut row = get(&store, &key).to_vec();
-            let at = byte % row.len();
-            row[at] ^= 4;
-            put(&store, key, row.into());
+            let (before, epoch) = (see(&store, tree).unwrap(), store.epoch_of(&tree));
+            flip(&store, seq, byte);
             let report = check(&store);
             assert!(
                 report.problems.iter().any(|problem| problem.seq == Some(Seq(seq))),
@@ -174,11 +190,22 @@ fn a_flipped_bit_in_the_log_is_named_and_the_entry_left_out_until_it_comes_again
                 report.problems
             );
             let repaired = store.fsck(true, &mut |_, _| {}).unwrap();
-            assert!(repaired.is_clean());
+            assert_eq!(losses(&repaired), losses(&report));
+            assert_eq!(repaired.is_clean(), !repaired.has_losses());
+            assert_eq!(
+                (repaired.lost_entries, repaired.lost_payloads),
+                (report.lost_entries, report.lost_payloads)
+            );
             assert_eq!(names(&check(&store)), []);
-            // Positions may have changed, so cursors of before must not be taken for ones of now.
-            assert_ne!(store.epoch(), epoch);
-            assert!(!see(&store, tree).unwrap().ids.contains(&entries[seq as usize].id()));
+            // Exactly those entries are gone that are said to be.
+            let lost = losses(&report).into_iter();
+            let lost: BTreeSet<EntryId> =
+                lost.filter(|lost| lost.0 == Lost::Entry).map(|lost| lost.1).collect();
+            let left = see(&store, tree).unwrap();
+            assert_eq!(&before.ids - &left.ids, lost, "seq {seq}, byte {byte}");
+            assert_eq!(store.tree(&tree).unwrap().unwrap().missing_payloads(), report.lost_payloads);
+            // Positions have changed, so cursors of before must not be taken for ones of now.
+            assert!(lost.is_empty() || store.epoch_of(&tree) != epoch);
             let all: Vec<&Entry> = entries.iter().collect();
             assert!(!codes(&admit(&store, &all)).contains(&"missing_parents"));
             assert_eq!(see(&store, tree).unwrap(), before);
@@ -187,21 +214,78 @@ fn a_flipped_bit_in_the_log_is_named_and_the_entry_left_out_until_it_comes_again
 }
 
 #[test]
-fn a_hole_in_the_log_is_named() {
-    let (store, _) = filled();
-    delete(&store, seq_key(Space::Log, TREE, Seq(3)));
-    let report = check(&store);
-    assert_eq!(names(&report), [("log_row", Some(3)), ("missing_parents", Some(4))]);
-    let (store, _) = filled();
-    delete(&store, seq_key(Space::Log, TREE, Seq(4)));
-    assert!(names(&check(&store)).iter().any(|found| found.0 == "counts"));
+fn a_damaged_payload_costs_that_payload_alone() {
+    let (store, entries) = filled();
+    let tree = entries[0].tree();
+    let before = see(&store, tree).unwrap();
+    let at = payload_at(&store, &entries[3], 3, 1);
+    flip(&store, 3, at + 2);
+    let repaired = store.fsck(true, &mut |_, _| {}).unwrap();
+    assert_eq!(names(&repaired), [("payload", Some(3))]);
+    assert_eq!(losses(&repaired), [(Lost::Payload, entries[3].id())]);
+    assert_eq!((repaired.lost_entries, repaired.lost_payloads, repaired.repaired), (0, 1, 0));
+    let snapshot = store.tree(&tree).unwrap().unwrap();
+    assert_eq!(see(&store, tree).unwrap().ids, before.ids);
+    let kept = snapshot.entry(&entries[3].id()).unwrap().unwrap();
+    assert_eq!((kept.payloads()[0].is_some(), kept.payloads()[1].is_some()), (true, false));
+    assert_eq!(snapshot.missing_payloads(), 1);
+    // It goes on from there, and the payload alone completes it.
+    store.commit(write(tree, &[50])).unwrap();
+    assert_eq!(codes(&admit(&store, &[&entries[3]])), ["dup"]);
+    assert_eq!(store.tree(&tree).unwrap().unwrap().missing_payloads(), 0);
+    assert_eq!(names(&check(&store)), []);
+}
+
+#[test]
+fn settings_are_kept_twice_and_either_copy_will_do() {
+    for seq in [0, 1u64] {
+        let (store, entries) = filled();
+        let tree = entries[0].tree();
+        let before = see(&store, tree).unwrap();
+        delete(&store, seq_key(Space::Log, TREE, Seq(seq)));
+        let repaired = store.fsck(true, &mut |_, _| {}).unwrap();
+        assert!(repaired.is_clean() && !repaired.has_losses(), "{:?}", repaired.problems);
+        assert_eq!(names(&repaired), [("log_row", Some(seq))]);
+        assert_eq!(see(&store, tree).unwrap(), before);
+        assert_eq!(names(&check(&store)), []);
+        // With neither, the entry is lost with what descends from it.
+        let number = crate::entry_store::read_trees(&*store.backend().snapshot().unwrap()).unwrap()[0].1;
+        delete(&store, seq_key(Space::Log, number, Seq(seq)));
+        delete(&store, settings_key(number, &entries[seq as usize].id()));
+        let report = check(&store);
+        let lost: Vec<EntryId> = losses(&report).into_iter().map(|lost| lost.1).collect();
+        let gone: Vec<EntryId> = [0, 1, 2, 3, 4]
+            .into_iter()
+            .filter(|n| seq == 0 || *n != 2)
+            .filter(|n| *n >= seq)
+            .map(|n| entries[n as usize].id())
+            .collect();
+        assert_eq!(lost, gone);
+    }
+}
+
+#[test]
+fn a_hole_in_the_log_is_named_with_what_is_lost_in_it() {
+    for seq in [3, 4u64] {
+        let (store, entries) = filled();
+        delete(&store, seq_key(Space::Log, TREE, Seq(seq)));
+        let report = check(&store);
+        let mut expected = vec![("log_row", Some(seq))];
+        expected.extend((seq == 3).then_some(("missing_parents", Some(4))));
+        assert_eq!(names(&report), expected);
+        let lost: Vec<EntryId> = entries[seq as usize..].iter().map(Entry::id).collect();
+        assert_eq!(losses(&report).into_iter().map(|lost| lost.1).collect::<Vec<_>>(), lost);
+        assert!(!store.fsck(true, &mut |_, _| {}).unwrap().is_clean());
+        assert_eq!(names(&check(&store)), []);
+    }
 }
 
 #[test]
 fn a_tree_without_its_root_is_gone_after_a_repair_and_can_come_again() {
     let (store, entries) = filled();
     delete(&store, seq_key(Space::Log, TREE, Seq(0)));
-    assert!(store.fsck(true, &mut |_, _| {}).unwrap().is_clean());
+    delete(&store, settings_key(TREE, &entries[0].id()));
+    assert_eq!(store.fsck(true, &mut |_, _| {}).unwrap().lost_entries, 5);
     assert!(store.tree(&entries[0].tree()).unwrap().is_none());
     assert_eq!(codes(&admit(&store, &entries.iter().collect::<Vec<_>>())), ["ok"; 5]);
     let tips = store.tree(&entries[0].tree()).unwrap().unwrap().tips().unwrap();
