@@ -83,6 +83,7 @@
 mod admit;
 mod apply;
 mod backend;
+mod complete;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod counting;
@@ -112,6 +113,7 @@ pub use apply::{Applied, Apply, Change, LOCAL_ROWS, ViewRows, Wanted};
 pub use backend::{
     Backend, BackendError, Batch, Direction, Durability, Key, Scan, Snapshot, Value, prefix_end,
 };
+pub use complete::Complete;
 pub use counting::{Counting, Counts};
 pub use embedded::{CrashDisk, Directory, Embedded, EmbeddedConfig, Vfs, VfsFile};
 pub use entry_store::{EntryStore, Watch};

@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) keys: Arc<[PublicKey]>,
     /// Whether the peer asks and this side answers: then only databases that take part are served.
     pub(crate) serving: bool,
+    /// Whether payloads that are not here are asked for: then the peer is shown only what is complete.
+    pub(crate) fills: bool,
     /// How many sessions are served.
     pub(crate) sessions: Arc<AtomicUsize>,
 }
@@ -249,9 +251,16 @@ fn burst(session: &mut Session, place: &mut Option<Place>, context: &Context) ->
     // What is said of this side must hold after a crash: the other side remembers positions and what is held.
     context.store.flush()?;
     let nothing = Nothing(context.store.epoch());
-    let replica: &dyn Replica = match &snapshot {
-        Some(snapshot) => snapshot,
-        None => &nothing,
+    // Once the peer has said what it sends, what is held is what counts.
+    let fills = context.fills && session.summary().pull_total.is_none();
+    let complete = match snapshot.as_ref().filter(|_| fills) {
+        Some(snapshot) => snapshot.complete()?,
+        None => None,
+    };
+    let replica: &dyn Replica = match (&complete, &snapshot) {
+        (Some(complete), _) => complete,
+        (None, Some(snapshot)) => snapshot,
+        (None, None) => &nothing,
     };
     let rights = tree.map_or_else(Rights::default, |tree| context.rights(&tree));
     // Only who may read takes up a place: strangers could otherwise hold them all with openings that never end.

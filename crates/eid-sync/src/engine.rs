@@ -1,5 +1,6 @@
 //! The engine: transports, peers, sessions.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use eid_core::dag::{Replica, tips_hash};
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_proto::message::{Request, Response};
 use eid_proto::{Handshake, Identity, Known, List, Rung, Session, SessionError, Summary, Text, bits, limits};
-use eid_store::{EntryStore, StoreError};
+use eid_store::{EntryStore, StoreError, TreeSnapshot};
 use eid_transport::{Address, Connection, Link, LinkBytes, ListenError, Transport};
 
 use crate::access::{Access, TreeSummary};
@@ -17,7 +18,7 @@ use crate::control::{Caller, Control, answer_requests, greet};
 use crate::drive::{Context, drive};
 use crate::error::SyncError;
 use crate::events::{Events, Publisher, SyncEvent};
-use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MS};
+use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MS, VAIN_MAX};
 use crate::place::Place;
 use crate::relations::Relations;
 use crate::report::SessionReport;
@@ -48,7 +49,12 @@ struct Inner {
     publisher: Publisher,
     connections: Arc<AtomicUsize>,
     sessions: Arc<AtomicUsize>,
+    /// Which payloads each peer was asked for in vain.
+    vain: Mutex<BTreeMap<(PublicKey, TreeId), Gap>>,
 }
+
+/// What a database lacks: the life of the tree, how often payloads came late, and how many are not here.
+type Gap = (u32, u64, u64);
 
 /// A peer that this device has dialled, and that has proven its key. Dropping the last clone closes the connection.
 #[derive(Clone)]
@@ -139,6 +145,7 @@ impl SyncEngine {
             publisher: Publisher::default(),
             connections: Arc::default(),
             sessions: Arc::default(),
+            vain: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -301,11 +308,18 @@ impl SyncEngine {
         peer: &Peer,
         tree: TreeId,
     ) -> (Option<SessionReport>, Result<SessionReport, SyncError>) {
-        let context = self.inner.context(peer.key(), Arc::new([peer.key()]), false);
-        let relations = self.inner.relations.clone();
-        let key = peer.key();
-        let known = match blocking(&*self.inner.runtime, move || relations.load(&key, &tree)).await {
-            Some(Ok(known)) => known,
+        let mut context = self.inner.context(peer.key(), Arc::new([peer.key()]), false);
+        let (inner, key) = (Arc::clone(&self.inner), peer.key());
+        let begin = move || -> Result<(Known, bool), StoreError> {
+            let fills = inner.store.tree(&tree)?.is_some_and(|snapshot| inner.fills(&key, &snapshot));
+            // Positions would say that nothing is lacking.
+            Ok((if fills { Known::default() } else { inner.relations.load(&key, &tree)? }, fills))
+        };
+        let known = match blocking(&*self.inner.runtime, begin).await {
+            Some(Ok((known, fills))) => {
+                context.fills = fills;
+                known
+            }
             Some(Err(error)) => return (None, Err(error.into())),
             None => return (None, Err(SyncError::Stopped)),
         };
@@ -317,6 +331,13 @@ impl SyncEngine {
         let via = Some(peer.address().clone());
         let (mut report, result) = self.inner.run(session, &mut *link, &context, via).await;
         report.handshake_bytes = peer.handshake_bytes();
+        if context.fills && report.complete {
+            let inner = Arc::clone(&self.inner);
+            if let Some(Err(error)) = blocking(&*self.inner.runtime, move || inner.filled(&key, &tree)).await
+            {
+                return (Some(report), Err(error.into()));
+            }
+        }
         self.inner.tell(&report, &result);
         let result = result.map(|()| report.clone());
         (Some(report), result)
@@ -480,6 +501,7 @@ impl Inner {
             peer,
             keys,
             serving,
+            fills: false,
             sessions: Arc::clone(&self.sessions),
         }
     }
@@ -495,10 +517,36 @@ impl Inner {
                 others.push(tree);
                 continue;
             };
-            let tips = snapshot.tips().map_err(StoreError::from)?;
+            let complete = if self.fills(peer, &snapshot) { snapshot.complete()? } else { None };
+            let tips = match complete {
+                Some(complete) => complete.tips(),
+                None => snapshot.tips(),
+            };
+            let tips = tips.map_err(StoreError::from)?;
             shared.push((tree, tips_hash(tips.iter().map(|(id, _)| id))));
         }
         Ok((shared, others))
+    }
+
+    /// Whether a peer is asked for payloads that are not here: those that it has not been asked for in vain.
+    fn fills(&self, peer: &PublicKey, snapshot: &TreeSnapshot) -> bool {
+        let asked = lock(&self.vain).get(&(*peer, snapshot.tree())).copied();
+        snapshot.missing_payloads() > 0 && asked != Some(gap(snapshot))
+    }
+
+    /// Remembers what a peer has not given.
+    fn filled(&self, peer: &PublicKey, tree: &TreeId) -> Result<(), StoreError> {
+        let snapshot = self.store.tree(tree)?;
+        let left = snapshot.filter(|snapshot| snapshot.missing_payloads() > 0);
+        let mut vain = lock(&self.vain);
+        vain.remove(&(*peer, *tree));
+        if let Some(snapshot) = left {
+            if vain.len() >= VAIN_MAX {
+                vain.pop_first();
+            }
+            vain.insert((*peer, *tree), gap(&snapshot));
+        }
+        Ok(())
     }
 
     /// Drives a session and measures it.
@@ -534,6 +582,10 @@ impl Inner {
         };
         self.publisher.publish(&event);
     }
+}
+
+fn gap(snapshot: &TreeSnapshot) -> Gap {
+    (snapshot.life(), snapshot.filled_payloads(), snapshot.missing_payloads())
 }
 
 const NOTHING_DONE: Summary = Summary {

@@ -5,9 +5,10 @@ mod nodes;
 
 use std::sync::Arc;
 
-use eid_core::dag::Seq;
+use eid_core::dag::{Replica, Seq};
 use eid_core::{Permission, SecretKey, TreeId};
 use eid_proto::HandshakeError;
+use eid_store::Offer;
 use eid_sync::{DatabaseTicket, Delivered, RefusalCode, Rung, SyncError, SyncEvent};
 use eid_transport::{Received, Transport};
 use nodes::{Node, Nodes};
@@ -72,6 +73,52 @@ async fn one_private_commit_each_costs_one_entry_each_way_and_the_next_session_a
     assert_eq!(b.engine.known_peers(&tree).unwrap(), [(a.key.public(), known)]);
     b.engine.forget(&tree).unwrap();
     assert!(b.engine.known_peers(&tree).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn payloads_that_are_not_here_are_asked_for_once_of_each_peer_even_when_the_tips_are_equal() {
+    let (nodes, a, b, tree) = friends().await;
+    // Another replica with the same entries that never got two payloads, and one with an entry of its own besides.
+    let offers = |lacking: &[usize]| -> Vec<Offer> {
+        let snapshot = a.store.tree(&tree).unwrap().unwrap();
+        let logged = snapshot.log(Seq(0)..snapshot.end(), usize::MAX).unwrap().into_iter().enumerate();
+        logged
+            .map(|(n, entry)| {
+                let payloads = if lacking.contains(&n) { vec![None] } else { entry.payloads };
+                Offer { block: entry.block, payloads }
+            })
+            .collect()
+    };
+    let missing = |node: &Node| node.store.tree(&tree).unwrap().unwrap().missing_payloads();
+    for (n, own) in [(3, 0), (4, 2)] {
+        let c = nodes.node(n).await;
+        c.track(tree);
+        nodes.allow(tree, &c, Permission::Write);
+        c.store.admit(c.store.prepare(tree, offers(&[20, 40])[..20].to_vec()).unwrap()).unwrap();
+        c.write(tree, own);
+        c.store.admit(c.store.prepare(tree, offers(&[20, 40])).unwrap()).unwrap();
+        assert_eq!((missing(&c), c.count(tree)), (2, 51 + own as u64));
+        // By way of the list of databases, and with positions remembered that say all is held.
+        let reports = c.engine.sync_with_peer(&b.address(), None).await.unwrap();
+        assert_eq!((reports[0].pulled, reports[0].pushed, reports[0].complete), (0, own as u64, true));
+        assert_eq!(missing(&c), 0);
+        assert_eq!(c.state(tree), b.state(tree));
+        let reports = c.engine.sync_with_peer(&b.address(), Some(tree)).await.unwrap();
+        assert_eq!(reports[0].rung, Some(Rung::InSync));
+    }
+    // Who lacks them too is asked once.
+    let (d, e) = (nodes.node(5).await, nodes.node(6).await);
+    for node in [&d, &e] {
+        node.track(tree);
+        nodes.allow(tree, node, Permission::Write);
+        node.store.admit(node.store.prepare(tree, offers(&[20])).unwrap()).unwrap();
+    }
+    let reports = d.engine.sync_with_peer(&e.address(), None).await.unwrap();
+    assert_eq!((reports[0].duplicates, reports[0].complete, missing(&d)), (31, true, 1));
+    let reports = d.engine.sync_with_peer(&e.address(), None).await.unwrap();
+    assert_eq!((reports[0].duplicates, reports[0].complete, missing(&d)), (0, true, 1));
+    d.engine.sync_with_peer(&a.address(), None).await.unwrap();
+    assert_eq!(missing(&d), 0);
 }
 
 #[tokio::test]

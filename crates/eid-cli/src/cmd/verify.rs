@@ -1,5 +1,6 @@
 //! `eid verify`.
 
+use eid::{FsckReport, Lost, Problem};
 use serde_json::json;
 
 use crate::args::Verify;
@@ -29,33 +30,88 @@ pub async fn run(context: &Context, args: &Verify) -> Result<(), Failure> {
             }
         })
         .await?;
-    let problems: Vec<_> = report.problems.iter().map(|problem| {
-        let at = problem.seq.map(|seq| seq.0);
-        json!({"problem": problem.name, "db": problem.tree.to_string(), "at": at, "detail": problem.detail, "repaired": problem.repaired})
-    }).collect();
+    let problems: Vec<_> = report
+        .problems
+        .iter()
+        .map(|problem| {
+            json!({
+                "problem": problem.name, "db": problem.tree.to_string(), "at": problem.seq.map(|seq| seq.0),
+                "entry": problem.entry.map(|id| id.to_string()), "detail": problem.detail,
+                "lost": problem.lost.map(word), "repaired": problem.repaired,
+            })
+        })
+        .collect();
     let value = json!({
         "ok": report.is_clean(), "databases": report.trees, "entries": report.entries, "bytes": report.bytes,
-        "found": report.found, "repaired": report.repaired, "problems": problems,
+        "found": report.found, "repaired": report.repaired, "lost_entries": report.lost_entries,
+        "lost_payloads": report.lost_payloads, "problems": problems,
     });
-    context.out.say(&value, || {
-        let line = |p: &eid::Problem| format!("{} {}: {}\n", p.tree, p.name, printable(&p.detail));
-        let mut text: String = report.problems.iter().map(line).collect();
-        text.push_str(&match (report.found, report.repaired) {
-            (0, _) => format!("{} entries checked, all is well", count(report.entries)),
-            (found, repaired) => {
-                format!("{} entries checked, {found} problems, {repaired} repaired", count(report.entries))
-            }
-        });
-        text
-    })?;
+    context.out.say(&value, || told(&report, args.repair))?;
     if report.is_clean() {
         return Ok(());
     }
-    let left = report.found - report.repaired;
-    let failure = Failure::new(Exit::Corrupt, "corrupt", format!("the store has {left} problems"));
-    Err(if args.repair {
-        failure.hint("what cannot be rebuilt comes back from a peer: `eid db forget DB`, then join it again")
-    } else {
-        failure.hint("keep a copy of the directory, then run `eid verify --repair`")
-    })
+    Err(failure(&report, args.repair))
+}
+
+fn word(lost: Lost) -> &'static str {
+    match lost {
+        Lost::Entry => "entry",
+        Lost::Payload => "payload",
+    }
+}
+
+/// What was found, line by line, and what it comes to.
+fn told(report: &FsckReport, repair: bool) -> String {
+    let mut text: String = report.problems.iter().map(|problem| line(problem, repair)).collect();
+    let unlisted = report.found - report.problems.len() as u64;
+    if unlisted > 0 {
+        text.push_str(&format!("... and {} more\n", count(unlisted)));
+    }
+    text.push_str(&match (report.found, report.repaired) {
+        (0, _) => format!("{} entries checked, all is well", count(report.entries)),
+        (found, repaired) => {
+            format!("{} entries checked, {found} problems, {repaired} repaired", count(report.entries))
+        }
+    });
+    if report.has_losses() {
+        let tense = if repair { "lost" } else { "lost by a repair" };
+        text.push_str(&format!(", {tense}: {}", losses(report)));
+    }
+    text
+}
+
+fn line(problem: &Problem, repair: bool) -> String {
+    let at = match (problem.entry, problem.seq) {
+        (Some(id), _) => format!(", entry {id}"),
+        (None, Some(seq)) => format!(", position {}", seq.0),
+        (None, None) => String::new(),
+    };
+    let costs = match problem.lost.map(word) {
+        Some(lost) if repair => format!(" (the {lost} is lost here)"),
+        Some(lost) => format!(" (a repair loses the {lost})"),
+        None => String::new(),
+    };
+    format!("{} {}{at}: {}{costs}\n", problem.tree, problem.name, printable(&problem.detail))
+}
+
+fn losses(report: &FsckReport) -> String {
+    let some = |n: u64, one: &str, many: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        n => Some(format!("{} {many}", count(n))),
+    };
+    let both =
+        [some(report.lost_entries, "entry", "entries"), some(report.lost_payloads, "payload", "payloads")];
+    both.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+}
+
+fn failure(report: &FsckReport, repair: bool) -> Failure {
+    if !repair {
+        let text = format!("the store has {} problems", report.found);
+        let hint = "keep a copy of the directory, then run `eid verify --repair`";
+        return Failure::new(Exit::Corrupt, "corrupt", text).hint(hint);
+    }
+    let text = format!("the store is sound again, and {} had to be left out", losses(report));
+    Failure::new(Exit::Corrupt, "lost", text)
+        .hint("`eid sync --peer PEER` with a peer that has the database brings back what it holds")
 }
