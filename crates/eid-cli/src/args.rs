@@ -173,7 +173,9 @@ pub enum Command {
     Undo(Undo),
     /// Checks everything that is stored
     #[command(
-        after_help = "Recomputes whatever is derived from the entries and compares. Exit code 6 when something is corrupt.\n\n\
+        after_help = "Recomputes whatever is derived from the entries and compares. Exit code 6 when something is corrupt, and\n\
+            when a repair had to leave out payloads or entries: they are named, and `eid sync` brings back what a peer\n\
+            holds. A damaged payload costs itself alone; a damaged header costs the entry and what descends from it.\n\n\
             Example:\n  eid verify\n  eid verify --repair"
     )]
     Verify(Verify),
@@ -901,7 +903,7 @@ pub struct Undo {
 pub struct Verify {
     /// Name, id, or at least 8 characters of the id; the rest of the store is checked with it [default: all]
     pub db: Option<String>,
-    /// Rebuilds what is derived where it is wrong
+    /// Rebuilds what is derived where it is wrong, and leaves out what is damaged
     #[arg(long)]
     pub repair: bool,
 }

@@ -27,6 +27,9 @@ pub enum Exit {
     Pending = 7,
 }
 
+const BEYOND_REPAIR: &str = "the files cannot be read far enough to repair them: put back a copy of the directory, or \
+    move it away and join the databases again from a peer";
+
 /// Why a command did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -78,6 +81,14 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Of files that no command can mend: `eid verify` itself cannot read them.
+    #[must_use]
+    pub fn beyond_repair(error: eid::Error) -> Self {
+        let is_corrupt = error.kind() == ErrorKind::Corrupt;
+        let failure = Self::from(error);
+        if is_corrupt { failure.hint(BEYOND_REPAIR) } else { failure }
     }
 
     /// With what to do next, unless that is known already.
@@ -164,7 +175,9 @@ impl From<eid::Error> for Failure {
             K::NewerFormat => Some("upgrade eid; nothing was changed"),
             K::Locked => Some("wait for the other program to end, or use another directory with --data"),
             K::Full => Some("make room on the disk and run it again; nothing is half written"),
-            K::Corrupt => Some("run `eid verify --repair`; keep a copy of the directory"),
+            K::Corrupt => {
+                Some("keep a copy of the directory, then run `eid verify`: it says what is damaged")
+            }
             K::InvalidAddress => Some("write http://HOST:PORT to reach a peer, HOST:PORT to listen"),
             K::InvalidName => Some("choose another name"),
             K::WrongKind => Some("`eid db show DB` lists the stores with their types; choose another name"),

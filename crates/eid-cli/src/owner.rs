@@ -101,7 +101,7 @@ pub async fn take(place: &Place, request: &Request, out: &Out) -> Result<Taken, 
             Err(error) if error.kind() == ErrorKind::Locked && Instant::now() < deadline => {
                 tokio::time::sleep(OWNER_POLL).await;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Failure::beyond_repair(error)),
         }
     }
 }

@@ -28,6 +28,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     };
     let (cli, argv) = suited_to(cli, argv, reader);
     start_log(cli.global.verbose);
+    leave_out_caught_panics();
     let out = Out::new(sink, reader, cli.global.json);
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(here_or_there(&cli, argv, &out));
@@ -58,6 +59,18 @@ fn shows_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
         let locale = locale.to_ascii_lowercase();
         locale.contains("utf-8") || locale.contains("utf8")
     })
+}
+
+/// What the storage engine panics about is told as an error.
+fn leave_out_caught_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if eid::is_engine_guarded() {
+            tracing::debug!(%panic, "the storage engine panicked");
+        } else {
+            report(panic);
+        }
+    }));
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

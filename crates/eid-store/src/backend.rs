@@ -194,6 +194,7 @@ impl From<io::Error> for BackendError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            io::ErrorKind::UnexpectedEof => Self::Corrupt { what: "a file ends too early" },
             _ => Self::Io(Arc::new(error)),
         }
     }

@@ -115,7 +115,7 @@ pub use backend::{
 };
 pub use complete::Complete;
 pub use counting::{Counting, Counts};
-pub use embedded::{CrashDisk, Directory, Embedded, EmbeddedConfig, Vfs, VfsFile};
+pub use embedded::{CrashDisk, Directory, Embedded, EmbeddedConfig, Vfs, VfsFile, is_engine_guarded};
 pub use entry_store::{EntryStore, Watch};
 pub use error::StoreError;
 pub use faulty::{Faulty, Odds};

@@ -2,6 +2,7 @@
 
 mod cost;
 mod crash;
+mod damage;
 mod door;
 mod fsck;
 mod group;

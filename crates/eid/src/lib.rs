@@ -90,7 +90,7 @@ pub use eid_db::{Concurrent, ConcurrentValue, Counter, Text};
 pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, TextCursor, TextDelta};
 pub use eid_db::{EncryptionStatus, IndexInfo, IndexProgress, IndexState, StoreListing};
 pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowChange, RowChanges};
-pub use eid_store::{FsckReport, Lost, Problem};
+pub use eid_store::{FsckReport, Lost, Problem, is_engine_guarded};
 pub use eid_sync::{
     DatabaseTicket, Delivered, Events, Rung, SessionReport, SyncEngine, SyncEvent, TicketError,
 };

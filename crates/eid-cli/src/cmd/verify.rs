@@ -11,7 +11,7 @@ use crate::output::{count, printable};
 /// Checks the store, with progress.
 ///
 /// # Errors
-/// Corrupt when something is wrong and was not, or could not be, repaired.
+/// Corrupt when something is wrong and was not repaired, or could not be without a loss.
 pub async fn run(context: &Context, args: &Verify) -> Result<(), Failure> {
     if let Some(name) = &args.db {
         context.database(name)?;
@@ -29,7 +29,8 @@ pub async fn run(context: &Context, args: &Verify) -> Result<(), Failure> {
                 }
             }
         })
-        .await?;
+        .await
+        .map_err(Failure::beyond_repair)?;
     let problems: Vec<_> = report
         .problems
         .iter()
@@ -46,7 +47,7 @@ pub async fn run(context: &Context, args: &Verify) -> Result<(), Failure> {
         "found": report.found, "repaired": report.repaired, "lost_entries": report.lost_entries,
         "lost_payloads": report.lost_payloads, "problems": problems,
     });
-    context.out.say(&value, || told(&report, args.repair))?;
+    context.out.say(&value, || summary(&report, args.repair))?;
     if report.is_clean() {
         return Ok(());
     }
@@ -61,7 +62,7 @@ fn word(lost: Lost) -> &'static str {
 }
 
 /// What was found, line by line, and what it comes to.
-fn told(report: &FsckReport, repair: bool) -> String {
+fn summary(report: &FsckReport, repair: bool) -> String {
     let mut text: String = report.problems.iter().map(|problem| line(problem, repair)).collect();
     let unlisted = report.found - report.problems.len() as u64;
     if unlisted > 0 {

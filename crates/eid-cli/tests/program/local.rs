@@ -191,6 +191,89 @@ fn verify_finds_nothing_wrong_with_what_was_written() {
     eid.ok(&["verify", "--repair"]);
 }
 
+/// Changes a letter wherever this text stands in the file of the engine.
+fn damage(eid: &Eid, text: &str) -> usize {
+    let path = files(eid).remove(0).with_file_name("store.redb");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let places: Vec<usize> =
+        (0..bytes.len() - text.len()).filter(|at| &bytes[*at..*at + text.len()] == text.as_bytes()).collect();
+    places.iter().for_each(|at| bytes[*at] ^= 1);
+    std::fs::write(&path, bytes).unwrap();
+    places.len()
+}
+
+/// The files of the store.
+fn files(eid: &Eid) -> Vec<std::path::PathBuf> {
+    let mut open = vec![eid.dir().to_owned()];
+    let mut found = Vec::new();
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.file_name().is_some_and(|name| name == "store.redb" || name == "store.log") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_damaged_payload_costs_itself_alone_and_verify_says_so_and_a_peer_brings_it_back() {
+    let (a, b) = (Eid::new(), Eid::new());
+    a.ok(&["db", "create", "notes"]);
+    a.ok(&["set", "notes", "before", "1"]);
+    let entry =
+        a.ok(&["set", "notes", "text", "--text", "wherever this needle lies"]).json()["entry"].clone();
+    a.ok(&["set", "notes", "after", "2"]);
+    let (_serving, address) = a.serve();
+    let ticket = a.ok(&["share", "notes", "--write"]).json()["ticket"].as_str().unwrap().to_owned();
+    b.ok(&["join", &ticket]);
+    assert!(damage(&b, "wherever this needle lies") > 0);
+
+    let report = b.fails(&["verify"], 6, "corrupt");
+    let said = serde_json::from_str::<serde_json::Value>(report.out.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&said["lost_entries"], &said["lost_payloads"], &said["repaired"]),
+        (&json!(0), &json!(1), &json!(0))
+    );
+    let lost = b.fails(&["verify", "--repair"], 6, "lost");
+    let said = serde_json::from_str::<serde_json::Value>(lost.out.lines().last().unwrap()).unwrap();
+    assert_eq!((&said["ok"], &said["found"], &said["lost_payloads"]), (&json!(false), &json!(1), &json!(1)));
+    let problem = &said["problems"][0];
+    assert_eq!(
+        (&problem["problem"], &problem["lost"], &problem["entry"]),
+        (&json!("payload"), &json!("payload"), &entry)
+    );
+    assert!(lost.error()["hint"].as_str().unwrap().contains("eid sync"), "{}", lost.err);
+
+    // Sound again, and only that value is not there.
+    assert_eq!(b.ok(&["verify"]).json()["ok"], true);
+    b.fails(&["get", "notes", "text"], 4, "not_found");
+    assert_eq!(b.ok(&["get", "notes", "after"]).json(), json!(2));
+    b.ok(&["sync", "--address", &address]);
+    assert_eq!(b.ok(&["get", "notes", "text"]).json(), json!("wherever this needle lies"));
+    assert_eq!(b.ok(&["verify"]).json()["ok"], true);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_damaged_and_the_hint_is_not_the_command_just_run() {
+    for (name, len) in [("store.redb", 20_000), ("store.redb", 100), ("store.log", 10)] {
+        let eid = Eid::new();
+        eid.ok(&["db", "create", "geo"]);
+        eid.ok(&["table", "import", "geo", "airports", AIRPORTS, "--key", "iata"]);
+        let path = files(&eid).into_iter().find(|path| path.ends_with(name)).unwrap();
+        std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
+        for args in [&["verify"][..], &["verify", "--repair"], &["db", "show", "geo"]] {
+            let failed = eid.fails(args, 6, "corrupt");
+            let hint = failed.error()["hint"].as_str().unwrap().to_owned();
+            assert!(args[0] != "verify" || !hint.contains("eid verify"), "{name}: {hint}");
+            assert!(!failed.err.contains("panicked"), "{}", failed.err);
+        }
+    }
+}
+
 #[test]
 fn usage_errors_have_code_two_and_help_is_a_result() {
     let eid = Eid::new();

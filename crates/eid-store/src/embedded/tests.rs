@@ -204,6 +204,26 @@ fn a_damaged_header_of_a_store_with_records_is_not_taken_for_an_unfinished_one()
 }
 
 #[test]
+fn a_log_that_was_cut_off_does_not_begin_the_store_anew() {
+    for len in [0, 10, 100, 5000] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(dir.path(), small()).unwrap();
+        store.commit(write(0, Durability::Durable)).unwrap();
+        store.close().unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(dir.path().join(LOG_FILE)).unwrap();
+        file.set_len(len).unwrap();
+        let opened = Embedded::open(dir.path(), small());
+        // All is in the engine after a store is closed; with its header whole the log may be of any length.
+        match opened {
+            Ok(store) => assert_eq!((len >= 36, rows(&store).unwrap().len()), (true, 2)),
+            Err(error) => {
+                assert!(len < 36 && matches!(error, BackendError::Corrupt { .. }), "{len}: {error:?}")
+            }
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_is_a_clear_error_and_works_again_when_there_is_room() {
     let disk = CrashDisk::new();
     let store = open(&disk).unwrap();
