@@ -10,9 +10,10 @@ use eid_store::TreeSnapshot;
 
 use crate::doc_store::DocStore;
 use crate::error::DbError;
-use crate::kind::doc::{self, DocOp};
+use crate::kind::doc::{self, DocOp, Found};
 use crate::limits::{CONCURRENT_READ_MAX, CONCURRENT_WALK_MAX};
 use crate::path::Path;
+use crate::rows::Rows;
 use crate::sealed::Unreadable;
 use crate::transaction::store_name;
 
@@ -62,27 +63,44 @@ impl DocStore {
     /// This is not kept anywhere: it walks over what was written beside the latest write of the path, back to where
     /// that began, and gives up after [`crate::limits::CONCURRENT_WALK_MAX`] entries, or
     /// [`crate::limits::CONCURRENT_READ_MAX`] that it had to read; the answer then says that it is not complete.
-    /// Increments and items of lists are not values of their own.
+    /// Increments and items of lists are not values of their own: a counter, a list or a map is one value, the one that
+    /// [`DocStore::get`] gives, by the entry that wrote to it last. What was set beside that is listed after it.
     pub fn get_all(&self, path: impl Into<Path>) -> Result<Concurrent, DbError> {
         let path = path.into();
         let snapshot = self.db.snapshot()?;
-        let latest = self.db.read_store_in(snapshot.clone(), &self.name, doc::KIND, |rows| {
-            doc::last_write(rows, path.keys())
+        let (merged, latest) = self.db.read_store_in(snapshot.clone(), &self.name, doc::KIND, |rows| {
+            let merged = merged(rows, path.keys())?;
+            Ok((merged, doc::last_write(rows, path.keys())?))
         })?;
+        let latest = merged.as_ref().map(|(seq, _)| *seq).or(latest);
         let Some(latest) = latest else {
             return Ok(Concurrent { values: Vec::new(), complete: true });
         };
         let store = store_name(&self.name)?;
         let opened = self.db.opened_by(&snapshot, &store)?;
         let effect = |entry: &Entry| effect(self.db.payload_of(entry, &store, opened), path.keys());
-        concurrent(&snapshot, &effect, latest)
+        concurrent(&snapshot, &effect, latest, merged.map(|(_, value)| value))
     }
+}
+
+/// What many writes have made together, and the last of them: a counter, a list or a map.
+fn merged(rows: &dyn Rows, path: &[String]) -> Result<Option<(Seq, Value)>, DbError> {
+    let Some(decided) = doc::decided(rows, path, None)?.pop() else { return Ok(None) };
+    let is_merged = match doc::find(rows, path)? {
+        Found::List { depth, .. } => depth == path.len(),
+        Found::Map => true,
+        Found::Scalar { depth, .. } => depth == path.len() && decided.counts_after.is_some(),
+        Found::Nothing { .. } => false,
+    };
+    let Some(by) = decided.by.filter(|_| is_merged) else { return Ok(None) };
+    Ok(doc::get(rows, path)?.map(|value| (by.seq, value)))
 }
 
 fn concurrent(
     snapshot: &TreeSnapshot,
     effect: &dyn Fn(&Entry) -> Effect,
     latest: Seq,
+    merged: Option<Value>,
 ) -> Result<Concurrent, DbError> {
     let tips: Vec<Seq> = snapshot.tips()?.into_iter().map(|(_, seq)| seq).collect();
     let mut walk = Difference::new(tips, [latest]);
@@ -108,7 +126,11 @@ fn concurrent(
     let mut writers: BTreeMap<Seq, Writer> = BTreeMap::new();
     for seq in candidates {
         let Some(entry) = snapshot.entry_at(seq)? else { continue };
-        let value = match effect(&entry) {
+        let done = match &merged {
+            Some(value) if seq == latest => Effect::Sets(value.clone()),
+            _ => effect(&entry),
+        };
+        let value = match done {
             Effect::Nothing => continue,
             Effect::Unknown => {
                 complete = false;
@@ -138,7 +160,8 @@ fn concurrent(
         .collect();
     standing.sort_by_key(|writer| {
         let value = writer.value.as_ref();
-        std::cmp::Reverse((value.map(|value| value.time), writer.height, value.map(|value| value.entry)))
+        let place = (value.map(|value| value.time), writer.height, value.map(|value| value.entry));
+        std::cmp::Reverse((merged.is_some() && writer.seq == latest, place))
     });
     let values = standing.into_iter().filter_map(|writer| writer.value).collect();
     Ok(Concurrent { values, complete })

@@ -189,6 +189,48 @@ fn concurrent_values_of_a_path_are_found_on_request_and_a_later_set_covers_them(
 }
 
 #[test]
+fn what_merges_is_one_value_and_what_was_set_beside_it_another() {
+    let (a, b) = two();
+    let seen = |db: &crate::Database, path: &str| {
+        let found = db.doc("d").get_all(path).unwrap();
+        assert!(found.complete);
+        assert_eq!(found.values.first().map(|v| v.value.clone()), db.doc("d").get(path).unwrap());
+        found.values.into_iter().map(|v| Json::from(v.value)).collect::<Vec<_>>()
+    };
+    a.doc("d").list("l").push(1).unwrap();
+    a.doc("d").increment("n", 1).unwrap();
+    a.doc("d").set("s", Value::from(json!([1]))).unwrap();
+    a.doc("d").set("m.x", 1).unwrap();
+    exchange(&a, &b);
+    a.doc("d").list("s").push(2).unwrap();
+    for db in [&a, &b] {
+        db.doc("d").list("l").push(2).unwrap();
+        db.doc("d").increment("n", 1).unwrap();
+    }
+    exchange(&a, &b);
+    for db in [&a, &b] {
+        assert_eq!(seen(db, "l"), [json!([1, 2, 2])]);
+        assert_eq!(seen(db, "n"), [json!(3)]);
+        assert_eq!(seen(db, "s"), [json!([1, 2])]);
+        assert_eq!(seen(db, "m"), [json!({"x": 1})]);
+    }
+    // A value on the one side, a list, a map on the other, which are written later.
+    a.doc("d").set("c", "value").unwrap();
+    a.doc("d").set("e", "value").unwrap();
+    b.doc("other").set("x", 1).unwrap();
+    b.doc("other").set("x", 2).unwrap();
+    b.doc("d").list("c").push(1).unwrap();
+    b.doc("d").set("e.x", 1).unwrap();
+    exchange(&a, &b);
+    for db in [&a, &b] {
+        assert_eq!(seen(db, "c"), [json!([1]), json!("value")]);
+        assert_eq!(seen(db, "e"), [json!({"x": 1}), json!("value")]);
+    }
+    a.doc("d").list("c").push(2).unwrap();
+    assert_eq!(seen(&a, "c"), [json!([1, 2])], "who has seen both has settled it");
+}
+
+#[test]
 fn a_text_taken_as_a_path_has_dots_or_is_a_pointer_and_an_array_is_taken_as_it_is() {
     let doc = database().doc("d");
     doc.set("a.b", 1).unwrap();
