@@ -5,7 +5,9 @@
 //! set. Deleting an item hides it wherever it stands: a concurrent move or set does not bring it back.
 //!
 //! An operation counts once every operation that it names has put slots in, so it does not matter in which order they
-//! come. One that names a slot which its operation did not put in has no effect.
+//! come. One that names a slot which its operation did not put in has no effect. Nor has one that names itself, or what
+//! comes after it in the same batch: whoever renames operations from a batch leaves it out, or renames to what nobody
+//! has.
 
 use std::collections::{BTreeMap, BTreeSet};
 

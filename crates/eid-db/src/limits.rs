@@ -77,6 +77,10 @@ pub const FILTER_CONDITIONS_MAX: usize = 1024;
 /// of them writes.
 pub const PIECE_ELEMENTS: u32 = 512;
 
+/// About how many bytes an item of a list may take to stand beside its neighbours: a larger one has a row of its own, as
+/// every edit nearby reads and writes what stands there.
+pub const ITEM_INLINE_BYTES_MAX: usize = 512;
+
 /// Bytes of random salt in each payload: enough that the hash of an erased short payload tells nothing.
 pub const SALT_BYTES: usize = 16;
 /// Rows that a walk over a store reads at once: bounds memory, and makes the cost of a read per row small.

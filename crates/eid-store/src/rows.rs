@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::past::Interval;
 
 /// The format of the rows. A store with a greater one is refused before anything is written.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// The tag that a key begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,18 +5,24 @@
 //!          | move [2, ref, offset, at] | set [3, ref, offset, value]
 //! at       null | [0 after / 1 before, ref, offset]
 //! head     prefix 68 -> [entries, floor | null, oldest | null, waiting, changed]
-//! item     prefix 69 seq op offset -> [entries, born, moved | null, valued, value]
+//! item     prefix 69 seq op offset -> [entries, born, moved | null, valued, held]
+//! value    prefix 76 seq op offset -> value
 //! slot     prefix 6d seq op -> [seq, op, offset]
-//! sequence prefix 71 ... -> see `kind::sequence`; its elements are [value] | null
-//! waiting  prefix 77 target seq op -> [time, height, edit]
+//! sequence prefix 71 ... -> see `kind::sequence`; its elements are held | null
+//! held     =  [value] | []
+//! waiting  prefix 77 seq op -> [time, height, edit]
+//! missing  prefix 63 seq op -> how many operations it waits for
+//! awaited  prefix 61 entry id, op, seq op -> nothing: the edit at seq waits for that operation
 //! ```
 //! An item is named by the slot that put it in. A move puts in an empty slot; the slot says which item it is for, and
 //! the item says which slot it is in: the latest one. The other slots of the item are taken, so what the sequence shows
 //! is what the list shows, and positions in one are positions in the other. Only items that were moved or set have a
-//! row; it holds their value. What these operations mean is in [`eid_crdt::List`].
+//! row; it holds their value. A large value has a row of its own, so that what is done beside it does not touch it. What
+//! these operations mean is in [`eid_crdt::List`].
 //!
-//! An edit that names an operation which is not applied here waits in a row under that operation, so neither the order
-//! of arrival nor what an entry claims to know matters.
+//! An edit that names operations which are not applied here waits in a row until the last of them is, so neither the
+//! order of arrival nor what an entry claims to know matters. One that names itself or what comes later in its entry
+//! has no effect.
 //!
 //! What contains the list gives a floor, which items have to reach. It is raised when an edit comes, at a cost of what
 //! becomes hidden. A delete or set further up does not look for lists: until the next edit, whoever reads raises the
@@ -24,7 +30,7 @@
 
 mod undo;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -35,10 +41,11 @@ use eid_crdt::sequence::{Anchor, Item, Name, Op, Span};
 use eid_crdt::{ListOp, Value};
 use eid_store::{Key, ViewRows, Wanted};
 
-use crate::codec::{read_value, write_value};
+use crate::codec::{decode_value, read_value, write_value};
 use crate::error::DbError;
 use crate::kind::DamagedRow;
 use crate::kind::sequence::{self, Edits, Element, OpId, Presence, Ref, SequenceReader};
+use crate::limits::ITEM_INLINE_BYTES_MAX;
 use crate::rows::{Changed, Overlaid, Rows, Staging};
 use crate::stamp::{STAGED, Stamp, StampTable, resolve};
 
@@ -50,10 +57,13 @@ const SET: u64 = 3;
 const AFTER: u64 = 0;
 const BEFORE: u64 = 1;
 
+const AWAITED: u8 = b'a';
+const MISSING: u8 = b'c';
 const HEAD: u8 = b'h';
 const ITEM: u8 = b'i';
 const SLOT: u8 = b'm';
 const SEQUENCE: u8 = b'q';
+const VALUE: u8 = b'v';
 const WAITING: u8 = b'w';
 
 /// An element of the sequence.
@@ -61,6 +71,8 @@ const WAITING: u8 = b'w';
 pub(crate) enum Slot {
     /// An item, with the value that it was put in with.
     Item(Value),
+    /// An item whose value has a row of its own.
+    Large,
     /// A place that an item was moved to.
     Moved,
 }
@@ -69,7 +81,7 @@ impl Item for Slot {
     fn weight(&self) -> usize {
         match self {
             Self::Item(value) => weight(value),
-            Self::Moved => 1,
+            Self::Large | Self::Moved => 1,
         }
     }
 }
@@ -88,16 +100,17 @@ impl Element for Slot {
     fn write(&self, w: &mut Writer) {
         match self {
             Self::Item(value) => write_value(w.array(1), value),
+            Self::Large => drop(w.array(0)),
             Self::Moved => drop(w.null()),
         }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CborError> {
-        let value = r.nullable(|r| {
-            r.array_exact(1)?;
-            read_value(r)
+        let held = r.nullable(|r| match r.array(1)? {
+            0 => Ok(Self::Large),
+            _ => read_value(r).map(Self::Item),
         })?;
-        Ok(value.map_or(Self::Moved, Self::Item))
+        Ok(held.unwrap_or(Self::Moved))
     }
 }
 
@@ -226,6 +239,14 @@ fn item_key(prefix: &[u8], item: &Name<OpId>) -> Key {
     key(prefix, ITEM, &[&op_bytes(item.entry), &item.offset.to_be_bytes()])
 }
 
+fn value_key(prefix: &[u8], item: &Name<OpId>) -> Key {
+    key(prefix, VALUE, &[&op_bytes(item.entry), &item.offset.to_be_bytes()])
+}
+
+fn awaited_key(prefix: &[u8], id: &EntryId, op: u32, waiter: &[u8]) -> Key {
+    key(prefix, AWAITED, &[&id.0, &op.to_be_bytes(), waiter])
+}
+
 fn item_of_key(prefix: &[u8], key: &[u8]) -> Option<Name<OpId>> {
     let bytes = key.get(prefix.len() + 1..)?;
     let offset = u32::from_be_bytes(bytes.get(12..)?.try_into().ok()?);
@@ -315,7 +336,7 @@ struct ItemRow {
     moved: Option<Stamp>,
     /// The operation that gave it its value.
     valued: Stamp,
-    value: Value,
+    value: Slot,
 }
 
 impl ItemRow {
@@ -333,7 +354,7 @@ impl ItemRow {
         table.write(body.array(2), &self.born);
         table.write_optional(&mut body, self.moved.as_ref());
         table.write(body.array(2), &self.valued);
-        write_value(&mut body, &self.value);
+        self.value.write(&mut body);
         let mut w = Writer::new();
         table.write_entries(w.array(5));
         w.raw(&body.into_bytes());
@@ -350,7 +371,7 @@ impl ItemRow {
         };
         let born = stamp(&mut r)?;
         let moved = table.read_optional(&mut r)?;
-        let row = Self { born, moved, valued: stamp(&mut r)?, value: read_value(&mut r)? };
+        let row = Self { born, moved, valued: stamp(&mut r)?, value: Slot::read(&mut r)? };
         r.finish()?;
         Ok(row)
     }
@@ -379,15 +400,17 @@ pub(crate) fn apply(
     floor: Option<Stamp>,
 ) -> Result<(), ReadError> {
     let mut list = ListRows::open(view, prefix)?;
+    list.now = stamp.seq;
     list.raise(floor)?;
     let mut ready = vec![(stamp, op.clone())];
     while let Some((at, op)) = ready.pop() {
-        match list.resolve_names(at.seq, &op, stamp.seq)? {
-            Names::Waits(target) => list.wait(&target, &at, &op)?,
-            Names::Known(op) => {
+        match list.named(OpId::of(&at), &op)? {
+            Named::Known(op) => {
                 list.perform(op, at)?;
-                list.wake(&at, &mut ready)?;
+                list.wake(OpId::of(&at), &mut ready)?;
             }
+            Named::Missing(missing) => list.wait(at, &op, &missing)?,
+            Named::Never => {}
         }
     }
     list.close();
@@ -402,11 +425,12 @@ pub(crate) fn raise(view: &mut dyn ViewRows, prefix: &[u8], floor: Option<Stamp>
     Ok(())
 }
 
-/// What the names of an edit are here.
-enum Names {
+/// What an edit names.
+enum Named {
     Known(ListOp<OpId>),
-    /// The key of the rows that wait for what it names.
-    Waits(Vec<u8>),
+    Missing(BTreeSet<(EntryId, u32)>),
+    /// What will never have come before it.
+    Never,
 }
 
 /// The rows of one list while edits are applied.
@@ -416,13 +440,16 @@ struct ListRows<'v> {
     sequence: Key,
     head: Head,
     held: Bytes,
+    /// The entry that is being applied: it is not yet among those that the view finds by their ids.
+    now: Seq,
 }
 
 impl<'v> ListRows<'v> {
     fn open(view: &'v mut dyn ViewRows, prefix: &'v [u8]) -> Result<Self, ReadError> {
         let row = view.get(&Head::key(prefix))?;
         let head = Head::decode(row.as_ref()).map_err(damaged)?;
-        Ok(Self { view, prefix, sequence: sequence_prefix(prefix), head, held: row.unwrap_or_default() })
+        let held = row.unwrap_or_default();
+        Ok(Self { view, prefix, sequence: sequence_prefix(prefix), head, held, now: STAGED })
     }
 
     fn close(self) {
@@ -461,8 +488,7 @@ impl<'v> ListRows<'v> {
             // What is hidden stays hidden: nothing will ask for its value.
             if row.born < floor {
                 self.take(row.slot(&item), true)?;
-                self.view.delete(&row_key);
-                self.head.changed -= 1;
+                self.forget_item(&item, &row_key, &row);
             } else {
                 self.lower(row.born)?;
             }
@@ -478,81 +504,114 @@ impl<'v> ListRows<'v> {
         Ok(())
     }
 
-    /// Gives names their positions here. `now` is the entry that is being applied: it is not among those that came
-    /// before.
-    fn resolve_names(&mut self, own: Seq, op: &ListOp<Ref>, now: Seq) -> Result<Names, ReadError> {
-        let mut known: BTreeMap<Ref, OpId> = BTreeMap::new();
+    /// Gives names their positions here.
+    fn named(&mut self, own: OpId, op: &ListOp<Ref>) -> Result<Named, ReadError> {
+        let (mut known, mut missing) = (BTreeMap::<Ref, OpId>::new(), BTreeSet::new());
         for name in op.names() {
-            let seq = match name.entry {
-                None => Some(own),
-                Some(id) => match self.view.seq_of(&id)? {
-                    None if now != STAGED && self.view.id_of(now)? == id => Some(now),
-                    seq => seq,
-                },
-            };
-            let Some(seq) = seq else {
-                let id = name.entry.unwrap_or(EntryId([0; 32]));
-                return Ok(Names::Waits(absent(&id, name.op)));
-            };
-            let at = OpId { seq, op: name.op };
-            if matches!(self.presence(Name { entry: at, offset: 0 })?, Presence::Absent) {
-                return Ok(Names::Waits(here(at)));
+            if known.contains_key(&name) {
+                continue;
             }
-            known.insert(name, at);
+            let seq = match &name.entry {
+                Some(id) => self.seq_of(id)?.filter(|seq| *seq != own.seq),
+                None if name.op >= own.op => return Ok(Named::Never),
+                None => Some(own.seq),
+            };
+            let at = seq.map(|seq| OpId { seq, op: name.op });
+            match at {
+                Some(at) if sequence::has_put_in::<Vec<Slot>>(self.view, &self.sequence, at)? => {
+                    known.insert(name, at);
+                }
+                _ if own.seq == STAGED => return Ok(Named::Never),
+                _ => {
+                    let id = match name.entry {
+                        Some(id) => id,
+                        None => self.view.id_of(own.seq)?,
+                    };
+                    missing.insert((id, name.op));
+                }
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(Named::Missing(missing));
         }
         // Every name was looked up above.
         let op = op.rename(|name| known.get(name).copied());
-        op.map(Names::Known).ok_or_else(|| damaged(CborError::Limit))
+        op.map(Named::Known).ok_or_else(|| damaged(CborError::Limit))
+    }
+
+    fn seq_of(&mut self, id: &EntryId) -> Result<Option<Seq>, ReadError> {
+        match self.view.seq_of(id)? {
+            None if self.now != STAGED && self.view.id_of(self.now)? == *id => Ok(Some(self.now)),
+            seq => Ok(seq),
+        }
     }
 
     /// Keeps an edit until what it waits for is here.
-    fn wait(&mut self, target: &[u8], at: &Stamp, op: &ListOp<Ref>) -> Result<(), ReadError> {
-        let row = key(self.prefix, WAITING, &[target, &op_bytes(OpId::of(at))]);
-        if self.view.get(&row)?.is_none() {
-            self.head.waiting += 1;
+    fn wait(
+        &mut self,
+        at: Stamp,
+        op: &ListOp<Ref>,
+        missing: &BTreeSet<(EntryId, u32)>,
+    ) -> Result<(), ReadError> {
+        let own = op_bytes(OpId::of(&at));
+        let (count, waiting) = (key(self.prefix, MISSING, &[&own]), key(self.prefix, WAITING, &[&own]));
+        if self.head.waiting > 0 && self.view.get(&count)?.is_some() {
+            return Ok(());
         }
         let mut w = Writer::new();
         w.array(3).uint(at.time.0).uint(at.height.0);
         write(&mut w, op);
-        self.view.put(&row, Bytes::from(w.into_bytes()));
+        self.view.put(&waiting, Bytes::from(w.into_bytes()));
+        self.view.put(&count, encode_count(missing.len() as u64));
+        for (id, op) in missing {
+            self.view.put(&awaited_key(self.prefix, id, *op, &own), Bytes::new());
+        }
+        self.head.waiting += 1;
         Ok(())
     }
 
-    /// Finds what has waited for an operation that is applied now.
-    fn wake(&mut self, at: &Stamp, ready: &mut Vec<(Stamp, ListOp<Ref>)>) -> Result<(), ReadError> {
-        if self.head.waiting == 0 {
+    /// Finds what has waited for an operation that is applied now, and for no other.
+    fn wake(&mut self, applied: OpId, ready: &mut Vec<(Stamp, ListOp<Ref>)>) -> Result<(), ReadError> {
+        if self.head.waiting == 0 || applied.seq == STAGED {
             return Ok(());
         }
-        let mut targets = vec![here(OpId::of(at))];
-        if at.seq != STAGED {
-            targets.push(absent(&self.view.id_of(at.seq)?, at.op));
-        }
-        for target in targets {
-            let (from, to) = below(key(self.prefix, WAITING, &[&target]));
-            for (row, bytes) in self.view.scan(&from, &to)? {
-                let waited = row
-                    .get(row.len().saturating_sub(12)..)
-                    .and_then(op_of_bytes)
-                    .ok_or_else(|| damaged(CborError::Limit))?;
-                let mut r = Reader::new(&bytes);
-                r.array_exact(3).map_err(damaged)?;
-                let (time, height) = (r.uint().map_err(damaged)?, r.uint().map_err(damaged)?);
-                let op = read(&mut r).map_err(damaged)?;
-                self.view.delete(&row);
-                self.head.waiting -= 1;
-                ready.push((Stamp::new(Time(time), Height(height), waited.seq, waited.op), op));
-            }
+        let id = self.view.id_of(applied.seq)?;
+        let (from, to) = below(awaited_key(self.prefix, &id, applied.op, &[]));
+        for (row, _) in self.view.scan(&from, &to)? {
+            let waiter = row.get(from.len()..).and_then(op_of_bytes);
+            let waiter = waiter.ok_or_else(|| damaged(CborError::Limit))?;
+            self.view.delete(&row);
+            ready.extend(self.came(waiter)?);
         }
         Ok(())
+    }
+
+    /// One of the operations that an edit waits for has come. Gives the edit if that was the last.
+    fn came(&mut self, waiter: OpId) -> Result<Option<(Stamp, ListOp<Ref>)>, ReadError> {
+        let own = op_bytes(waiter);
+        let (count_key, key) = (key(self.prefix, MISSING, &[&own]), key(self.prefix, WAITING, &[&own]));
+        let Some(count) = self.view.get(&count_key)? else { return Ok(None) };
+        let count = Reader::new(&count).uint().map_err(damaged)?;
+        if count > 1 {
+            self.view.put(&count_key, encode_count(count - 1));
+            return Ok(None);
+        }
+        let row = self.view.get(&key)?;
+        self.view.delete(&count_key);
+        self.view.delete(&key);
+        self.head.waiting = self.head.waiting.saturating_sub(1);
+        let Some(row) = row else { return Ok(None) };
+        let mut r = Reader::new(&row);
+        r.array_exact(3).map_err(damaged)?;
+        let (time, height) = (r.uint().map_err(damaged)?, r.uint().map_err(damaged)?);
+        let op = read(&mut r).map_err(damaged)?;
+        Ok(Some((Stamp::new(Time(time), Height(height), waiter.seq, waiter.op), op)))
     }
 
     fn perform(&mut self, op: ListOp<OpId>, at: Stamp) -> Result<(), ReadError> {
         let own = OpId::of(&at);
         match op {
-            ListOp::Insert { at: anchor, items } => {
-                let run = items.into_iter().map(Slot::Item).collect();
-                self.edit(at, vec![Op::Insert { at: anchor, run }])
-            }
+            ListOp::Insert { at: anchor, items } => self.insert(anchor, items, at),
             ListOp::Delete { spans } => {
                 self.edit(at, spans.iter().map(|span| Op::Delete(*span)).collect())?;
                 for span in &spans {
@@ -581,12 +640,58 @@ impl<'v> ListRows<'v> {
                 self.resolve(&mut stamps)?;
                 if stamp > row.valued {
                     row.valued = stamp;
-                    row.value = value;
+                    row.value = self.hold(&item, value, &row.value);
                     self.put_item(&item, &row, fresh)?;
                 }
                 Ok(())
             }
         }
+    }
+
+    fn insert(&mut self, anchor: Anchor<OpId>, items: Vec<Value>, at: Stamp) -> Result<(), ReadError> {
+        let own = OpId::of(&at);
+        // What is there may have been replaced since.
+        if sequence::has_put_in::<Vec<Slot>>(self.view, &self.sequence, own)? {
+            return Ok(());
+        }
+        let mut large = Vec::new();
+        let slot = |(offset, value): (u32, Value)| match weight(&value) > ITEM_INLINE_BYTES_MAX {
+            true => {
+                large.push((Name { entry: own, offset }, value));
+                Slot::Large
+            }
+            false => Slot::Item(value),
+        };
+        let run = (0..).zip(items).map(slot).collect();
+        self.edit(at, vec![Op::Insert { at: anchor, run }])?;
+        if sequence::has_put_in::<Vec<Slot>>(self.view, &self.sequence, own)? {
+            for (item, value) in large {
+                self.view.put(&value_key(self.prefix, &item), encode_value(&value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the value of an item in its row, or in one of its own.
+    fn hold(&mut self, item: &Name<OpId>, value: Value, held: &Slot) -> Slot {
+        let key = value_key(self.prefix, item);
+        if weight(&value) > ITEM_INLINE_BYTES_MAX {
+            self.view.put(&key, encode_value(&value));
+            return Slot::Large;
+        }
+        if *held == Slot::Large {
+            self.view.delete(&key);
+        }
+        Slot::Item(value)
+    }
+
+    /// Removes the rows of an item that is hidden for good.
+    fn forget_item(&mut self, item: &Name<OpId>, row_key: &[u8], row: &ItemRow) {
+        self.view.delete(row_key);
+        if row.value == Slot::Large {
+            self.view.delete(&value_key(self.prefix, item));
+        }
+        self.head.changed -= 1;
     }
 
     fn edit(&mut self, at: Stamp, ops: Vec<Op<OpId, Vec<Slot>>>) -> Result<(), ReadError> {
@@ -617,7 +722,7 @@ impl<'v> ListRows<'v> {
         }
         let born = sequence::stamp_of::<Vec<Slot>>(self.view, &self.sequence, item.entry)?;
         match (born, slot.into_iter().next()) {
-            (Some(born), Some(Slot::Item(value))) => {
+            (Some(born), Some(value @ (Slot::Item(_) | Slot::Large))) => {
                 Ok(Some((ItemRow { born, moved: None, valued: born, value }, true)))
             }
             _ => Err(damaged(CborError::Type)),
@@ -667,19 +772,22 @@ impl<'v> ListRows<'v> {
             if row.moved.is_some() {
                 self.take(row.slot(&item), true)?;
             }
+            self.forget_item(&item, &row_key, &row);
         }
         Ok(())
     }
 }
 
-/// What waits for an operation of an entry that is here.
-fn here(op: OpId) -> Vec<u8> {
-    [&[0], &op_bytes(op)[..]].concat()
+fn encode_count(count: u64) -> Bytes {
+    let mut w = Writer::new();
+    w.uint(count);
+    Bytes::from(w.into_bytes())
 }
 
-/// What waits for an operation of an entry that is not here.
-fn absent(id: &EntryId, op: u32) -> Vec<u8> {
-    [&[1], &id.0[..], &op.to_be_bytes()].concat()
+fn encode_value(value: &Value) -> Bytes {
+    let mut w = Writer::new();
+    write_value(&mut w, value);
+    Bytes::from(w.into_bytes())
 }
 
 // ---- reading
@@ -735,26 +843,38 @@ impl<'a> ListReader<'a> {
     /// The values of a range of positions, as far as there are any.
     pub(crate) fn values(&self, range: Range<usize>) -> Result<Vec<Value>, DbError> {
         let slots = self.sequence.read(range.clone())?;
+        let is_plain = |slot: &Slot| matches!(slot, Slot::Item(_));
+        let items = if self.changed || !slots.iter().all(is_plain) { self.items(range)? } else { Vec::new() };
+        self.held(slots, &items)
+    }
+
+    /// The values of items that were put in like this. Without names, none has a row.
+    fn held(&self, mut slots: Vec<Slot>, items: &[Name<OpId>]) -> Result<Vec<Value>, DbError> {
         let broken = || corrupt(CborError::Type);
-        if !self.changed {
-            let value = |slot| match slot {
-                Slot::Item(value) => Ok(value),
-                Slot::Moved => Err(broken()),
-            };
-            return slots.into_iter().map(value).collect();
+        if self.changed {
+            let keys: Vec<Key> = items.iter().map(|item| item_key(self.prefix, item)).collect();
+            let rows = self.rows.get_many(&keys)?;
+            if rows.len() != slots.len() {
+                return Err(broken());
+            }
+            for (slot, row) in slots.iter_mut().zip(rows) {
+                if let Some(row) = row {
+                    *slot = ItemRow::decode(&row).map_err(corrupt)?.value;
+                }
+            }
         }
-        let items = self.items(range)?;
-        let keys: Vec<Key> = items.iter().map(|item| item_key(self.prefix, item)).collect();
-        let rows = self.rows.get_many(&keys)?;
-        if rows.len() != slots.len() {
-            return Err(broken());
-        }
-        let value = |(slot, row): (Slot, Option<Bytes>)| match (row, slot) {
-            (Some(row), _) => Ok(ItemRow::decode(&row).map_err(corrupt)?.value),
-            (None, Slot::Item(value)) => Ok(value),
-            (None, Slot::Moved) => Err(broken()),
+        let large = slots.iter().zip(items).filter(|(slot, _)| **slot == Slot::Large);
+        let keys: Vec<Key> = large.map(|(_, item)| value_key(self.prefix, item)).collect();
+        let mut large = if keys.is_empty() { Vec::new() } else { self.rows.get_many(&keys)? }.into_iter();
+        let value = |slot| match slot {
+            Slot::Item(value) => Ok(value),
+            Slot::Large => {
+                let row = large.next().flatten().ok_or_else(broken)?;
+                decode_value(&row).map_err(corrupt)
+            }
+            Slot::Moved => Err(broken()),
         };
-        slots.into_iter().zip(rows).map(value).collect()
+        slots.into_iter().map(value).collect()
     }
 
     /// The value at a position.
@@ -879,3 +999,6 @@ impl<'a> ListReader<'a> {
         self.wire_name(items.first().ok_or_else(|| corrupt(CborError::Limit))?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,6 +159,16 @@ pub(crate) fn stamp_of<R: Content>(
     Ok(Changing::<R>::open(view, prefix)?.list.pages().operation(op)?.map(|held| held.stamp))
 }
 
+/// Whether an operation is applied here that has put elements in.
+pub(crate) fn has_put_in<R: Content>(
+    view: &mut dyn ViewRows,
+    prefix: &[u8],
+    op: OpId,
+) -> Result<bool, ReadError> {
+    let held = Changing::<R>::open(view, prefix)?.list.pages().operation(op)?;
+    Ok(held.is_some_and(|held| held.count > 0))
+}
+
 /// An element, if it is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Presence<R> {
@@ -219,4 +229,4 @@ pub(crate) fn insert_edits<R: Content>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::kind) mod tests;

@@ -132,7 +132,15 @@ fn run(replicas: &[Database], at: usize, step: &Step) {
                 let entry = known.get(usize::from(*pick) % (known.len() + 2)).map(Entry::id);
                 Some(Ref { entry: entry.filter(|_| *pick != 0), op: *op })
             });
-            stage(&[doc::DocOp::List { path, op: op.unwrap() }]);
+            // What comes later in the same entry is nothing that an edit can name.
+            let insert = ListOp::Insert {
+                at: Anchor::Start,
+                items: vec![Value::from(7), Value::from("x".repeat(600))],
+            };
+            stage(&[
+                doc::DocOp::List { path: path.clone(), op: op.unwrap() },
+                doc::DocOp::List { path, op: insert },
+            ]);
         }
         Step::Row(row, field, value) => {
             table.insert_as(&format!("row {row}"), &json!({ format!("field {field}"): value })).unwrap();
@@ -249,10 +257,12 @@ fn naive_replay(all: &[Entry]) -> (Value, Vec<(String, Option<Json>)>) {
         .collect();
     let mut document = Doc::<usize>::default();
     let mut rows: [NaiveRow; 3] = Default::default();
-    for (stamp, (id, store, _, op)) in ops.iter().enumerate() {
+    for (stamp, (id, store, index, op)) in ops.iter().enumerate() {
         if *store == "doc" {
             // What nobody has written is named by a number that nothing has.
+            let is_before = |name: &Ref| name.entry.is_some() || name.op < *index;
             let number = |name: &Ref| numbers.get(&(name.entry.unwrap_or(*id), name.op)).copied();
+            let number = |name: &Ref| number(name).filter(|_| is_before(name));
             let op = doc::decode(op).unwrap().rename(|name| Some(number(name).unwrap_or(usize::MAX)));
             document.apply(&stamp, &op.unwrap());
         } else {

@@ -7,7 +7,10 @@ use eid_core::dag::Seq;
 use eid_crdt::sequence::{Anchor, Name, Span};
 use eid_crdt::{ListOp, Value};
 
-use super::{ItemRow, ListReader, Slot, corrupt, item_key};
+use eid_core::cbor::CborError;
+
+use super::{ItemRow, ListReader, Slot, corrupt, item_key, value_key};
+use crate::codec::decode_value;
 use crate::error::DbError;
 use crate::kind::sequence::undo::{Deleted, named};
 use crate::kind::sequence::{OpId, Ref, Standing};
@@ -27,7 +30,7 @@ pub(crate) struct TakenBack {
 #[derive(Debug)]
 struct State {
     slot: Name<OpId>,
-    value: Value,
+    held: Slot,
     moved: Option<Stamp>,
     /// What replaced its value, if anything has.
     valued: Option<Stamp>,
@@ -75,12 +78,21 @@ impl ListReader<'_> {
         };
         let moved = row.as_ref().and_then(|row| row.moved);
         let valued = row.as_ref().map(|row| row.valued).filter(|valued| OpId::of(valued) != item.entry);
-        let value = match (row, own.slot) {
-            (Some(row), _) => row.value,
-            (None, Slot::Item(value)) => value,
-            (None, Slot::Moved) => return Ok(None),
-        };
-        Ok(Some(State { slot, value, moved, valued, is_there, deleted: own.deleted }))
+        let slot_held = row.map_or(own.slot, |row| row.value);
+        if slot_held == Slot::Moved {
+            return Ok(None);
+        }
+        Ok(Some(State { slot, held: slot_held, moved, valued, is_there, deleted: own.deleted }))
+    }
+
+    fn value(&self, item: &Name<OpId>, held: Slot) -> Result<Value, DbError> {
+        match held {
+            Slot::Item(value) => Ok(value),
+            _ => {
+                let row = self.rows.get(value_key(self.prefix, item))?;
+                decode_value(&row.ok_or_else(|| corrupt(CborError::Type))?).map_err(corrupt)
+            }
+        }
     }
 
     /// Where a slot stands, and what it is.
@@ -174,7 +186,7 @@ impl ListReader<'_> {
                     continue;
                 }
                 if let Some((place, _)) = self.place(&held.slot)? {
-                    places.push((place, Back::Anew(held.value)));
+                    places.push((place, Back::Anew(before.value(&item, held.held)?)));
                 }
             }
         }
@@ -197,9 +209,10 @@ impl ListReader<'_> {
             let Some(held) = before.state(&item)?.filter(|held| held.is_there) else { continue };
             match self.state(&item)?.filter(|now| now.is_there) {
                 Some(now) if now.valued.is_some_and(|valued| valued.seq == seq) => {
-                    if now.value != held.value {
+                    let value = before.value(&item, held.held)?;
+                    if self.value(&item, now.held)? != value {
                         back.restored += 1;
-                        back.ops.push(ListOp::Set { item: self.wire_name(&item)?, value: held.value });
+                        back.ops.push(ListOp::Set { item: self.wire_name(&item)?, value });
                     }
                 }
                 now => back.kept.push(now.and_then(|now| now.valued)),

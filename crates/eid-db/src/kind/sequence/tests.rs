@@ -12,7 +12,7 @@ use super::*;
 
 /// A view in memory that counts what is read and written.
 #[derive(Debug, Clone, Default)]
-struct View {
+pub(in crate::kind) struct View {
     rows: BTreeMap<Key, Bytes>,
     ids: BTreeMap<Seq, EntryId>,
     seqs: BTreeMap<EntryId, Seq>,
@@ -20,10 +20,12 @@ struct View {
     fresh: Option<Seq>,
     read: Cell<usize>,
     written: usize,
+    /// Bytes of the values that were read and written.
+    bytes: Cell<usize>,
 }
 
 impl View {
-    fn arrive(&mut self, id: EntryId, seq: Seq) {
+    pub(in crate::kind) fn arrive(&mut self, id: EntryId, seq: Seq) {
         let is_fresh = self.ids.insert(seq, id).is_none();
         self.fresh = is_fresh.then_some(seq);
         self.seqs.insert(id, seq);
@@ -34,22 +36,35 @@ impl View {
         reader.read(0..reader.len()).unwrap()
     }
 
-    fn cost(&mut self) -> (usize, usize) {
+    pub(in crate::kind) fn cost(&mut self) -> (usize, usize) {
         (self.read.take(), std::mem::take(&mut self.written))
+    }
+
+    pub(in crate::kind) fn cost_bytes(&mut self) -> usize {
+        self.bytes.take()
+    }
+
+    fn count_bytes(&self, value: Option<&Bytes>) {
+        self.bytes.set(self.bytes.get() + value.map_or(0, Bytes::len));
     }
 }
 
 impl ViewRows for View {
     fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         self.read.set(self.read.get() + 1);
+        self.count_bytes(self.rows.get(key));
         Ok(self.rows.get(key).cloned())
     }
     fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Key, Bytes)>, ReadError> {
-        self.read.set(self.read.get() + 1);
-        Ok(self.rows.range(from.to_vec()..to.to_vec()).map(|(k, v)| (k.clone(), v.clone())).collect())
+        let found: Vec<_> =
+            self.rows.range(from.to_vec()..to.to_vec()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        self.read.set(self.read.get() + 1 + found.len());
+        found.iter().for_each(|(_, value)| self.count_bytes(Some(value)));
+        Ok(found)
     }
     fn put(&mut self, key: &[u8], value: Bytes) {
         self.written += 1;
+        self.count_bytes(Some(&value));
         self.rows.insert(key.to_vec(), value);
     }
     fn delete(&mut self, key: &[u8]) {
@@ -95,7 +110,7 @@ impl Entry {
 }
 
 /// Ids go against places in the history, so that an order by arrival is noticed.
-fn id(place: usize) -> EntryId {
+pub(in crate::kind) fn id(place: usize) -> EntryId {
     let mut id = [7; 32];
     id[..8].copy_from_slice(&(!place as u64).to_be_bytes());
     EntryId(id)
