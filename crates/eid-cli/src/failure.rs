@@ -160,7 +160,9 @@ impl From<eid::Error> for Failure {
         };
         let hint = match kind {
             K::NotFound => Some("`eid db list` shows the databases of this instance"),
-            K::Ambiguous => Some("use more of the id"),
+            K::Ambiguous => Some(
+                "use the id of the one that is meant, or give one of them another name: `eid db rename ID NAME`",
+            ),
             K::Unreachable => Some("check the address, and that `eid serve --http ADDR` runs there"),
             K::TimedOut => {
                 Some("run it again: it goes on from where it stopped; `--wait SECONDS` waits longer")

@@ -49,8 +49,15 @@ pub(super) fn in_the_way(doc: &TxDoc<'_>, path: &Path) -> Result<Option<Failure>
         let above = Path::from(keys[..end].to_vec());
         let kind = match doc.get(&above)?.map(Json::from) {
             None => continue,
-            // What lies above a map is one too; and of what lies in a list, the database itself takes care.
-            Some(Json::Object(_) | Json::Array(_)) => return Ok(None),
+            // What lies above a map is one too, or an item of a list, of which the database takes care.
+            Some(Json::Object(_)) => return Ok(None),
+            Some(Json::Array(_)) => {
+                let above = printable(&above.to_string());
+                let message =
+                    format!("there is a list at \"{above}\", which only whole items are written to");
+                let hint = format!("`eid list set DB {above} AT VALUE` changes an item");
+                return Ok(Some(Failure::new(Exit::Failed, "invalid_value", message).hint(hint)));
+            }
             Some(Json::String(_)) => "text",
             Some(Json::Number(_)) => "number",
             Some(Json::Bool(_)) => "truth value",

@@ -18,7 +18,7 @@ pub async fn run(context: &Context, args: &List) -> Result<(), Failure> {
         List::Show { place } => show(context, place),
         List::Insert { place, at, value, text } => {
             let value = value::typed(value, *text)?;
-            let (at, entry) = change(context, place, |list| {
+            let (at, entry) = change(context, place, None, |list| {
                 let at = resolved(*at, list.len()?);
                 list.insert(at, value)?;
                 Ok(at)
@@ -28,11 +28,12 @@ pub async fn run(context: &Context, args: &List) -> Result<(), Failure> {
         }
         List::Set { place, at, value, text } => {
             let value = value::typed(value, *text)?;
-            let (at, entry) = change(context, place, |list| list.set(*at, value).map(|()| *at)).await?;
+            let (at, entry) =
+                change(context, place, Some(*at), |list| list.set(*at, value).map(|()| *at)).await?;
             told(context, entry, at, "set the item at")
         }
         List::Move { place, from, to } => {
-            let (to, entry) = change(context, place, |list| {
+            let (to, entry) = change(context, place, Some(*from), |list| {
                 // What is moved to the end stands in the last place, not behind it.
                 let to = resolved(*to, list.len()?.saturating_sub(1));
                 list.move_to(*from, to)?;
@@ -42,34 +43,48 @@ pub async fn run(context: &Context, args: &List) -> Result<(), Failure> {
             told(context, entry, to, "moved the item to")
         }
         List::Delete { place, at } => {
-            let (at, entry) = change(context, place, |list| list.delete(*at).map(|()| *at)).await?;
+            let (at, entry) =
+                change(context, place, Some(*at), |list| list.delete(*at).map(|()| *at)).await?;
             told(context, entry, at, "deleted the item at")
         }
     }
 }
 
-/// Changes a list by one entry.
+/// Changes a list, in which `item` has to be, by one entry.
 async fn change(
     context: &Context,
     place: &ListPlace,
+    item: Option<usize>,
     work: impl FnOnce(&TxList<'_>) -> Result<usize, eid::Error>,
 ) -> Result<(usize, Option<EntryId>), Failure> {
     let db = context.database(&place.db)?;
     let written = db
         .commit(|tx| {
             let doc = tx.doc(&place.doc_store);
-            match doc::in_the_way(&doc, &place.path)? {
-                Some(other) => Ok(Err(other)),
-                None => work(&doc.list(&place.path)).map(Ok),
+            if let Some(other) = doc::in_the_way(&doc, &place.path)? {
+                return Ok(Err(other));
+            }
+            let list = doc.list(&place.path);
+            let len = list.len()?;
+            match item.filter(|item| *item >= len) {
+                Some(item) => Ok(Err(no_item(place, item, len).hint(where_items_are(place)))),
+                None => work(&list).map(Ok),
             }
         })
         .await;
-    let (done, entry) = written.map_err(|error| {
-        let db = printable(&place.db);
-        let path = printable(&place.path.to_string());
-        Failure::from(error).hint(format!("`eid list show {db} {path}` shows the items with their positions"))
-    })?;
+    let (done, entry) = written.map_err(|error| Failure::from(error).hint(where_items_are(place)))?;
     Ok((done?, entry))
+}
+
+fn no_item(place: &ListPlace, item: usize, len: usize) -> Failure {
+    let path = printable(&place.path.to_string());
+    let items = number_of(len as u64, "item", "items");
+    Failure::not_found(format!("there is no item {item} at \"{path}\", which has {items}, the first at 0"))
+}
+
+fn where_items_are(place: &ListPlace) -> String {
+    let (db, path) = (printable(&place.db), printable(&place.path.to_string()));
+    format!("`eid list show {db} {path}` shows the items with their positions")
 }
 
 fn resolved(position: Position, end: usize) -> usize {

@@ -319,7 +319,14 @@ fn items_of_a_list_are_inserted_set_moved_and_deleted() {
         list(&["show"]).lines(),
         [json!({"at": 0, "value": "oat milk"}), json!({"at": 1, "value": "7"})]
     );
-    let wrong = eid.fails(&["list", "delete", "notes", "todo.items", "2"], 1, "invalid_value");
+    for args in [&["delete", "2"][..], &["set", "2", "x"], &["move", "2", "0"]] {
+        let (verb, rest) = args.split_first().unwrap();
+        let wrong = eid.fails(&[&["list", verb, "notes", "todo.items"], rest].concat(), 4, "not_found");
+        assert!(wrong.error()["message"].as_str().unwrap().contains("no item 2"), "{}", wrong.err);
+    }
+    let into = eid.fails(&["set", "notes", "todo.items.0", "x"], 1, "invalid_value");
+    assert!(into.error()["hint"].as_str().unwrap().contains("eid list set DB todo.items"), "{}", into.err);
+    let wrong = eid.fails(&["list", "insert", "notes", "todo.items", "9", "x"], 1, "invalid_value");
     assert!(
         wrong.error()["hint"].as_str().unwrap().contains("eid list show notes todo.items"),
         "{}",
