@@ -351,14 +351,19 @@ impl Instance {
         let own_name = self.display_name()?.unwrap_or_default();
         let mut events = self.inner.engine.events();
         let mut joining = pin!(self.inner.engine.join(ticket, &own_name));
-        let session = loop {
+        let joined = loop {
             tokio::select! {
                 biased;
                 // Remembered before anything arrives, so that a join that is cut off can be completed by a sync.
                 Some(event) = events.recv() => self.remember_server(ticket, event).await?,
-                done = &mut joining => break done?,
+                done = &mut joining => break done,
             }
         };
+        // An answer can be there together with the connection that it came over.
+        while let Some(event) = events.try_recv() {
+            self.remember_server(ticket, event).await?;
+        }
+        let session = joined?;
         let (db, peers, sessions) =
             (self.inner.db.clone(), self.inner.peers.clone(), self.inner.sessions.clone());
         let (id, name, now_ms, report) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.clone());
