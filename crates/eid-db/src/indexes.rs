@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use eid_core::{StoreName, TreeId};
+use eid_core::{ReadError, StoreName, TreeId};
 use eid_store::{Direction, Key, Local};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -147,7 +147,7 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
         if wishes.get(&wish)?.is_some() {
             wishes.delete(&wish)?;
         }
-        self.db.remove_index(&store, &field, &mut progress)
+        self.db.remove_index(&store, &field, OnlyUnwanted::No, &mut progress)
     }
 
     /// The indexes that this device has or wants, by field.
@@ -216,6 +216,13 @@ fn is_right(rows: &dyn Rows, definition: &Definition) -> Result<bool, DbError> {
     Ok(all_there && expected == 0)
 }
 
+/// Whether an index that this device has come to want meanwhile stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnlyUnwanted {
+    Yes,
+    No,
+}
+
 /// What came of a step.
 enum Step {
     /// So many rows were gone through.
@@ -231,8 +238,9 @@ impl Database {
         &self,
         mut progress: impl FnMut(&IndexProgress) -> bool,
     ) -> Result<bool, DbError> {
-        let (own, wanted) = (self.own_wishes()?, self.wanted_indexes()?);
+        // In this order: whoever makes an index wishes for it first, so none that is seen to be there lacks its wish.
         let snapshot = self.snapshot()?;
+        let (own, wanted) = (self.own_wishes()?, self.wanted_indexes()?);
         for info in snapshot.stores()?.into_iter().filter(|info| info.kind == KIND) {
             if self.is_encrypted_in(&snapshot, &info.name)? {
                 continue;
@@ -240,7 +248,7 @@ impl Database {
             let held = Indexes::of(&Stored::new(snapshot.clone(), &info.name, KIND))?;
             let is_wanted = |path: &Path| wanted.get(&info.name).is_some_and(|wanted| wanted.contains(path));
             for definition in held.0.into_iter().filter(|held| !is_wanted(&held.path)) {
-                if !self.remove_index(&info.name, &definition.path, &mut progress)? {
+                if !self.remove_index(&info.name, &definition.path, OnlyUnwanted::Yes, &mut progress)? {
                     return Ok(false);
                 }
             }
@@ -319,8 +327,19 @@ impl Database {
         self.step_to_the_end(store, field, progress, Self::build_step)
     }
 
-    fn remove_index(&self, store: &StoreName, field: &Path, progress: Tell<'_>) -> Result<bool, DbError> {
+    fn remove_index(
+        &self,
+        store: &StoreName,
+        field: &Path,
+        only_unwanted: OnlyUnwanted,
+        progress: Tell<'_>,
+    ) -> Result<bool, DbError> {
+        let (wishes, wish) = (wishes(self.instance()), wish_key(&self.id(), store, &field.to_string()));
         self.maintain(store, KIND, &mut |view| {
+            // Somebody may make it at this moment: the wish comes before what is done within the door.
+            if only_unwanted == OnlyUnwanted::Yes && wishes.get(&wish).map_err(ReadError::new)?.is_some() {
+                return Ok(());
+            }
             let mut indexes = Indexes::read(view)?;
             if let Some(held) = indexes.0.iter_mut().find(|held| held.path == *field && !held.dropping) {
                 held.dropping = true;

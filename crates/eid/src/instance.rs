@@ -19,6 +19,7 @@ use eid_transport::Address;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
+use crate::indexing::Indexing;
 use crate::join::{Join, Joined};
 use crate::listen::Listener;
 use crate::offload::offload;
@@ -39,6 +40,7 @@ struct Inner {
     sessions: Sessions,
     /// Whether a task notes who has dialled.
     remembers_callers: AtomicBool,
+    indexing: Indexing,
 }
 
 /// What became of a synchronisation of all databases.
@@ -138,15 +140,10 @@ impl Builder {
         let engine = SyncEngine::new(Arc::clone(db.store()), db.device_key(), gate, runtime, config);
         #[cfg(feature = "http")]
         engine.register_transport(Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())));
-        Ok(Instance {
-            inner: Arc::new(Inner {
-                sessions: Sessions::in_store(db.store()),
-                db,
-                engine,
-                peers,
-                remembers_callers: AtomicBool::new(false),
-            }),
-        })
+        let (sessions, indexing) =
+            (Sessions::in_store(db.store()), Indexing::start(db.clone(), engine.events()));
+        let remembers_callers = AtomicBool::new(false);
+        Ok(Instance { inner: Arc::new(Inner { db, engine, peers, sessions, remembers_callers, indexing }) })
     }
 }
 
@@ -281,7 +278,11 @@ impl Instance {
         mut progress: impl FnMut(u64, u64) + Send + 'static,
     ) -> Result<FsckReport, Error> {
         let store = Arc::clone(self.inner.db.store());
-        Ok(offload(move || store.fsck(repair, &mut progress)).await??)
+        let report = offload(move || store.fsck(repair, &mut progress)).await??;
+        if repair {
+            self.inner.indexing.all().await;
+        }
+        Ok(report)
     }
 
     // ---- peers
@@ -392,7 +393,8 @@ impl Instance {
             .await?
     }
 
-    /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see.
+    /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see. Then
+    /// builds the indexes that others have declared, however long that takes.
     ///
     /// # Errors
     /// [`ErrorKind::Unreachable`], [`ErrorKind::Refused`], [`ErrorKind::TimedOut`]. What has arrived stays.
@@ -432,7 +434,9 @@ impl Instance {
             let now_ms = self.now_ms();
             offload(move || peers.failed(&address, &text, now_ms)).await??;
         }
-        done
+        let synced = done?;
+        self.inner.indexing.after(&synced.sessions).await;
+        Ok(synced)
     }
 
     async fn sync_now(&self, address: &Address, tree: Option<TreeId>) -> Result<Synced, Error> {
@@ -486,6 +490,10 @@ impl Instance {
             Ok(refused)
         })
         .await?
+    }
+
+    pub(crate) fn indexing(&self) -> &Indexing {
+        &self.inner.indexing
     }
 
     fn now_ms(&self) -> u64 {
@@ -565,8 +573,12 @@ impl Instance {
     /// then on with [`ErrorKind::Closed`].
     pub async fn close(self) -> Result<(), Error> {
         self.inner.engine.stop_server().await;
-        let db = self.inner.db.clone();
-        Ok(offload(move || db.close()).await??)
+        let (db, built) = (self.inner.db.clone(), self.inner.indexing.end());
+        offload(move || {
+            built();
+            Ok(db.close()?)
+        })
+        .await?
     }
 }
 

@@ -45,14 +45,18 @@ impl Join {
         Self { name: Some(name.to_owned()), ..self }
     }
 
-    /// Joins, and tells how.
+    /// Joins, and tells how. Builds the indexes that others have declared before it gives the database.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] when the invite is used up or expired, or another server answers; nothing is kept then.
     pub async fn run(self) -> Result<Joined, Error> {
         let work = self.node.join_now(&self.ticket, self.name.as_deref());
         match tokio::time::timeout(self.within, work).await {
-            Ok(done) => done,
+            Ok(done) => {
+                let joined = done?;
+                self.node.indexing().after(std::slice::from_ref(&joined.session)).await;
+                Ok(joined)
+            }
             Err(_) => {
                 let message = format!("the join took longer than {} s", self.within.as_secs());
                 Err(Error::new(ErrorKind::TimedOut, message))

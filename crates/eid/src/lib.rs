@@ -66,6 +66,7 @@ mod doc;
 mod error;
 mod gate;
 mod history;
+mod indexing;
 mod instance;
 mod join;
 pub mod limits;
