@@ -571,12 +571,13 @@ impl PasswordStore {
     /// encrypted store here.
     pub fn unlock(&self, password: &str) -> Result<UnlockedStore, DbError> {
         let store = self.store_name()?;
-        let found = self.try_password(&store, password)?;
+        let (found, _) = self.try_password(&store, password)?;
         self.db.unlock_with(&store, found.keys)?;
         Ok(self.opened())
     }
 
-    fn try_password(&self, store: &StoreName, password: &str) -> Result<Found, DbError> {
+    /// What a password opens, and whether more is to be tried.
+    fn try_password(&self, store: &StoreName, password: &str) -> Result<(Found, Option<DbError>), DbError> {
         let snapshot = self.db.snapshot()?;
         if !self.db.is_encrypted_in(&snapshot, store)? {
             return Err(DbError::NotEncrypted { store: self.name.clone() });
@@ -603,18 +604,16 @@ impl PasswordStore {
             searches.remove(store);
         }
         drop(searches);
-        let store_name = self.name.clone();
-        let found = match tried.found {
-            Some(found) => found,
-            None if left > 0 => {
-                return Err(DbError::UnlockUnfinished { store: store_name, tried: tried_count, left });
-            }
-            None => return Err(DbError::WrongPassword { store: store_name }),
+        let name = || self.name.clone();
+        let unfinished =
+            (left > 0).then(|| DbError::UnlockUnfinished { store: name(), tried: tried_count, left });
+        let Some(found) = tried.found else {
+            return Err(unfinished.unwrap_or_else(|| DbError::WrongPassword { store: name() }));
         };
         if hint != Some(found.opened_by) {
             self.remember(store, found.opened_by)?;
         }
-        Ok(found)
+        Ok((found, unfinished))
     }
 
     /// Forgets the keys and what was opened with them. Handles of the store say [`DbError::Locked`] from here on.
@@ -644,7 +643,9 @@ impl PasswordStore {
     pub fn change_password(&self, old: &str, new: &str) -> Result<(), DbError> {
         let store = self.store_name()?;
         self.check_cost()?;
-        let found = self.try_password(&store, old)?;
+        let (found, unfinished) = self.try_password(&store, old)?;
+        // What is not found would go on being opened by the old one.
+        unfinished.map_or(Ok(()), Err)?;
         let configs = configs_in(&self.db.snapshot()?, &store)?;
         let place = (&self.db.id(), &store);
         let mut wrapped = Vec::new();

@@ -29,6 +29,10 @@ impl PasswordStore {
     /// What is known of the store.
     pub fn status(&self) -> Result<EncryptionStatus, DbError> {
         let (store, snapshot) = (self.store_name()?, self.db.snapshot()?);
+        // What somebody adds to a plain store is nothing of it.
+        if !self.db.is_encrypted_in(&snapshot, &store)? {
+            return Ok(EncryptionStatus::default());
+        }
         let sealed = snapshot.stores()?.into_iter().find(|info| info.name == store && info.kind.is_empty());
         let entries = sealed.map_or(0, |info| info.entries - info.undecodable);
         let mut keys: Vec<_> =

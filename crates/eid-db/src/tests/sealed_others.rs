@@ -84,6 +84,15 @@ fn a_password_is_found_by_calling_again_however_many_configs_others_have_added()
     }
     assert_eq!(calls, 7);
     assert_eq!(b.doc("vault").to_json().unwrap(), json!({"a": 1}));
+    // Changing it is for all that it opens, and so not before every config was tried.
+    let mut changed = vault(&b).change_password("p", "q");
+    while let Err(error @ DbError::UnlockUnfinished { .. }) = changed {
+        calls += 1;
+        assert!(calls < 20, "it goes on: {error}");
+        changed = vault(&b).change_password("p", "q");
+    }
+    changed.unwrap();
+    vault(&b).change_password("q", "p").unwrap();
     // What opened is tried first from then on.
     vault(&b).lock().unwrap();
     vault(&b).unlock("p").unwrap();
@@ -107,6 +116,7 @@ fn a_config_that_comes_after_plain_entries_leaves_the_store_plain() {
     for db in [&a, &b, &c] {
         assert_eq!(db.doc("vault").get_as::<u8>("a").unwrap(), Some(1));
         assert_eq!(db.kind_of("vault").unwrap().as_deref(), Some("doc"));
+        assert_eq!(vault(db).status().unwrap(), crate::EncryptionStatus::default());
         assert!(!vault(db).is_encrypted().unwrap() && !db.registry().list().unwrap()[0].encrypted);
         assert!(matches!(vault(db).unlock("not this"), Err(DbError::NotEncrypted { .. })));
         assert!(matches!(vault(db).create("p"), Err(DbError::WrongKind { wanted: "encrypted", .. })));
