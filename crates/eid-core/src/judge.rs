@@ -50,11 +50,43 @@ pub struct Question<'a> {
     pub past: &'a [EntryId],
 }
 
-/// Decides whether authors had the rights they used.
+/// An admitted entry whose standing is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Stands<'a> {
+    /// Who signed it.
+    pub author: PublicKey,
+    /// The settings frontier of its parents. Sorted; empty for a root.
+    pub past: &'a [EntryId],
+    /// The entry, when it is a settings entry.
+    pub settings: Option<EntryId>,
+}
+
+/// What has to be looked up of an entry whose standing is asked for, when its author and its past do not decide.
+pub trait Place {
+    /// Its id.
+    fn id(&self) -> Result<EntryId, ReadError>;
+    /// Whether it is one of these, or in the past of one of them.
+    fn precedes(&self, these: &[EntryId]) -> Result<bool, ReadError>;
+}
+
+/// Where further settings may change what stands. Everything outside keeps its standing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// What is neither one of these nor in the past of one.
+    Outside(Vec<EntryId>),
+    /// What descends from this settings entry, and the entry itself.
+    After(EntryId),
+    /// These.
+    Entries(Vec<EntryId>),
+}
+
+/// Decides whether authors had the rights they used, and whether what they wrote counts.
 ///
 /// # Contract
 /// The answer of [`Judge::judge`] depends on the entry, its past and nothing else: no clock, no configuration, no
-/// order of arrival. The same question has the same answer for ever.
+/// order of arrival. The same question has the same answer for ever. That of [`Judge::stands`] depends on the entry,
+/// its past and the settings entries that are known, and on nothing else. An entry stands when none but the settings
+/// in its own past are known.
 pub trait Judge: Debug + Send + Sync {
     /// Whether the author is likely to be known in this tree. A cheap hint: when it says no, the signature is
     /// verified only after the past has been looked at. It never decides.
@@ -66,4 +98,27 @@ pub trait Judge: Debug + Send + Sync {
         question: Question<'_>,
         past: &dyn SettingsPast,
     ) -> Result<Result<(), Refusal>, ReadError>;
+
+    /// Whether an admitted entry counts, given the settings entries that are known: those of the frontier `known`,
+    /// sorted, and all in their past. Everything stands for a judge that does not say otherwise.
+    fn stands(
+        &self,
+        _entry: Stands<'_>,
+        _place: &dyn Place,
+        _known: &[EntryId],
+        _past: &dyn SettingsPast,
+    ) -> Result<bool, ReadError> {
+        Ok(true)
+    }
+
+    /// Which entries may have another standing when the settings entries of the frontier `known` are known than when
+    /// only those of the frontier `before` are, which are among them. Both sorted.
+    fn reach(
+        &self,
+        _before: &[EntryId],
+        _known: &[EntryId],
+        _past: &dyn SettingsPast,
+    ) -> Result<Vec<Reach>, ReadError> {
+        Ok(Vec::new())
+    }
 }

@@ -3,15 +3,15 @@
 //! Whatever the number of entries, a group costs one snapshot, one read of states, ids and stores, one read of
 //! settings when a tree is seen for the first time in this process, one read of view rows, and one commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use eid_core::dag::Seq;
 use eid_core::sabotage::{self, Sabotage};
 use eid_core::{
-    Admissible, Draft, Entry, EntryId, Height, Invalid, Judge, Missing, ParentFacts, Question, Refusal,
-    Signed, StoreName, Time, TreeId, check_place,
+    Admissible, Draft, Entry, EntryId, Height, Invalid, Judge, Missing, ParentFacts, Place, Question,
+    ReadError, Refusal, Signed, Stands, StoreName, Time, TreeId, check_place,
 };
 
 use crate::apply::Apply;
@@ -22,9 +22,9 @@ use crate::offer::{Admission, Admitted, Committed, LocalCommit, Parents, Prepare
 use crate::past::{Interval, past_key};
 use crate::prepare::{Checked, Item, Sound, Write};
 use crate::rows::{
-    Edge, Facts, Meta, Space, StoreRow, TreeNo, TreeState, checkpoint_key, decode_log, encode_checkpoint,
-    encode_frontier, encode_log, encode_tree_no, frontier_key, id_key, late_key, meta_key, missing_key,
-    seq_key, settings_key, state_key, store_key, trees_key,
+    Edge, Facts, Meta, Space, StoreRow, TreeNo, TreeState, Unsettled, checkpoint_key, decode_log,
+    encode_checkpoint, encode_frontier, encode_log, encode_tree_no, frontier_key, id_key, late_key, meta_key,
+    missing_key, seq_key, settings_key, state_key, store_key, trees_key,
 };
 use crate::settings::{
     Frontier, Overlay, PendingSettings, SettingsRow, TreeMemory, encode_settings, load_all,
@@ -170,6 +170,10 @@ struct Work<'a> {
     deletes: Vec<Key>,
     /// Entries held already that may bring payloads that are not here.
     late: Vec<(Seq, &'a Sound)>,
+    /// The settings entries that no other one held descends from, once they were asked for.
+    settings: Option<Frontier>,
+    /// Entries that the group adds and that do not count.
+    voids: BTreeSet<Seq>,
     dirty: bool,
 }
 
@@ -513,6 +517,8 @@ impl<'a> Work<'a> {
             puts: Vec::new(),
             deletes: Vec::new(),
             late: Vec::new(),
+            settings: None,
+            voids: BTreeSet::new(),
             dirty: false,
         }
     }
@@ -602,7 +608,14 @@ impl<'a> Work<'a> {
         };
         match Admissible::check(signed, &self.tree, &parents, &past.ids, door.judge, &overlay)? {
             Ok(admissible) => {
-                Ok(Verdict::Admitted(self.record(&admissible, &facts, past, writes, local, changes)))
+                let (entry, ids, before) = (admissible.entry(), past.ids.clone(), self.settings(door)?);
+                let seq = self.record(&admissible, &facts, past, local);
+                self.weigh(door, entry, seq, &ids, &before)?;
+                let stands = !self.voids.contains(&seq);
+                for write in writes {
+                    self.change((seq, stands), entry, write, changes);
+                }
+                Ok(Verdict::Admitted(seq))
             }
             Err(refusal) => Ok(Verdict::Refused(refusal)),
         }
@@ -656,16 +669,59 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Adds an admitted entry: its rows, the tips, the counts, and what its stores have to do.
-    fn record(
+    /// The settings entries that no other one held descends from, what the group adds included.
+    fn settings(&mut self, door: Door<'_>) -> Result<Frontier, StoreError> {
+        if let Some(settings) = &self.settings {
+            return Ok(settings.clone());
+        }
+        let settings = self.overlay(door).of_tips(&self.state)?;
+        self.settings = Some(settings.clone());
+        Ok(settings)
+    }
+
+    /// Works out whether an entry that was just recorded counts, and whether it may change what else does. `before` are
+    /// the settings that were known without it.
+    fn weigh(
         &mut self,
-        admissible: &Admissible,
-        parents: &[Facts],
-        past: Past,
-        writes: &'a [Write],
-        local: bool,
-        changes: &mut Vec<PendingChange<'a>>,
-    ) -> Seq {
+        door: Door<'_>,
+        entry: &Entry,
+        seq: Seq,
+        past: &Frontier,
+        before: &Frontier,
+    ) -> Result<(), StoreError> {
+        let header = entry.header();
+        let settings = header.is_settings().then(|| entry.id());
+        if settings.is_some() {
+            self.settings = None;
+        }
+        let knew_all = past == before;
+        if entry.is_root() || knew_all && settings.is_none() {
+            return Ok(());
+        }
+        let known = self.settings(door)?;
+        let overlay = self.overlay(door);
+        // Whose past has all settings that are known was judged by them.
+        if !knew_all {
+            let asked = Stands { author: header.author, past, settings };
+            if !door.judge.stands(asked, &Arriving(entry.id()), &known, &overlay)? {
+                self.puts.push((seq_key(Space::Void, self.memory.number, seq), Value::new()));
+                self.state.voids += 1;
+                self.voids.insert(seq);
+            }
+        }
+        if settings.is_some()
+            && self.state.unsettled.is_none()
+            && !door.judge.reach(before, &known, &self.overlay(door))?.is_empty()
+        {
+            let number = self.overlay(door).number_of(before);
+            let before = self.intern(before, number);
+            self.state.unsettled = Some(Unsettled { since: seq, before });
+        }
+        Ok(())
+    }
+
+    /// Adds an admitted entry: its rows, the tips and the counts.
+    fn record(&mut self, admissible: &Admissible, parents: &[Facts], past: Past, local: bool) -> Seq {
         let entry = admissible.entry();
         let (header, id, number) = (entry.header(), entry.id(), self.memory.number);
         let seq = self.state.next_seq;
@@ -713,14 +769,17 @@ impl<'a> Work<'a> {
         self.known.insert(id, facts);
         self.added.push((id, local));
         self.dirty = true;
-        for write in writes {
-            self.change(seq, entry, write, changes);
-        }
         seq
     }
 
     /// Counts a write and leaves it for the views.
-    fn change(&mut self, seq: Seq, entry: &Entry, write: &'a Write, changes: &mut Vec<PendingChange<'a>>) {
+    fn change(
+        &mut self,
+        (seq, stands): (Seq, bool),
+        entry: &Entry,
+        write: &'a Write,
+        changes: &mut Vec<PendingChange<'a>>,
+    ) {
         let applied = if seq < self.first { self.state.next_seq } else { seq };
         let (store, fresh) = self.count_write(write, applied);
         if write.ops.is_empty() {
@@ -738,6 +797,7 @@ impl<'a> Work<'a> {
             seq,
             id: entry.id(),
             applied,
+            stands,
         });
     }
 
@@ -754,8 +814,11 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         let number = self.memory.number;
-        let keys: Vec<Key> = late.iter().map(|(seq, _)| seq_key(Space::Log, number, *seq)).collect();
-        for ((seq, sound), row) in late.into_iter().zip(snapshot.get_many(&keys)?) {
+        let keys_in = |space| late.iter().map(move |(seq, _)| seq_key(space, number, *seq));
+        let mut rows =
+            snapshot.get_many(&keys_in(Space::Log).chain(keys_in(Space::Void)).collect::<Vec<_>>())?;
+        let voids = rows.split_off(late.len());
+        for (((seq, sound), row), void) in late.into_iter().zip(rows).zip(voids) {
             let row = row.ok_or(StoreError::Corrupt { what: "an entry is not in the log" })?;
             let mut logged = decode_log(seq, &row)?;
             let entry = sound.entry.entry();
@@ -772,7 +835,7 @@ impl<'a> Work<'a> {
                 let interval = Interval::of(self.state.next_seq);
                 self.puts.push((late_key(number, interval, seq, section), Value::new()));
                 if let Some(write) = sound.writes.iter().find(|write| write.store == name.store) {
-                    self.change(seq, entry, write, changes);
+                    self.change((seq, void.is_none()), entry, write, changes);
                 }
             }
             if filled {
@@ -856,6 +919,20 @@ impl<'a> Work<'a> {
         }
         stores.retain(|(name, kind, _)| self.memory.store(name, kind).is_none());
         Learned { tree, memory: self.memory, pending: self.pending, stores }
+    }
+}
+
+/// The place of an entry that is being admitted. What is held has its whole past held too, so nothing that is held
+/// descends from it.
+struct Arriving(EntryId);
+
+impl Place for Arriving {
+    fn id(&self) -> Result<EntryId, ReadError> {
+        Ok(self.0)
+    }
+
+    fn precedes(&self, these: &[EntryId]) -> Result<bool, ReadError> {
+        Ok(these.contains(&self.0))
     }
 }
 

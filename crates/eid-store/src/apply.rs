@@ -117,4 +117,34 @@ pub trait Apply: Debug + Send + Sync {
 
     /// Changes the rows of the view.
     fn apply(&self, change: &Change<'_>, view: &mut dyn ViewRows) -> Result<Applied, ReadError>;
+
+    /// Takes in a change that does not count: it has no effect, and leaves only what others may refer to, such as
+    /// hidden places in a text. Tells what does not decode as [`Apply::apply`] does.
+    fn apply_void(&self, _change: &Change<'_>, _view: &mut dyn ViewRows) -> Result<Applied, ReadError> {
+        Ok(Applied::default())
+    }
+
+    /// Takes what a change did out of the view, or puts it back, in work that is in proportion to what it did: the rows
+    /// then mean what they would if the change had come with [`Apply::apply_void`] or [`Apply::apply`]. Says whether
+    /// that was done; kinds that cannot leave the rows alone, and are worked out again from the last checkpoint.
+    fn set_standing(
+        &self,
+        _change: &Change<'_>,
+        _stands: bool,
+        _view: &mut dyn ViewRows,
+    ) -> Result<bool, ReadError> {
+        Ok(false)
+    }
+
+    /// Brings [`LOCAL_ROWS`] in line after other rows of the view were replaced, each given with its key and what it
+    /// was before.
+    fn replaced(
+        &self,
+        _store: &StoreName,
+        _kind: &str,
+        _before: &[(Key, Option<Bytes>)],
+        _view: &mut dyn ViewRows,
+    ) -> Result<(), ReadError> {
+        Ok(())
+    }
 }

@@ -189,7 +189,8 @@ impl EntryStore {
                 None => return Ok(None),
             },
         };
-        TreeSnapshot::read(*tree, epoch_of_tree(self.epoch(), memory.number), memory, snapshot)
+        let epoch = epoch_of_tree(self.epoch(), memory.number);
+        TreeSnapshot::read(*tree, epoch, memory, snapshot, self.judge.clone())
     }
 
     /// Decodes, hashes and verifies in bulk. Holds no lock and reads nothing from the backend, so that the next
@@ -415,11 +416,16 @@ impl EntryStore {
                 memory.add_store(&store, &kind, number);
             }
         }
+        self.tell(&judged.admitted);
+        Ok(judged.outcomes)
+    }
+
+    /// Tells everybody who watches.
+    pub(crate) fn tell(&self, admitted: &[Admitted]) {
         let watchers: Vec<Watcher> = lock(&self.watchers).values().cloned().collect();
-        for admitted in &judged.admitted {
+        for admitted in admitted {
             watchers.iter().for_each(|watcher| watcher(admitted));
         }
-        Ok(judged.outcomes)
     }
 
     /// Runs `f` while nobody is within the door.

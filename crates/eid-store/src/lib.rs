@@ -103,6 +103,7 @@ mod past;
 mod prepare;
 mod rows;
 mod settings;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -123,4 +124,5 @@ pub use fsck::{FsckReport, Lost, Problem};
 pub use local::Local;
 pub use memory::Memory;
 pub use offer::{Admission, Admitted, Committed, LocalCommit, Offer, Parents, Prepared, Verdict};
+pub use standing::StandingChange;
 pub use tree::{Node, StoreInfo, TreeSnapshot, View};

@@ -12,7 +12,7 @@ use crate::rows::{StoreRow, TreeNo, TreeState, decode_tree_no, state_key, store_
 use crate::views::{OneView, PendingIds, Views};
 
 /// Every entry is stored already.
-struct NothingPending;
+pub(crate) struct NothingPending;
 
 impl PendingIds for NothingPending {
     fn pending_id(&self, _: TreeNo, _: Seq) -> Option<EntryId> {

@@ -104,7 +104,7 @@ pub struct Committed {
 }
 
 /// A run of entries that one batch added to one tree. It is empty when the batch brought only payloads of entries that
-/// were there already.
+/// were there already, or when other entries count than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
     /// The tree.

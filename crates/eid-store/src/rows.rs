@@ -53,10 +53,14 @@ pub(crate) enum Space {
     Checkpoint = 0x1a,
     /// tree, interval, seq, section -> (): a payload that came later than its entry.
     Late = 0x1b,
+    /// tree, seq -> (): an entry that does not count.
+    Void = 0x1c,
+    /// tree, number -> a change of what counts: see [`Settled`].
+    Settled = 0x1d,
 }
 
 /// The spaces that hold rows of one tree.
-pub(crate) const TREE_SPACES: [Space; 12] = [
+pub(crate) const TREE_SPACES: [Space; 14] = [
     Space::State,
     Space::Log,
     Space::Id,
@@ -69,6 +73,8 @@ pub(crate) const TREE_SPACES: [Space; 12] = [
     Space::Past,
     Space::Checkpoint,
     Space::Late,
+    Space::Void,
+    Space::Settled,
 ];
 
 /// A tree's local number.
@@ -162,6 +168,11 @@ pub(crate) const VIEW_PREFIX_BYTES: usize = 9;
 pub(crate) fn missing_key(tree: TreeNo, seq: Seq, section: usize) -> Key {
     let section = u16::try_from(section).unwrap_or(u16::MAX);
     tree_key(Space::Missing, tree, &[&seq.0.to_be_bytes()[..], &section.to_be_bytes()].concat())
+}
+
+/// The change of what counts with this number, beginning with one.
+pub(crate) fn settled_key(tree: TreeNo, number: u64) -> Key {
+    tree_key(Space::Settled, tree, &number.to_be_bytes())
 }
 
 pub(crate) fn checkpoint_key(tree: TreeNo, checkpoint: Interval) -> Key {
@@ -368,7 +379,74 @@ pub(crate) struct TreeState {
     pub next_store: u32,
     /// How often rows of views were changed without an entry: so that whoever admits meanwhile sees that they were.
     pub maintained: u64,
+    /// Entries that do not count.
+    pub voids: u64,
+    /// How often views were changed because other entries count than before.
+    pub settled: u64,
+    /// What was not worked out yet.
+    pub unsettled: Option<Unsettled>,
     pub tips: BTreeMap<EntryId, Facts>,
+}
+
+/// Settings came that may change what counts, and views do not show it yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unsettled {
+    /// The position of the first of them.
+    pub since: Seq,
+    /// The number of the settings frontier before it.
+    pub before: u32,
+}
+
+/// A change of what counts, as views took it in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// The position of the first settings entry that it follows from.
+    pub since: Seq,
+    /// How far the log went when views took it in.
+    pub applied: Seq,
+    /// Entries that count no longer, ascending.
+    pub voided: Vec<Seq>,
+    /// Entries that count again, ascending.
+    pub restored: Vec<Seq>,
+}
+
+impl Settled {
+    /// The first entry that counts otherwise than before.
+    pub(crate) fn first(&self) -> Option<Seq> {
+        self.voided.first().into_iter().chain(self.restored.first()).min().copied()
+    }
+
+    pub(crate) fn encode(&self) -> Value {
+        let mut out = Vec::with_capacity(16 + 3 * (self.voided.len() + self.restored.len()));
+        write_uint(&mut out, self.since.0);
+        write_uint(&mut out, self.applied.0);
+        for seqs in [&self.voided, &self.restored] {
+            write_uint(&mut out, seqs.len() as u64);
+            let mut last = 0;
+            for seq in seqs {
+                write_uint(&mut out, seq.0 - last);
+                last = seq.0;
+            }
+        }
+        out.into()
+    }
+
+    pub(crate) fn decode(value: &Value) -> Result<Self, StoreError> {
+        const WHAT: &str = "a change of what counts";
+        fn seqs(r: &mut RowReader) -> Result<Vec<Seq>, StoreError> {
+            let mut last = 0u64;
+            let read = |r: &mut RowReader, last: &mut u64| {
+                *last = last.checked_add(r.uint()?).ok_or(StoreError::Corrupt { what: WHAT })?;
+                Ok(Seq(*last))
+            };
+            (0..r.uint()?).map(|_| read(r, &mut last)).collect()
+        }
+        let mut r = RowReader::new(value, WHAT);
+        let (since, applied) = (Seq(r.uint()?), Seq(r.uint()?));
+        let (voided, restored) = (seqs(&mut r)?, seqs(&mut r)?);
+        r.finish()?;
+        Ok(Self { since, applied, voided, restored })
+    }
 }
 
 impl TreeState {
@@ -382,6 +460,11 @@ impl TreeState {
         write_uint(&mut out, u64::from(self.next_frontier));
         write_uint(&mut out, u64::from(self.next_store));
         write_uint(&mut out, self.maintained);
+        write_uint(&mut out, self.voids);
+        write_uint(&mut out, self.settled);
+        let (since, before) = self.unsettled.map_or((0, 0), |open| (open.since.0 + 1, open.before));
+        write_uint(&mut out, since);
+        write_uint(&mut out, u64::from(before));
         write_uint(&mut out, self.tips.len() as u64);
         for (id, facts) in &self.tips {
             out.extend_from_slice(&id.0);
@@ -401,8 +484,13 @@ impl TreeState {
             next_frontier: r.u32()?,
             next_store: r.u32()?,
             maintained: r.uint()?,
+            voids: r.uint()?,
+            settled: r.uint()?,
+            unsettled: None,
             tips: BTreeMap::new(),
         };
+        let (since, before) = (r.uint()?, r.u32()?);
+        state.unsettled = since.checked_sub(1).map(|since| Unsettled { since: Seq(since), before });
         for _ in 0..r.uint()? {
             state.tips.insert(EntryId(r.fixed()?), Facts::read(&mut r)?);
         }

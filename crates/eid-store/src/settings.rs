@@ -10,8 +10,8 @@ use crate::backend::{Direction, Key, Scan, Snapshot, Value};
 use crate::error::StoreError;
 use crate::limits::SETTINGS_CACHED_MAX;
 use crate::rows::{
-    RowReader, Space, TreeNo, decode_frontier, decode_log, encode_log, frontier_key, read_ids, settings_key,
-    tree_range, write_ids, write_uint,
+    RowReader, Space, TreeNo, TreeState, decode_frontier, decode_log, encode_log, frontier_key, read_ids,
+    settings_key, tree_range, write_ids, write_uint,
 };
 
 /// A settings entry with its position.
@@ -268,6 +268,21 @@ impl Overlay<'_> {
 
     pub(crate) fn join(&self, numbers: &[u32]) -> Option<u32> {
         self.pending.joins.get(numbers).copied().or_else(|| self.memory.join(numbers))
+    }
+
+    /// The settings entries that no other one of a tree in this state descends from. Sorted.
+    pub(crate) fn of_tips(&self, state: &TreeState) -> Result<Frontier, StoreError> {
+        self.heads_of(state.tips.values().map(|facts| facts.frontier).collect())
+    }
+
+    /// As [`Self::heads`], of numbers that may repeat.
+    pub(crate) fn heads_of(&self, mut numbers: Vec<u32>) -> Result<Frontier, StoreError> {
+        numbers.sort_unstable();
+        numbers.dedup();
+        match numbers[..] {
+            [number] => self.frontier(number),
+            _ => Ok(self.heads(&numbers)?.into()),
+        }
     }
 
     /// The entries of several frontiers that no other of them descends from. Sorted.

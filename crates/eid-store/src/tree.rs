@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
 use eid_core::{
-    Entry, EntryId, Height, PublicKey, ReadError, SettingsNode, SettingsPast, StoreName, Time, TreeId,
+    Entry, EntryId, Height, Judge, PublicKey, ReadError, SettingsNode, SettingsPast, StoreName, Time, TreeId,
 };
 
 use crate::admit::height_of;
@@ -22,6 +22,7 @@ use crate::rows::{
     view_key,
 };
 use crate::settings::{Overlay, PendingSettings, TreeMemory};
+use crate::standing::{StandingChange, Weigher, settled_after};
 use crate::version::{self, Ancestry};
 use crate::views::stored_id;
 
@@ -33,6 +34,7 @@ pub struct TreeSnapshot {
     memory: Arc<TreeMemory>,
     snapshot: Arc<dyn Snapshot>,
     state: Arc<TreeState>,
+    judge: Arc<dyn Judge>,
     /// Nothing for the tree as it is.
     version: Option<Arc<Version>>,
 }
@@ -87,12 +89,13 @@ impl TreeSnapshot {
         epoch: Epoch,
         memory: Arc<TreeMemory>,
         snapshot: Arc<dyn Snapshot>,
+        judge: Arc<dyn Judge>,
     ) -> Result<Option<Self>, StoreError> {
         let Some(state) = snapshot.get_many(&[state_key(memory.number)])?.pop().flatten() else {
             return Ok(None);
         };
         let state = Arc::new(TreeState::decode(&state)?);
-        Ok(Some(Self { tree, epoch, memory, snapshot, state, version: None }))
+        Ok(Some(Self { tree, epoch, memory, snapshot, state, judge, version: None }))
     }
 
     /// The tree as it was when these were its tips. Those that others descend from are left out of [`Self::tips`];
@@ -114,7 +117,8 @@ impl TreeSnapshot {
             return Ok(present.clone());
         }
         let snapshot = present.snapshot.clone();
-        let opened = version::open(snapshot, present.memory.number, &present.state, tips, apply)?;
+        let seams = (&*self.judge, apply);
+        let opened = version::open(snapshot, &present.memory, &present.state, tips, seams)?;
         let version = Version { ancestry: opened.ancestry, present: present.clone() };
         Ok(Self {
             snapshot: Arc::new(opened.rows),
@@ -214,15 +218,9 @@ impl TreeSnapshot {
 
     /// The settings entries that no other one descends from. Sorted.
     pub fn settings_frontier(&self) -> Result<Vec<EntryId>, StoreError> {
-        let mut numbers: Vec<u32> = self.state.tips.values().map(|facts| facts.frontier).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
         let pending = PendingSettings::default();
         let overlay = Overlay { memory: &self.memory, pending: &pending, snapshot: &*self.snapshot };
-        match numbers[..] {
-            [number] => Ok(overlay.frontier(number)?.to_vec()),
-            _ => overlay.heads(&numbers),
-        }
+        Ok(overlay.of_tips(&self.state)?.to_vec())
     }
 
     /// The settings frontier that a number of [`Node::settings`] stands for. Sorted.
@@ -257,6 +255,63 @@ impl TreeSnapshot {
     #[must_use]
     pub fn filled_payloads(&self) -> u64 {
         self.state.filled
+    }
+
+    /// How many of the entries held do not count.
+    #[must_use]
+    pub fn void_entries(&self) -> u64 {
+        self.state.voids
+    }
+
+    /// Whether settings came that may change what counts, and views do not show it yet: see
+    /// [`crate::EntryStore::settle`].
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.state.unsettled.is_some()
+    }
+
+    /// How often views were changed because other entries count than before: the number of the last
+    /// [`StandingChange`].
+    #[must_use]
+    pub fn standing_changes(&self) -> u64 {
+        self.state.settled
+    }
+
+    /// The changes of what counts with numbers greater than this, at most so many of them.
+    pub fn standing_changes_after(
+        &self,
+        number: u64,
+        count: usize,
+    ) -> Result<Vec<StandingChange>, StoreError> {
+        let changes = settled_after(&*self.snapshot, self.memory.number, number, count)?;
+        Ok(changes.into_iter().map(|(number, settled)| StandingChange::new(number, settled)).collect())
+    }
+
+    /// Of entries at these positions, whether each counts in this version.
+    pub fn stand(&self, seqs: &[Seq]) -> Result<Vec<bool>, StoreError> {
+        let number = self.memory.number;
+        if self.version.is_none() {
+            let keys: Vec<Key> = seqs.iter().map(|seq| seq_key(Space::Void, number, *seq)).collect();
+            return Ok(self.snapshot.get_many(&keys)?.iter().map(Option::is_none).collect());
+        }
+        let nothing = PendingSettings::default();
+        let settings = Overlay { memory: &self.memory, pending: &nothing, snapshot: &*self.snapshot };
+        let mut weigher = Weigher::new(&*self.judge, settings, number, settings.of_tips(&self.state)?);
+        let keys: Vec<Key> = seqs.iter().map(|seq| seq_key(Space::Edges, number, *seq)).collect();
+        let judged = seqs.iter().zip(self.snapshot.get_many(&keys)?).map(|(seq, row)| {
+            let row = row.ok_or(StoreError::Corrupt { what: "an entry has no edges" })?;
+            weigher.stands(*seq, &Edge::decode(&row)?)
+        });
+        judged.collect()
+    }
+
+    /// The positions of entries that do not count, ascending, beginning with `from`, at most so many. Those of today,
+    /// also in an old version.
+    pub fn voids(&self, from: Seq, count: usize) -> Result<Vec<Seq>, StoreError> {
+        let (_, to) = tree_range(Space::Void, self.memory.number);
+        let from = seq_key(Space::Void, self.memory.number, from);
+        let rows = self.scan(Scan { max_rows: count, ..Scan::range(from, to) })?;
+        rows.iter().map(|(key, _)| seq_of_key(key)).collect()
     }
 
     /// The rows of one store. One that nobody wrote has none.

@@ -4,11 +4,12 @@
 //! tips say whether all of it belongs to a version. What is left is folded into rows in memory, through the same seam
 //! as an admission. So a version costs what was written around it, not what was written before it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use eid_core::dag::Seq;
-use eid_core::{Entry, EntryId, Missing, StoreName};
+use eid_core::{Entry, EntryId, Judge, Missing, StoreName};
 
 use crate::apply::Apply;
 use crate::backend::{Key, Scan, Snapshot, Value};
@@ -21,6 +22,8 @@ use crate::rows::{
     Edge, Facts, Space, StoreRow, TreeNo, TreeState, checkpoint_key, decode_checkpoint, decode_log, id_key,
     late_key, late_of_key, seq_key, seq_of_key, store_key, tree_range,
 };
+use crate::settings::{Frontier, Overlay, PendingSettings, TreeMemory};
+use crate::standing::{Weigher, steady};
 use crate::views::{PendingChange, PendingIds, Views};
 
 /// Which entries an old version has.
@@ -48,8 +51,22 @@ impl Ancestry {
         self.beyond.last().map_or(self.base.start(), |last| Seq(last.0 + 1))
     }
 
+    /// Everything that a tree in this state has, with a base that is given.
+    pub(crate) fn everything(base: Interval, state: &TreeState) -> Self {
+        let beyond = (base.start().0..state.next_seq.0).map(Seq).collect();
+        Self { base, beyond, tips: state.tips.values().map(|facts| facts.seq).collect() }
+    }
+
+    /// The same entries with a base that is not higher.
+    fn lowered(mut self, base: Interval) -> Self {
+        let between = (base.start().0..self.base.start().0).map(Seq);
+        self.beyond = between.chain(std::mem::take(&mut self.beyond)).collect();
+        self.base = base;
+        self
+    }
+
     /// Walks down from some entries to the first checkpoint of which everything belongs to them.
-    fn of(snapshot: &dyn Snapshot, tree: TreeNo, tips: BTreeSet<Seq>) -> Result<Self, StoreError> {
+    pub(crate) fn of(snapshot: &dyn Snapshot, tree: TreeNo, tips: BTreeSet<Seq>) -> Result<Self, StoreError> {
         // Entries that are known to belong to it and were not walked over yet.
         let mut open = tips.clone();
         let mut found = Self { base: Interval::default(), beyond: Vec::new(), tips };
@@ -110,14 +127,16 @@ pub(crate) struct Opened {
     pub state: TreeState,
 }
 
-/// Opens the version of a tree at these tips, which may descend from each other.
+/// Opens the version of a tree at these tips, which may descend from each other. What counts in it is decided by the
+/// settings that they descend from.
 pub(crate) fn open(
     present: Arc<dyn Snapshot>,
-    tree: TreeNo,
+    memory: &TreeMemory,
     state: &TreeState,
     tips: &[EntryId],
-    apply: &dyn Apply,
+    (judge, apply): (&dyn Judge, &dyn Apply),
 ) -> Result<Opened, StoreError> {
+    let tree = memory.number;
     let keys: Vec<Key> = tips.iter().map(|id| id_key(tree, id)).collect();
     let rows = present.get_many(&keys)?;
     let absent = tips.iter().zip(&rows).filter(|(_, row)| row.is_none()).map(|(id, _)| *id);
@@ -126,7 +145,7 @@ pub(crate) fn open(
         return Err(Missing::Parents(absent).into());
     }
     let facts = rows.iter().flatten().map(Facts::decode).collect::<Result<Vec<_>, _>>()?;
-    let ancestry = Ancestry::of(&*present, tree, facts.iter().map(|facts| facts.seq).collect())?;
+    let mut ancestry = Ancestry::of(&*present, tree, facts.iter().map(|facts| facts.seq).collect())?;
     let named = tips.iter().copied().zip(facts);
     let tips: BTreeMap<EntryId, Facts> =
         named.filter(|(_, facts)| ancestry.tips.contains(&facts.seq)).collect();
@@ -136,42 +155,123 @@ pub(crate) fn open(
         tips,
         ..state.clone()
     };
-    let mut fold = Fold {
-        rows: PastSnapshot::new(present.clone(), tree, ancestry.base),
-        present,
-        tree,
-        ancestry: &ancestry,
-        apply,
-        stores: BTreeMap::new(),
-        bytes: 0,
+    let nothing = PendingSettings::default();
+    let settings = Overlay { memory, pending: &nothing, snapshot: &*present };
+    let known = settings.of_tips(&state)?;
+    let weigher = RefCell::new(Weigher::new(judge, settings, tree, known.clone()));
+    loop {
+        let base = base_for(&settings, &weigher.borrow(), &state, &known, ancestry.base)?;
+        if base == ancestry.base {
+            break;
+        }
+        ancestry = ancestry.lowered(base);
+    }
+    let stands = |seqs: &[Seq]| -> Result<Vec<bool>, StoreError> {
+        let keys: Vec<Key> = seqs.iter().map(|seq| seq_key(Space::Edges, tree, *seq)).collect();
+        let rows = present.get_many(&keys)?.into_iter().zip(seqs);
+        let judged = rows.map(|(row, seq)| {
+            let row = row.ok_or(StoreError::Corrupt { what: "an entry has no edges" })?;
+            weigher.borrow_mut().stands(*seq, &Edge::decode(&row)?)
+        });
+        judged.collect()
     };
-    fold.late_payloads()?;
-    fold.entries()?;
-    let rows = fold.finish();
+    let rows = Fold::of(present.clone(), tree, &ancestry, apply, &stands, None)?;
     Ok(Opened { rows, ancestry, state })
+}
+
+/// The last checkpoint up to `base` at which rows show what counts in a version: settings that it has beyond the
+/// checkpoint must not reach behind it, and views must have taken in what came before.
+fn base_for(
+    settings: &Overlay<'_>,
+    weigher: &Weigher<'_>,
+    state: &TreeState,
+    known: &Frontier,
+    base: Interval,
+) -> Result<Interval, StoreError> {
+    let (snapshot, tree) = (settings.snapshot, settings.memory.number);
+    let open = state.unsettled.map_or(base, |open| base.min(Interval::of(open.since)));
+    let base = steady(snapshot, tree, open, |settled| Some(settled.since))?;
+    let before = match base {
+        Interval(0) => Frontier::from([]),
+        _ => {
+            let row = snapshot.get_many(&[checkpoint_key(tree, base)])?.pop().flatten();
+            let ends =
+                decode_checkpoint(&row.ok_or(StoreError::Corrupt { what: "a checkpoint is not there" })?)?;
+            let keys: Vec<Key> = ends.iter().map(|end| seq_key(Space::Edges, tree, *end)).collect();
+            let rows = snapshot.get_many(&keys)?;
+            let numbers = rows.iter().flatten().map(|row| Ok(Edge::decode(row)?.frontier));
+            settings.heads_of(numbers.collect::<Result<Vec<_>, StoreError>>()?)?
+        }
+    };
+    if before == *known {
+        return Ok(base);
+    }
+    Ok(weigher.reached_from(&before)?.map_or(base, |from| base.min(Interval::of(from))))
+}
+
+/// Entries of the log, by position.
+pub(crate) fn read_log(
+    snapshot: &dyn Snapshot,
+    tree: TreeNo,
+    seqs: &[Seq],
+) -> Result<Vec<(Seq, Entry)>, StoreError> {
+    let keys: Vec<Key> = seqs.iter().map(|seq| seq_key(Space::Log, tree, *seq)).collect();
+    let read = |(seq, row): (&Seq, Option<Value>)| {
+        let row = row.ok_or(StoreError::Corrupt { what: "an entry is not in the log" })?;
+        let logged = decode_log(*seq, &row)?;
+        let entry = Entry::parse(logged.block, logged.payloads)
+            .map_err(|_| StoreError::Corrupt { what: "an entry in the log" })?;
+        Ok((*seq, entry))
+    };
+    seqs.iter().zip(snapshot.get_many(&keys)?).map(read).collect()
 }
 
 /// One entry of the log with what it writes, as far as it is to be applied.
 struct Unapplied {
     seq: Seq,
+    stands: bool,
     entry: Entry,
     /// The position at which it is applied.
     applied: Seq,
     writes: Vec<Write>,
 }
 
-struct Fold<'a> {
+/// Says of entries whether they count.
+pub(crate) type Judged<'a> = &'a dyn Fn(&[Seq]) -> Result<Vec<bool>, StoreError>;
+
+/// Takes entries into the rows of a checkpoint.
+pub(crate) struct Fold<'a> {
     present: Arc<dyn Snapshot>,
     rows: PastSnapshot,
     tree: TreeNo,
     ancestry: &'a Ancestry,
     apply: &'a dyn Apply,
+    stands: Judged<'a>,
+    /// The one store that is worked out; nothing for all.
+    only: Option<&'a (StoreName, String)>,
     stores: BTreeMap<(StoreName, String), StoreRow>,
     /// Of the rows that were changed, counted as often as they were.
     bytes: usize,
 }
 
-impl Fold<'_> {
+impl<'a> Fold<'a> {
+    /// The rows that entries give: all that `ancestry` names beyond its checkpoint.
+    pub(crate) fn of(
+        present: Arc<dyn Snapshot>,
+        tree: TreeNo,
+        ancestry: &'a Ancestry,
+        apply: &'a dyn Apply,
+        stands: Judged<'a>,
+        only: Option<&'a (StoreName, String)>,
+    ) -> Result<PastSnapshot, StoreError> {
+        let rows = PastSnapshot::new(present.clone(), tree, ancestry.base);
+        let mut fold =
+            Self { rows, present, tree, ancestry, apply, stands, only, stores: BTreeMap::new(), bytes: 0 };
+        fold.late_payloads()?;
+        fold.entries()?;
+        Ok(fold.finish())
+    }
+
     /// Payloads of entries before the checkpoint that came after it.
     fn late_payloads(&mut self) -> Result<(), StoreError> {
         let from = late_key(self.tree, self.ancestry.base, Seq(0), 0);
@@ -220,23 +320,21 @@ impl Fold<'_> {
         applied: Option<Seq>,
         wanted: &dyn Fn(Seq, usize) -> bool,
     ) -> Result<Vec<Unapplied>, StoreError> {
-        let keys: Vec<Key> = seqs.iter().map(|seq| seq_key(Space::Log, self.tree, *seq)).collect();
-        let rows = self.present.get_many(&keys)?;
-        let read = |(seq, row): (&Seq, Option<Value>)| {
-            let row = row.ok_or(StoreError::Corrupt { what: "an entry is not in the log" })?;
-            let logged = decode_log(*seq, &row)?;
-            let entry = Entry::parse(logged.block, logged.payloads)
-                .map_err(|_| StoreError::Corrupt { what: "an entry in the log" })?;
+        let entries = read_log(&*self.present, self.tree, seqs)?.into_iter().zip((self.stands)(seqs)?);
+        let unapplied = entries.map(|((seq, entry), stands)| {
             let sections = entry.header().sections.iter().zip(entry.payloads()).enumerate();
             let writes = sections
-                .filter(|(index, (section, _))| !section.store.is_settings() && wanted(*seq, *index))
+                .filter(|(index, (section, _))| !section.store.is_settings() && wanted(seq, *index))
                 .filter_map(|(_, (section, payload))| {
                     Some(write_of(&section.store, section.enc.is_some(), payload.as_ref()?))
                 })
+                .filter(|write| {
+                    self.only.is_none_or(|(store, kind)| write.store == *store && write.kind == *kind)
+                })
                 .collect();
-            Ok(Unapplied { seq: *seq, entry, applied: applied.unwrap_or(*seq), writes })
-        };
-        seqs.iter().zip(rows).map(read).collect()
+            Unapplied { seq, stands, entry, applied: applied.unwrap_or(seq), writes }
+        });
+        Ok(unapplied.collect())
     }
 
     /// The row of a store: as it was, and its number at least.
@@ -278,6 +376,7 @@ impl Fold<'_> {
                         seq: one.seq,
                         id: one.entry.id(),
                         applied: one.applied,
+                        stands: one.stands,
                     });
                 }
             }

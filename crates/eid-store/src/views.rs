@@ -30,6 +30,8 @@ pub(crate) struct PendingChange<'a> {
     pub id: EntryId,
     /// How far the log goes when it is applied: its own position, or the end when its payload came later.
     pub applied: Seq,
+    /// Whether the entry counts.
+    pub stands: bool,
 }
 
 impl PendingChange<'_> {
@@ -172,6 +174,9 @@ impl<'a> Views<'a> {
         ids: &dyn PendingIds,
     ) -> Result<Applied, StoreError> {
         let mut view = OneView::new(self, (pending.tree, pending.store), ids, pending.applied);
+        if !pending.stands {
+            return Ok(apply.apply_void(&pending.change(), &mut view)?);
+        }
         let applied = apply.apply(&pending.change(), &mut view)?;
         if eid_core::sabotage::is(eid_core::sabotage::Sabotage::ApplyTwice) {
             let mut again = pending.change();
@@ -355,6 +360,14 @@ impl<'v, 'a> OneView<'v, 'a> {
 
     fn key(&self, key: &[u8]) -> Key {
         view_key(self.tree, self.store, key)
+    }
+
+    /// Writes or removes a row by its full key, and gives its key within this view. Rows of this device's own and those
+    /// of other views are left alone.
+    pub(crate) fn replace(&mut self, key: &Key, value: Option<Bytes>) -> Option<Key> {
+        let within = key.strip_prefix(&self.key(&[])[..]).filter(|within| !is_local(within))?.to_vec();
+        self.views.set(key.clone(), value, Interval::of(self.end));
+        Some(within)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::offer::{Offer, Verdict};
 use crate::prepare::prepare;
 use crate::rows::{Space, TreeNo, seq_key, seq_of_key, tree_range, trees_key};
 use crate::settings::TreeMemory;
+use crate::standing::Settling;
 
 /// What the log alone says, worked out apart from the door.
 #[derive(Debug, Default)]
@@ -133,6 +134,11 @@ pub(super) fn rebuild(
     while let Some((key, _)) = edges.next()? {
         facts.leave_out();
         found.loss("log_row", tree, (seq_of_key(&key)?, Lost::Entry), "the entry is not there");
+    }
+    let settling = Settling { judge: store.judge(), apply: store.apply(), memory: &memory };
+    if let Some((mut batch, _)) = settling.work_out(target.0.snapshot()?)? {
+        batch.guards.clear();
+        target.0.commit(batch)?;
     }
     Ok(facts)
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eid_core::cbor::{Reader, Writer};
 use eid_core::dag::{Replica, Seq};
-use eid_core::{Entry, EntryId, Payload, Permission, ReadError, SectionDraft, StoreName, TreeId};
+use eid_core::{
+    Entry, EntryId, Judge, KeyMode, Payload, Permission, Place, PublicKey, Question, Reach, ReadError,
+    Refusal, SectionDraft, SettingsNode, SettingsOp, SettingsPast, Slot, Stands, StoreName, TreeId,
+};
 use proptest::prelude::*;
 
 use super::kit::*;
@@ -65,10 +68,93 @@ impl Apply for Cells {
         }
         Ok(applied)
     }
+
+    fn apply_void(&self, change: &Change<'_>, view: &mut dyn ViewRows) -> Result<Applied, ReadError> {
+        view.put(&[b"H", &change.id.0[..]].concat(), Bytes::from_static(b"hidden"));
+        let undecodable = change.ops.iter().filter(|op| decode(op).is_none()).count();
+        Ok(Applied { undecodable: u32::try_from(undecodable).unwrap() })
+    }
+}
+
+/// Everybody may write. A removal voids what its key wrote outside the fence without knowing of it, until an entry is
+/// accepted.
+#[derive(Debug)]
+struct Removals;
+
+impl Removals {
+    fn closure(ids: &[EntryId], past: &dyn SettingsPast) -> BTreeMap<EntryId, Arc<SettingsNode>> {
+        let (mut open, mut found) = (ids.to_vec(), BTreeMap::new());
+        while let Some(id) = open.pop() {
+            if let std::collections::btree_map::Entry::Vacant(place) = found.entry(id) {
+                let node = past.settings(&id).unwrap().expect("what is named is held");
+                open.extend(&node.past);
+                place.insert(node);
+            }
+        }
+        found
+    }
+}
+
+impl Judge for Removals {
+    fn knows(&self, _: &TreeId, _: &PublicKey) -> bool {
+        true
+    }
+
+    fn judge(&self, _: Question<'_>, _: &dyn SettingsPast) -> Result<Result<(), Refusal>, ReadError> {
+        Ok(Ok(()))
+    }
+
+    fn stands(
+        &self,
+        entry: Stands<'_>,
+        place: &dyn Place,
+        known: &[EntryId],
+        past: &dyn SettingsPast,
+    ) -> Result<bool, ReadError> {
+        let (known, own) = (Self::closure(known, past), Self::closure(entry.past, past));
+        let mut is_void = false;
+        for node in known.values() {
+            for op in &node.ops {
+                match op {
+                    SettingsOp::Revoke { slot, mode: KeyMode::Remove { fence } }
+                        if *slot == Slot::Key(entry.author) && !own.contains_key(&node.id) =>
+                    {
+                        is_void |= !place.precedes(fence.as_deref().unwrap_or(&[node.id]))?;
+                    }
+                    SettingsOp::Accept(ids) if entry.settings.is_none() && ids.contains(&place.id()?) => {
+                        return Ok(true);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(!is_void)
+    }
+
+    fn reach(
+        &self,
+        before: &[EntryId],
+        known: &[EntryId],
+        past: &dyn SettingsPast,
+    ) -> Result<Vec<Reach>, ReadError> {
+        let before = Self::closure(before, past);
+        let fresh = Self::closure(known, past).into_values().filter(|node| !before.contains_key(&node.id));
+        let mut reaches = Vec::new();
+        for node in fresh {
+            reaches.extend(node.ops.iter().filter_map(|op| match op {
+                SettingsOp::Revoke { mode: KeyMode::Remove { fence }, .. } => {
+                    Some(Reach::Outside(fence.clone().unwrap_or_else(|| vec![node.id])))
+                }
+                SettingsOp::Accept(ids) => Some(Reach::Entries(ids.clone())),
+                _ => None,
+            }));
+        }
+        Ok(reaches)
+    }
 }
 
 fn open(backend: Arc<dyn Backend>) -> Arc<EntryStore> {
-    EntryStore::open(backend, Arc::new(Simple::default()), Arc::new(Cells), [5; 32]).unwrap()
+    EntryStore::open(backend, Arc::new(Removals), Arc::new(Cells), [5; 32]).unwrap()
 }
 
 /// What an entry writes: a store, a key, and a value or nothing; or operation 9, which does not decode.
@@ -78,9 +164,17 @@ enum Act {
     Remove(&'static str, usize),
     Unknown,
     Grant(u8),
+    /// With a fence at the first parent, or without.
+    Revoke(u8, bool),
+    /// The parents.
+    Accept,
 }
 
 fn entry(parents: &[&Entry], act: &Act) -> Entry {
+    entry_by(3, parents, act)
+}
+
+fn entry_by(author: u8, parents: &[&Entry], act: &Act) -> Entry {
     let mut w = Writer::new();
     let store = match act {
         Act::Set(store, key, n) => {
@@ -96,10 +190,22 @@ fn entry(parents: &[&Entry], act: &Act) -> Entry {
             "x"
         }
         Act::Grant(n) => return settings_child(parents, &[grant(*n, Permission::Write)]),
+        Act::Revoke(n, has_fence) => {
+            let fence = has_fence.then(|| vec![parents[0].id()]);
+            let op =
+                SettingsOp::Revoke { slot: Slot::Key(key(*n).public()), mode: KeyMode::Remove { fence } };
+            return settings_child(parents, &[op]);
+        }
+        Act::Accept => {
+            let mut ids: Vec<EntryId> = parents.iter().map(|parent| parent.id()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            return settings_child(parents, &[SettingsOp::Accept(ids)]);
+        }
     };
     let payload = Payload::encode(CELLS, &[], &[w.into_bytes()]);
     let section = SectionDraft { store: StoreName::new(store).unwrap(), enc: None, payload };
-    draft(parents, vec![section]).seal(&key(3)).unwrap()
+    draft(parents, vec![section]).seal(&key(author)).unwrap()
 }
 
 /// Everything that can be read of a version.
@@ -113,6 +219,21 @@ struct Version {
     settings: Vec<EntryId>,
     stores: Vec<(String, String, u64, u64)>,
     rows: BTreeMap<&'static str, Vec<(Key, Bytes)>>,
+    voids: BTreeSet<EntryId>,
+}
+
+/// Names what is different first: everything of two versions is long.
+fn assert_same(seen: &Version, expected: &Version) {
+    assert_eq!(seen.ids, expected.ids);
+    assert_eq!(seen.voids, expected.voids);
+    for (store, rows) in &seen.rows {
+        let [rows, others]: [BTreeMap<_, _>; 2] =
+            [rows, &expected.rows[store]].map(|rows| rows.iter().cloned().collect());
+        for key in rows.keys().chain(others.keys()) {
+            assert_eq!(rows.get(key), others.get(key), "{store}: {:?}", Bytes::from(key.clone()));
+        }
+    }
+    assert_eq!(seen, expected);
 }
 
 const STORES: [&str; 2] = ["x", "y"];
@@ -153,8 +274,12 @@ fn see_version(snapshot: &TreeSnapshot) -> Version {
     let ids: BTreeSet<EntryId> = logged.iter().map(|logged| EntryId::of_block(&logged.block)).collect();
     let nodes = snapshot.nodes(Seq(0), usize::MAX >> 1).unwrap();
     assert_eq!(nodes.len(), logged.len());
+    let seqs: Vec<Seq> = nodes.iter().map(|node| node.seq).collect();
+    let voids = seqs.iter().zip(snapshot.stand(&seqs).unwrap()).filter(|(_, stands)| !stands);
+    let voids = voids.map(|(seq, _)| snapshot.id_at(*seq).unwrap()).collect();
     let stores = snapshot.stores().unwrap().into_iter();
     Version {
+        voids,
         tips: snapshot.tips().unwrap().into_iter().map(|(id, _)| id).collect(),
         ids,
         count: snapshot.count(),
@@ -182,14 +307,15 @@ fn fresh(
     let tree = TreeId(root().id().0);
     let offers = wanted.iter().map(|id| held[id].clone()).collect();
     admit_offers(&store, tree, offers);
+    store.settle(&tree).unwrap();
     see_version(&store.tree(&tree).unwrap().unwrap())
 }
 
 /// How a history arrives.
 #[derive(Debug, Clone)]
 struct Arrival {
-    /// For each entry what it writes, and which of those before it are its parents, counted from the last.
-    entries: Vec<(Act, Vec<usize>)>,
+    /// For each entry who writes it, what, and which of those before it are its parents, counted from the last.
+    entries: Vec<(u8, Act, Vec<usize>)>,
     /// Which of those that may come comes next.
     order: Vec<usize>,
     batches: Vec<usize>,
@@ -197,6 +323,8 @@ struct Arrival {
     late: BTreeMap<usize, usize>,
     /// Which versions are looked at.
     asked: Vec<Vec<usize>>,
+    /// After which batches views are brought in line with what counts; at the end in any case.
+    settled: BTreeSet<usize>,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -206,6 +334,8 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (store, 0..KEYS.len()).prop_map(|(store, key)| Act::Remove(store, key)),
         1 => Just(Act::Unknown),
         1 => (10..13u8).prop_map(Act::Grant),
+        1 => (3..6u8, any::<bool>()).prop_map(|(key, has_fence)| Act::Revoke(key, has_fence)),
+        1 => Just(Act::Accept),
     ]
 }
 
@@ -217,18 +347,20 @@ fn arrival() -> impl Strategy<Value = Arrival> {
             1 => proptest::collection::vec(0..40usize, 1..3),
         ];
         (
-            proptest::collection::vec((act(), parents), count),
+            proptest::collection::vec((3..6u8, act(), parents), count),
             proptest::collection::vec(prop_oneof![2 => Just(0usize), 1 => 0..50usize], count),
             proptest::collection::vec(1..20usize, count),
             proptest::collection::btree_map(0..count, 1..12usize, 0..4),
             proptest::collection::vec(proptest::collection::vec(0..=count, 1..4), 6),
+            proptest::collection::btree_set(0..count, 0..8),
         )
-            .prop_map(|(entries, order, batches, late, asked)| Arrival {
+            .prop_map(|(entries, order, batches, late, asked, settled)| Arrival {
                 entries,
                 order,
                 batches,
                 late,
                 asked,
+                settled,
             })
     })
 }
@@ -237,11 +369,11 @@ fn check(arrival: &Arrival) {
     let root = root();
     let tree = root.tree();
     let mut entries = vec![root];
-    for (act, parents) in &arrival.entries {
+    for (author, act, parents) in &arrival.entries {
         let chosen: BTreeSet<usize> =
             parents.iter().map(|back| entries.len() - 1 - back % entries.len()).collect();
         let chosen: Vec<&Entry> = chosen.iter().map(|index| &entries[*index]).collect();
-        entries.push(entry(&chosen, act));
+        entries.push(entry_by(*author, &chosen, act));
     }
     let parents: BTreeMap<EntryId, Vec<EntryId>> =
         entries.iter().map(|entry| (entry.id(), entry.header().parents.clone())).collect();
@@ -289,20 +421,29 @@ fn check(arrival: &Arrival) {
         for offer in offers {
             held.insert(EntryId::of_block(&offer.block), offer);
         }
+        if arrival.settled.contains(&number) || at >= order.len() {
+            store.settle(&tree).unwrap();
+            assert!(!store.tree(&tree).unwrap().unwrap().is_stale());
+        }
         if number % 3 == 0 || at >= order.len() {
             let snapshot = store.tree(&tree).unwrap().unwrap();
+            let present: Vec<EntryId> = snapshot.tips().unwrap().into_iter().map(|(id, _)| id).collect();
             for asked in &arrival.asked {
                 let tips: BTreeSet<EntryId> = asked.iter().map(|i| entries[*i].id()).collect();
                 let tips: Vec<EntryId> = tips.into_iter().filter(|id| held.contains_key(id)).collect();
-                if !tips.is_empty() {
+                if !tips.is_empty() && (tips != present || !snapshot.is_stale()) {
                     let version = snapshot.at(&tips, &Cells).unwrap();
-                    assert_eq!(see_version(&version), fresh(&held, &parents, &tips));
+                    assert_same(&see_version(&version), &fresh(&held, &parents, &tips));
                     let again = version.at(&tips, &Cells).unwrap();
                     assert_eq!(again.count(), version.count());
                 }
             }
         }
     }
+    let snapshot = store.tree(&tree).unwrap().unwrap();
+    let present: Vec<EntryId> = snapshot.tips().unwrap().into_iter().map(|(id, _)| id).collect();
+    assert_same(&see_version(&snapshot), &fresh(&held, &parents, &present));
+    assert_eq!(snapshot.void_entries(), see_version(&snapshot).voids.len() as u64);
     let report = store.fsck(false, &mut |_, _| {}).unwrap();
     assert_eq!(report.problems, []);
 }
@@ -428,4 +569,26 @@ fn sections_of_one_entry_that_are_filled_at_different_times_count_once() {
         let version = snapshot.at(&[entry.id()], &Cells).unwrap();
         assert_eq!(see_version(&version), fresh(&held, &parents, &[entry.id()]));
     }
+}
+
+/// One entry of key 3 beside a removal of that key, which is taken in only after many others, by when the entry is
+/// accepted again.
+#[test]
+fn a_version_between_a_removal_and_its_pardon_does_not_count_what_was_removed() {
+    let step = CHECKPOINT_ENTRIES as usize;
+    let write = (4, Act::Set("x", 0, 0), vec![0]);
+    let mut entries =
+        vec![write.clone(), (3, Act::Set("x", 1, 1), vec![1]), (4, Act::Revoke(3, false), vec![1])];
+    entries.extend(vec![write; 2 * step]);
+    let end = entries.len();
+    entries.push((4, Act::Accept, vec![end - 2]));
+    let arrival = Arrival {
+        entries,
+        order: Vec::new(),
+        batches: vec![end + 2],
+        late: BTreeMap::new(),
+        asked: vec![vec![2, 3], vec![2, end - 1], vec![3], vec![end]],
+        settled: BTreeSet::new(),
+    };
+    check(&arrival);
 }
