@@ -217,7 +217,7 @@ fn a_log_that_was_cut_off_does_not_begin_the_store_anew() {
         match opened {
             Ok(store) => assert_eq!((len >= 36, rows(&store).unwrap().len()), (true, 2)),
             Err(error) => {
-                assert!(len < 36 && matches!(error, BackendError::Corrupt { .. }), "{len}: {error:?}")
+                assert!(len < 36 && matches!(error, BackendError::Corrupt { .. }), "{len}: {error:?}");
             }
         }
     }
