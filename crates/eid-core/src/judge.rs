@@ -1,6 +1,6 @@
 //! The seam of authority: who may have written an entry depends on its own past and on nothing else.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use crate::entry::Entry;
@@ -41,6 +41,19 @@ pub trait SettingsPast {
     fn settings(&self, id: &EntryId) -> Result<Option<Arc<SettingsNode>>, ReadError>;
 }
 
+/// Reads settings entries, and places single entries in the DAG, of one tree.
+///
+/// # Contract
+/// All of it is about entries that are admitted, or about to be in the same batch, and never changes for an entry.
+pub trait History: SettingsPast {
+    /// Whether an entry is one of `tips`, or an ancestor of one of them. Unknown ids are not.
+    fn includes(&self, tips: &[EntryId], id: &EntryId) -> Result<bool, ReadError>;
+
+    /// The settings frontier of an entry: of a settings entry itself, of any other that of its parents. Nothing when
+    /// it is not held.
+    fn frontier(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>, ReadError>;
+}
+
 /// What a judge is asked: may the author have written this entry, given the settings it descends from?
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
@@ -51,7 +64,7 @@ pub struct Question<'a> {
 }
 
 /// An admitted entry whose standing is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Stands<'a> {
     /// Who signed it.
     pub author: PublicKey,
@@ -59,14 +72,18 @@ pub struct Stands<'a> {
     pub past: &'a [EntryId],
     /// The entry, when it is a settings entry.
     pub settings: Option<EntryId>,
+    /// Gives its id, which is looked up: to be asked for only when author and past do not decide.
+    pub id: &'a dyn Fn() -> Result<EntryId, ReadError>,
 }
 
-/// What has to be looked up of an entry whose standing is asked for, when its author and its past do not decide.
-pub trait Place {
-    /// Its id.
-    fn id(&self) -> Result<EntryId, ReadError>;
-    /// Whether it is one of these, or in the past of one of them.
-    fn precedes(&self, these: &[EntryId]) -> Result<bool, ReadError>;
+impl Debug for Stands<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stands")
+            .field("author", &self.author)
+            .field("past", &self.past)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where further settings may change what stands. Everything outside keeps its standing.
@@ -93,20 +110,16 @@ pub trait Judge: Debug + Send + Sync {
     fn knows(&self, tree: &TreeId, author: &PublicKey) -> bool;
 
     /// Judges one entry. The outer error says that the past could not be read; the inner one is the verdict.
-    fn judge(
-        &self,
-        question: Question<'_>,
-        past: &dyn SettingsPast,
-    ) -> Result<Result<(), Refusal>, ReadError>;
+    fn judge(&self, question: Question<'_>, history: &dyn History) -> Result<Result<(), Refusal>, ReadError>;
 
     /// Whether an admitted entry counts, given the settings entries that are known: those of the frontier `known`,
     /// sorted, and all in their past. Everything stands for a judge that does not say otherwise.
     fn stands(
         &self,
+        _tree: &TreeId,
         _entry: Stands<'_>,
-        _place: &dyn Place,
         _known: &[EntryId],
-        _past: &dyn SettingsPast,
+        _history: &dyn History,
     ) -> Result<bool, ReadError> {
         Ok(true)
     }
@@ -115,9 +128,10 @@ pub trait Judge: Debug + Send + Sync {
     /// only those of the frontier `before` are, which are among them. Both sorted.
     fn reach(
         &self,
+        _tree: &TreeId,
         _before: &[EntryId],
         _known: &[EntryId],
-        _past: &dyn SettingsPast,
+        _history: &dyn History,
     ) -> Result<Vec<Reach>, ReadError> {
         Ok(Vec::new())
     }

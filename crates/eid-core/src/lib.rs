@@ -46,7 +46,7 @@ mod witness;
 pub use draft::{Draft, SectionDraft};
 pub use entry::{BlobRef, Entry, Header, Nonce, SETTINGS_STORE, Section, StoreName};
 pub use id::{EntryId, ParseIdError, TreeId};
-pub use judge::{Judge, Place, Question, Reach, ReadError, SettingsNode, SettingsPast, Stands};
+pub use judge::{History, Judge, Question, Reach, ReadError, SettingsNode, SettingsPast, Stands};
 pub use key::{ParseKeyError, PublicKey, SecretKey, Signature};
 pub use payload::{Payload, PayloadError};
 pub use permission::Permission;

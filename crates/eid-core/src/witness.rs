@@ -3,7 +3,7 @@
 use crate::draft::Draft;
 use crate::entry::Entry;
 use crate::id::{EntryId, TreeId};
-use crate::judge::{Judge, Question, ReadError, SettingsPast};
+use crate::judge::{History, Judge, Question, ReadError};
 use crate::key::SecretKey;
 use crate::sabotage::{self, Sabotage};
 use crate::signature::{Domain, verify, verify_many};
@@ -112,7 +112,7 @@ impl Admissible {
         parents: &[Option<ParentFacts>],
         settings_frontier: &[EntryId],
         judge: &dyn Judge,
-        past: &dyn SettingsPast,
+        past: &dyn History,
     ) -> Result<Result<Self, Refusal>, ReadError> {
         let Signed(entry) = signed;
         if let Err(refusal) = check_place(&entry, tree, parents) {

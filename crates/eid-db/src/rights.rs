@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eid_core::{
-    EntryId, Invalid, Judge, Permission, PublicKey, Question, ReadError, Refusal, SettingsNode, SettingsOp,
-    SettingsPast, Slot, TreeId,
+    EntryId, History, Invalid, Judge, Permission, PublicKey, Question, ReadError, Refusal, SettingsNode,
+    SettingsOp, SettingsPast, Slot, TreeId,
 };
 
 use crate::limits::{KNOWN_AUTHORS_MAX, REMEMBERED_VALUES_MAX};
@@ -343,11 +343,7 @@ impl Judge for Rights {
         known.contains(&(*tree, Slot::Key(*author))) || known.contains(&(*tree, Slot::Everyone))
     }
 
-    fn judge(
-        &self,
-        question: Question<'_>,
-        past: &dyn SettingsPast,
-    ) -> Result<Result<(), Refusal>, ReadError> {
+    fn judge(&self, question: Question<'_>, past: &dyn History) -> Result<Result<(), Refusal>, ReadError> {
         let entry = question.entry;
         let header = entry.header();
         let allowed = if entry.is_root() {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use eid_core::dag::Seq;
 use eid_core::sabotage::{self, Sabotage};
 use eid_core::{
-    Admissible, Draft, Entry, EntryId, Height, Invalid, Judge, Missing, ParentFacts, Place, Question,
-    ReadError, Refusal, Signed, Stands, StoreName, Time, TreeId, check_place,
+    Admissible, Draft, Entry, EntryId, Height, Invalid, Judge, Missing, ParentFacts, Question, Refusal,
+    Signed, Stands, StoreName, Time, TreeId, check_place,
 };
 
 use crate::apply::Apply;
@@ -524,7 +524,8 @@ impl<'a> Work<'a> {
     }
 
     fn overlay<'w>(&'w self, door: Door<'w>) -> Overlay<'w> {
-        Overlay { memory: &self.memory, pending: &self.pending, snapshot: door.snapshot }
+        let (memory, pending) = (&self.memory, &self.pending);
+        Overlay { memory, pending, known: Some(&self.known), snapshot: door.snapshot }
     }
 
     fn held(&self, ids: &[EntryId]) -> Result<Vec<(EntryId, Facts)>, StoreError> {
@@ -702,8 +703,9 @@ impl<'a> Work<'a> {
         let overlay = self.overlay(door);
         // Whose past has all settings that are known was judged by them.
         if !knew_all {
-            let asked = Stands { author: header.author, past, settings };
-            if !door.judge.stands(asked, &Arriving(entry.id()), &known, &overlay)? {
+            let id = || Ok(entry.id());
+            let asked = Stands { author: header.author, past, settings, id: &id };
+            if !door.judge.stands(&self.tree, asked, &known, &overlay)? {
                 self.puts.push((seq_key(Space::Void, self.memory.number, seq), Value::new()));
                 self.state.voids += 1;
                 self.voids.insert(seq);
@@ -711,7 +713,7 @@ impl<'a> Work<'a> {
         }
         if settings.is_some()
             && self.state.unsettled.is_none()
-            && !door.judge.reach(before, &known, &self.overlay(door))?.is_empty()
+            && !door.judge.reach(&self.tree, before, &known, &self.overlay(door))?.is_empty()
         {
             let number = self.overlay(door).number_of(before);
             let before = self.intern(before, number);
@@ -754,6 +756,7 @@ impl<'a> Work<'a> {
         self.puts.push((seq_key(Space::Log, number, seq), encode_log(entry.block(), entry.payloads())));
         self.puts.push((id_key(number, &id), facts.encode()));
         self.puts.push((seq_key(Space::Edges, number, seq), edge.encode()));
+        self.pending.parents.insert(seq, edge.parents);
         for section in (0..entry.payloads().len()).filter(|i| entry.payloads()[*i].is_none()) {
             self.puts.push((missing_key(number, seq, section), Value::new()));
             self.state.missing += 1;
@@ -919,20 +922,6 @@ impl<'a> Work<'a> {
         }
         stores.retain(|(name, kind, _)| self.memory.store(name, kind).is_none());
         Learned { tree, memory: self.memory, pending: self.pending, stores }
-    }
-}
-
-/// The place of an entry that is being admitted. What is held has its whole past held too, so nothing that is held
-/// descends from it.
-struct Arriving(EntryId);
-
-impl Place for Arriving {
-    fn id(&self) -> Result<EntryId, ReadError> {
-        Ok(self.0)
-    }
-
-    fn precedes(&self, these: &[EntryId]) -> Result<bool, ReadError> {
-        Ok(these.contains(&self.0))
     }
 }
 

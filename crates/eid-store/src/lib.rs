@@ -19,7 +19,7 @@
 //! use eid_core::dag::Replica;
 //! use eid_core::{
 //!     Judge, Nonce, Payload, Permission, PublicKey, Question, ReadError, Refusal, SecretKey, SectionDraft, SettingsOp,
-//!     SettingsPast, Slot, StoreName, TreeId,
+//!     History, Slot, StoreName, TreeId,
 //! };
 //! use eid_store::{
 //!     Applied, Apply, Change, Durability, EntryStore, LocalCommit, Memory, Offer, Parents, Verdict, ViewRows, Wanted,
@@ -32,7 +32,7 @@
 //!     fn knows(&self, _: &TreeId, _: &PublicKey) -> bool {
 //!         true
 //!     }
-//!     fn judge(&self, _: Question<'_>, _: &dyn SettingsPast) -> Result<Result<(), Refusal>, ReadError> {
+//!     fn judge(&self, _: Question<'_>, _: &dyn History) -> Result<Result<(), Refusal>, ReadError> {
 //!         Ok(Ok(()))
 //!     }
 //! }

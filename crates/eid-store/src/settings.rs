@@ -1,7 +1,7 @@
 //! What is kept in memory of a tree's settings: they are few, and every admission asks for them.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use eid_core::dag::{Logged, Seq};
 use eid_core::{Entry, EntryId, ReadError, SettingsNode, StoreName};
@@ -10,9 +10,10 @@ use crate::backend::{Direction, Key, Scan, Snapshot, Value};
 use crate::error::StoreError;
 use crate::limits::SETTINGS_CACHED_MAX;
 use crate::rows::{
-    RowReader, Space, TreeNo, TreeState, decode_frontier, decode_log, encode_log, frontier_key, read_ids,
-    settings_key, tree_range, write_ids, write_uint,
+    Facts, RowReader, Space, TreeNo, TreeState, decode_frontier, decode_log, encode_log, frontier_key,
+    id_key, read_ids, settings_key, tree_range, write_ids, write_uint,
 };
+use crate::version::Ancestry;
 
 /// A settings entry with its position.
 #[derive(Debug, Clone)]
@@ -237,6 +238,8 @@ pub(crate) struct PendingSettings {
     pub frontiers: HashMap<u32, Frontier>,
     pub numbers: HashMap<Frontier, u32>,
     pub joins: HashMap<Vec<u32>, u32>,
+    /// The parents of what the batch adds.
+    pub parents: BTreeMap<Seq, Vec<Seq>>,
 }
 
 /// Settings of one tree as a batch sees them: its own over those in memory over those stored.
@@ -244,10 +247,57 @@ pub(crate) struct PendingSettings {
 pub(crate) struct Overlay<'a> {
     pub memory: &'a TreeMemory,
     pub pending: &'a PendingSettings,
+    /// Entries that were looked up, and those that the batch adds.
+    pub known: Option<&'a HashMap<EntryId, Facts>>,
     pub snapshot: &'a dyn Snapshot,
 }
 
-impl Overlay<'_> {
+impl<'a> Overlay<'a> {
+    /// Those that are stored.
+    pub(crate) fn stored(memory: &'a TreeMemory, snapshot: &'a dyn Snapshot) -> Self {
+        static NOTHING: LazyLock<PendingSettings> = LazyLock::new(PendingSettings::default);
+        Self { memory, pending: &NOTHING, known: None, snapshot }
+    }
+
+    fn facts(&self, ids: &[EntryId]) -> Result<Vec<Option<Facts>>, StoreError> {
+        let known = |id: &EntryId| self.known.and_then(|known| known.get(id)).copied();
+        let mut facts: Vec<Option<Facts>> = ids.iter().map(known).collect();
+        let absent: Vec<usize> = (0..ids.len()).filter(|index| facts[*index].is_none()).collect();
+        if !absent.is_empty() {
+            let keys: Vec<Key> =
+                absent.iter().map(|index| id_key(self.memory.number, &ids[*index])).collect();
+            for (index, row) in absent.into_iter().zip(self.snapshot.get_many(&keys)?) {
+                facts[index] = row.as_ref().map(Facts::decode).transpose()?;
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Whether an entry is one of these or in their past. `below` answers for stored entries.
+    pub(crate) fn is_below(
+        &self,
+        tips: &[EntryId],
+        id: &EntryId,
+        below: &dyn Fn(BTreeSet<Seq>, Seq) -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
+        let Some(wanted) = self.facts(std::slice::from_ref(id))?.pop().flatten().map(|facts| facts.seq)
+        else {
+            return Ok(false);
+        };
+        let mut open: BTreeSet<Seq> = self.facts(tips)?.iter().flatten().map(|facts| facts.seq).collect();
+        // What the batch adds comes after everything that is stored.
+        while let Some(parents) = open.last().and_then(|seq| self.pending.parents.get(seq)) {
+            if open.pop_last() == Some(wanted) {
+                return Ok(true);
+            }
+            open.extend(parents);
+        }
+        if open.last().is_none_or(|last| wanted > *last) {
+            return Ok(false);
+        }
+        Ok(open.contains(&wanted) || below(open, wanted)?)
+    }
+
     pub(crate) fn row(&self, id: &EntryId) -> Result<Option<SettingsRow>, StoreError> {
         match self.pending.nodes.get(id) {
             Some(row) => Ok(Some(row.clone())),
@@ -312,6 +362,18 @@ impl Overlay<'_> {
             }
         }
         Ok(union.difference(&below).copied().collect())
+    }
+}
+
+impl eid_core::History for Overlay<'_> {
+    fn includes(&self, tips: &[EntryId], id: &EntryId) -> Result<bool, ReadError> {
+        let below = |tips, seq| Ok(Ancestry::of(self.snapshot, self.memory.number, tips)?.holds(seq));
+        Ok(self.is_below(tips, id, &below)?)
+    }
+
+    fn frontier(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>, ReadError> {
+        let Some(facts) = self.facts(std::slice::from_ref(id))?.pop().flatten() else { return Ok(None) };
+        Ok(Some(Overlay::frontier(self, facts.frontier)?.to_vec()))
     }
 }
 

@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eid_core::dag::Seq;
-use eid_core::{EntryId, Judge, Place, PublicKey, Reach, ReadError, Stands, StoreName, TreeId};
+use eid_core::{
+    EntryId, History, Judge, PublicKey, Reach, ReadError, SettingsNode, SettingsPast, Stands, StoreName,
+    TreeId,
+};
 
 use crate::apply::{Apply, Change};
 use crate::backend::{BackendError, Batch, Durability, Key, Scan, Snapshot, Value, prefix_end};
@@ -28,7 +31,7 @@ use crate::rows::{
     Edge, Facts, Settled, Space, StoreRow, TreeNo, TreeState, id_key, seq_key, seq_of_key, settled_key,
     state_key, store_key, tree_range, view_key,
 };
-use crate::settings::{Frontier, Overlay, PendingSettings, TreeMemory};
+use crate::settings::{Frontier, Overlay, TreeMemory};
 use crate::version::{Ancestry, Fold};
 use crate::views::{OneView, Views, stored_id};
 
@@ -52,18 +55,18 @@ impl StandingChange {
 /// Judges stored entries of one tree for one set of settings.
 pub(crate) struct Weigher<'a> {
     judge: &'a dyn Judge,
+    tree: TreeId,
     settings: Overlay<'a>,
     known: Frontier,
-    tree: TreeNo,
     /// What author and past alone have decided, by author and number of the frontier.
     decided: HashMap<(PublicKey, u32), bool>,
     /// The past of entries that were named, each walked once.
-    walked: RefCell<BTreeMap<Vec<EntryId>, Ancestry>>,
+    walked: RefCell<BTreeMap<BTreeSet<Seq>, Ancestry>>,
 }
 
 impl<'a> Weigher<'a> {
-    pub(crate) fn new(judge: &'a dyn Judge, settings: Overlay<'a>, tree: TreeNo, known: Frontier) -> Self {
-        Self { judge, settings, known, tree, decided: HashMap::new(), walked: RefCell::default() }
+    pub(crate) fn new(judge: &'a dyn Judge, tree: TreeId, settings: Overlay<'a>, known: Frontier) -> Self {
+        Self { judge, tree, settings, known, decided: HashMap::new(), walked: RefCell::default() }
     }
 
     /// Whether a stored entry counts.
@@ -73,10 +76,15 @@ impl<'a> Weigher<'a> {
             [id] => self.settings.row(&id)?.filter(|row| row.seq == seq),
             _ => None,
         };
-        let place = Held { of: self, seq, asked: Cell::new(false) };
+        let looked = Cell::new(false);
+        let id = || {
+            looked.set(true);
+            Ok(stored_id(self.settings.snapshot, self.settings.memory.number, seq)?)
+        };
         if let Some(row) = as_settings {
-            let asked = Stands { author: edge.author, past: &row.node.past, settings: Some(row.node.id) };
-            return Ok(self.judge.stands(asked, &place, &self.known, &self.settings)?);
+            let settings = Some(row.node.id);
+            let asked = Stands { author: edge.author, past: &row.node.past, settings, id: &id };
+            return Ok(self.judge.stands(&self.tree, asked, &self.known, self)?);
         }
         if own == self.known {
             return Ok(true);
@@ -85,9 +93,9 @@ impl<'a> Weigher<'a> {
         if let Some(stands) = self.decided.get(&decided) {
             return Ok(*stands);
         }
-        let asked = Stands { author: edge.author, past: &own, settings: None };
-        let stands = self.judge.stands(asked, &place, &self.known, &self.settings)?;
-        if !place.asked.get() {
+        let asked = Stands { author: edge.author, past: &own, settings: None, id: &id };
+        let stands = self.judge.stands(&self.tree, asked, &self.known, self)?;
+        if !looked.get() {
             if self.decided.len() >= REMEMBERED_STANDING_MAX {
                 self.decided.clear();
             }
@@ -99,11 +107,13 @@ impl<'a> Weigher<'a> {
     /// The first entry whose standing may be another one than with the settings of `before` alone.
     pub(crate) fn reached_from(&self, before: &[EntryId]) -> Result<Option<Seq>, StoreError> {
         let mut first: Option<Seq> = None;
-        for reach in self.judge.reach(before, &self.known, &self.settings)? {
+        for reach in self.judge.reach(&self.tree, before, &self.known, self)? {
             let from = match reach {
-                Reach::Outside(ids) => {
-                    Some(Ancestry::of(self.settings.snapshot, self.tree, self.seqs(&ids)?)?.base.start())
-                }
+                Reach::Outside(ids) => Some(
+                    Ancestry::of(self.settings.snapshot, self.settings.memory.number, self.seqs(&ids)?)?
+                        .base
+                        .start(),
+                ),
                 Reach::After(id) => self.seqs(&[id])?.first().copied(),
                 Reach::Entries(ids) => self.seqs(&ids)?.first().copied(),
             };
@@ -113,39 +123,34 @@ impl<'a> Weigher<'a> {
     }
 
     fn seqs(&self, ids: &[EntryId]) -> Result<BTreeSet<Seq>, StoreError> {
-        let keys: Vec<Key> = ids.iter().map(|id| id_key(self.tree, id)).collect();
+        let keys: Vec<Key> = ids.iter().map(|id| id_key(self.settings.memory.number, id)).collect();
         let rows = self.settings.snapshot.get_many(&keys)?;
         rows.iter().flatten().map(|row| Ok(Facts::decode(row)?.seq)).collect()
     }
+}
 
-    fn precedes(&self, seq: Seq, these: &[EntryId]) -> Result<bool, StoreError> {
-        if let Some(ancestry) = self.walked.borrow().get(these) {
-            return Ok(ancestry.holds(seq));
-        }
-        let ancestry = Ancestry::of(self.settings.snapshot, self.tree, self.seqs(these)?)?;
-        let holds = ancestry.holds(seq);
-        self.walked.borrow_mut().insert(these.to_vec(), ancestry);
-        Ok(holds)
+impl SettingsPast for Weigher<'_> {
+    fn settings(&self, id: &EntryId) -> Result<Option<Arc<SettingsNode>>, ReadError> {
+        self.settings.settings(id)
     }
 }
 
-/// The place of a stored entry.
-struct Held<'w, 'a> {
-    of: &'w Weigher<'a>,
-    seq: Seq,
-    /// Whether author and past did not suffice.
-    asked: Cell<bool>,
-}
-
-impl Place for Held<'_, '_> {
-    fn id(&self) -> Result<EntryId, ReadError> {
-        self.asked.set(true);
-        Ok(stored_id(self.of.settings.snapshot, self.of.tree, self.seq)?)
+impl History for Weigher<'_> {
+    fn includes(&self, tips: &[EntryId], id: &EntryId) -> Result<bool, ReadError> {
+        let below = |seqs: BTreeSet<Seq>, seq| {
+            if let Some(ancestry) = self.walked.borrow().get(&seqs) {
+                return Ok(ancestry.holds(seq));
+            }
+            let ancestry = Ancestry::of(self.settings.snapshot, self.settings.memory.number, seqs.clone())?;
+            let holds = ancestry.holds(seq);
+            self.walked.borrow_mut().insert(seqs, ancestry);
+            Ok(holds)
+        };
+        Ok(self.settings.is_below(tips, id, &below)?)
     }
 
-    fn precedes(&self, these: &[EntryId]) -> Result<bool, ReadError> {
-        self.asked.set(true);
-        Ok(self.of.precedes(self.seq, these)?)
+    fn frontier(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>, ReadError> {
+        History::frontier(&self.settings, id)
     }
 }
 
@@ -197,7 +202,8 @@ impl EntryStore {
         self.exclusively(|| {
             for _ in 0..CONFLICT_RETRIES {
                 let snapshot = self.backend().snapshot()?;
-                let settling = Settling { judge: self.judge(), apply: self.apply(), memory: &memory };
+                let settling =
+                    Settling { tree: *tree, judge: self.judge(), apply: self.apply(), memory: &memory };
                 let Some((batch, change)) = settling.work_out(snapshot)? else { return Ok(None) };
                 match self.backend().commit(batch) {
                     Err(BackendError::Conflict) => {}
@@ -235,6 +241,7 @@ impl EntryStore {
 
 /// One tree whose views are brought in line.
 pub(crate) struct Settling<'a> {
+    pub tree: TreeId,
     pub judge: &'a dyn Judge,
     pub apply: &'a dyn Apply,
     pub memory: &'a TreeMemory,
@@ -251,10 +258,9 @@ impl Settling<'_> {
         let Some(before) = snapshot.get_many(&[state_key(number)])?.pop().flatten() else { return Ok(None) };
         let mut state = TreeState::decode(&before)?;
         let Some(open) = state.unsettled.take() else { return Ok(None) };
-        let nothing = PendingSettings::default();
-        let settings = Overlay { memory: self.memory, pending: &nothing, snapshot: &*snapshot };
+        let settings = Overlay::stored(self.memory, &*snapshot);
         let known = settings.of_tips(&state)?;
-        let mut weigher = Weigher::new(self.judge, settings, number, known);
+        let mut weigher = Weigher::new(self.judge, self.tree, settings, known);
         let from = weigher.reached_from(&settings.frontier(open.before)?)?;
         let voids = voids_from(&*snapshot, number, from.unwrap_or(state.next_seq))?;
         let mut settled =

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
 use eid_core::{
-    Entry, EntryId, Height, Judge, PublicKey, ReadError, SettingsNode, SettingsPast, StoreName, Time, TreeId,
+    Entry, EntryId, Height, History, Judge, PublicKey, ReadError, SettingsNode, SettingsPast, StoreName,
+    Time, TreeId,
 };
 
 use crate::admit::height_of;
@@ -21,7 +22,7 @@ use crate::rows::{
     decode_log, id_key, seq_key, seq_of_key, state_key, store_key, store_of_key, tree_key, tree_range,
     view_key,
 };
-use crate::settings::{Overlay, PendingSettings, TreeMemory};
+use crate::settings::{Overlay, TreeMemory};
 use crate::standing::{StandingChange, Weigher, settled_after};
 use crate::version::{self, Ancestry};
 use crate::views::stored_id;
@@ -118,7 +119,7 @@ impl TreeSnapshot {
         }
         let snapshot = present.snapshot.clone();
         let seams = (&*self.judge, apply);
-        let opened = version::open(snapshot, &present.memory, &present.state, tips, seams)?;
+        let opened = version::open(snapshot, (self.tree, &present.memory), &present.state, tips, seams)?;
         let version = Version { ancestry: opened.ancestry, present: present.clone() };
         Ok(Self {
             snapshot: Arc::new(opened.rows),
@@ -218,9 +219,7 @@ impl TreeSnapshot {
 
     /// The settings entries that no other one descends from. Sorted.
     pub fn settings_frontier(&self) -> Result<Vec<EntryId>, StoreError> {
-        let pending = PendingSettings::default();
-        let overlay = Overlay { memory: &self.memory, pending: &pending, snapshot: &*self.snapshot };
-        Ok(overlay.of_tips(&self.state)?.to_vec())
+        Ok(self.overlay().of_tips(&self.state)?.to_vec())
     }
 
     /// The settings frontier that a number of [`Node::settings`] stands for. Sorted.
@@ -294,9 +293,9 @@ impl TreeSnapshot {
             let keys: Vec<Key> = seqs.iter().map(|seq| seq_key(Space::Void, number, *seq)).collect();
             return Ok(self.snapshot.get_many(&keys)?.iter().map(Option::is_none).collect());
         }
-        let nothing = PendingSettings::default();
-        let settings = Overlay { memory: &self.memory, pending: &nothing, snapshot: &*self.snapshot };
-        let mut weigher = Weigher::new(&*self.judge, settings, number, settings.of_tips(&self.state)?);
+        let settings = self.overlay();
+        let known = settings.of_tips(&self.state)?;
+        let mut weigher = Weigher::new(&*self.judge, self.tree, settings, known);
         let keys: Vec<Key> = seqs.iter().map(|seq| seq_key(Space::Edges, number, *seq)).collect();
         let judged = seqs.iter().zip(self.snapshot.get_many(&keys)?).map(|(seq, row)| {
             let row = row.ok_or(StoreError::Corrupt { what: "an entry has no edges" })?;
@@ -359,6 +358,10 @@ impl TreeSnapshot {
         let count = usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
         let rows = self.edges(from, count)?;
         rows.into_iter().map(|(key, value)| Ok((key, Edge::decode_parents(&value)?))).collect()
+    }
+
+    fn overlay(&self) -> Overlay<'_> {
+        Overlay::stored(&self.memory, &*self.snapshot)
     }
 
     fn get(&self, key: Key) -> Result<Option<Value>, StoreError> {
@@ -489,6 +492,16 @@ impl Replica for TreeSnapshot {
             }
         }
         Ok(logged)
+    }
+}
+
+impl History for TreeSnapshot {
+    fn includes(&self, tips: &[EntryId], id: &EntryId) -> Result<bool, ReadError> {
+        History::includes(&self.overlay(), tips, id)
+    }
+
+    fn frontier(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>, ReadError> {
+        History::frontier(&self.overlay(), id)
     }
 }
 

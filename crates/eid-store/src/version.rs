@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use eid_core::dag::Seq;
-use eid_core::{Entry, EntryId, Judge, Missing, StoreName};
+use eid_core::{Entry, EntryId, Judge, Missing, StoreName, TreeId};
 
 use crate::apply::Apply;
 use crate::backend::{Key, Scan, Snapshot, Value};
@@ -22,7 +22,7 @@ use crate::rows::{
     Edge, Facts, Space, StoreRow, TreeNo, TreeState, checkpoint_key, decode_checkpoint, decode_log, id_key,
     late_key, late_of_key, seq_key, seq_of_key, store_key, tree_range,
 };
-use crate::settings::{Frontier, Overlay, PendingSettings, TreeMemory};
+use crate::settings::{Frontier, Overlay, TreeMemory};
 use crate::standing::{Weigher, steady};
 use crate::views::{PendingChange, PendingIds, Views};
 
@@ -131,7 +131,7 @@ pub(crate) struct Opened {
 /// settings that they descend from.
 pub(crate) fn open(
     present: Arc<dyn Snapshot>,
-    memory: &TreeMemory,
+    (id, memory): (TreeId, &TreeMemory),
     state: &TreeState,
     tips: &[EntryId],
     (judge, apply): (&dyn Judge, &dyn Apply),
@@ -155,10 +155,9 @@ pub(crate) fn open(
         tips,
         ..state.clone()
     };
-    let nothing = PendingSettings::default();
-    let settings = Overlay { memory, pending: &nothing, snapshot: &*present };
+    let settings = Overlay::stored(memory, &*present);
     let known = settings.of_tips(&state)?;
-    let weigher = RefCell::new(Weigher::new(judge, settings, tree, known.clone()));
+    let weigher = RefCell::new(Weigher::new(judge, id, settings, known.clone()));
     loop {
         let base = base_for(&settings, &weigher.borrow(), &state, &known, ancestry.base)?;
         if base == ancestry.base {

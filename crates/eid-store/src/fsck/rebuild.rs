@@ -135,7 +135,7 @@ pub(super) fn rebuild(
         facts.leave_out();
         found.loss("log_row", tree, (seq_of_key(&key)?, Lost::Entry), "the entry is not there");
     }
-    let settling = Settling { judge: store.judge(), apply: store.apply(), memory: &memory };
+    let settling = Settling { tree, judge: store.judge(), apply: store.apply(), memory: &memory };
     if let Some((mut batch, _)) = settling.work_out(target.0.snapshot()?)? {
         batch.guards.clear();
         target.0.commit(batch)?;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use eid_core::cbor::Writer;
 use eid_core::dag::{Replica, Seq};
 use eid_core::{
-    Draft, Entry, EntryId, Height, Invalid, Judge, KeyMode, Nonce, Payload, Permission, PublicKey, Question,
-    ReadError, Refusal, SecretKey, SectionDraft, SettingsOp, SettingsPast, Slot, StoreName, Time, TreeId,
+    Draft, Entry, EntryId, Height, History, Invalid, Judge, KeyMode, Nonce, Payload, Permission, PublicKey,
+    Question, ReadError, Refusal, SecretKey, SectionDraft, SettingsOp, Slot, StoreName, Time, TreeId,
 };
 
 use crate::{
@@ -28,11 +28,7 @@ impl Judge for Simple {
         !self.strangers.contains(author)
     }
 
-    fn judge(
-        &self,
-        question: Question<'_>,
-        past: &dyn SettingsPast,
-    ) -> Result<Result<(), Refusal>, ReadError> {
+    fn judge(&self, question: Question<'_>, past: &dyn History) -> Result<Result<(), Refusal>, ReadError> {
         if question.entry.is_root() {
             return Ok(Ok(()));
         }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use eid_core::cbor::{Reader, Writer};
 use eid_core::dag::{Replica, Seq};
 use eid_core::{
-    Entry, EntryId, Judge, KeyMode, Payload, Permission, Place, PublicKey, Question, Reach, ReadError,
-    Refusal, SectionDraft, SettingsNode, SettingsOp, SettingsPast, Slot, Stands, StoreName, TreeId,
+    Entry, EntryId, History, Judge, KeyMode, Payload, Permission, PublicKey, Question, Reach, ReadError,
+    Refusal, SectionDraft, SettingsNode, SettingsOp, Slot, Stands, StoreName, TreeId,
 };
 use proptest::prelude::*;
 
@@ -82,7 +82,7 @@ impl Apply for Cells {
 struct Removals;
 
 impl Removals {
-    fn closure(ids: &[EntryId], past: &dyn SettingsPast) -> BTreeMap<EntryId, Arc<SettingsNode>> {
+    fn closure(ids: &[EntryId], past: &dyn History) -> BTreeMap<EntryId, Arc<SettingsNode>> {
         let (mut open, mut found) = (ids.to_vec(), BTreeMap::new());
         while let Some(id) = open.pop() {
             if let std::collections::btree_map::Entry::Vacant(place) = found.entry(id) {
@@ -100,16 +100,16 @@ impl Judge for Removals {
         true
     }
 
-    fn judge(&self, _: Question<'_>, _: &dyn SettingsPast) -> Result<Result<(), Refusal>, ReadError> {
+    fn judge(&self, _: Question<'_>, _: &dyn History) -> Result<Result<(), Refusal>, ReadError> {
         Ok(Ok(()))
     }
 
     fn stands(
         &self,
+        _: &TreeId,
         entry: Stands<'_>,
-        place: &dyn Place,
         known: &[EntryId],
-        past: &dyn SettingsPast,
+        past: &dyn History,
     ) -> Result<bool, ReadError> {
         let (known, own) = (Self::closure(known, past), Self::closure(entry.past, past));
         let mut is_void = false;
@@ -119,9 +119,9 @@ impl Judge for Removals {
                     SettingsOp::Revoke { slot, mode: KeyMode::Remove { fence } }
                         if *slot == Slot::Key(entry.author) && !own.contains_key(&node.id) =>
                     {
-                        is_void |= !place.precedes(fence.as_deref().unwrap_or(&[node.id]))?;
+                        is_void |= !past.includes(fence.as_deref().unwrap_or(&[node.id]), &(entry.id)()?)?;
                     }
-                    SettingsOp::Accept(ids) if entry.settings.is_none() && ids.contains(&place.id()?) => {
+                    SettingsOp::Accept(ids) if entry.settings.is_none() && ids.contains(&(entry.id)()?) => {
                         return Ok(true);
                     }
                     _ => {}
@@ -133,9 +133,10 @@ impl Judge for Removals {
 
     fn reach(
         &self,
+        _: &TreeId,
         before: &[EntryId],
         known: &[EntryId],
-        past: &dyn SettingsPast,
+        past: &dyn History,
     ) -> Result<Vec<Reach>, ReadError> {
         let before = Self::closure(before, past);
         let fresh = Self::closure(known, past).into_values().filter(|node| !before.contains_key(&node.id));

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use eid_core::dag::{Replica, tips_hash};
 use eid_core::{
-    Judge, Nonce, Payload, Permission, PublicKey, Question, ReadError, Refusal, SecretKey, SectionDraft,
-    SettingsOp, SettingsPast, Slot, StoreName, TreeId,
+    History, Judge, Nonce, Payload, Permission, PublicKey, Question, ReadError, Refusal, SecretKey,
+    SectionDraft, SettingsOp, Slot, StoreName, TreeId,
 };
 use eid_store::{
     Applied, Apply, Change, Durability, EntryStore, LocalCommit, Memory, Parents, ViewRows, Wanted,
@@ -26,7 +26,7 @@ impl Judge for Anybody {
         true
     }
 
-    fn judge(&self, _: Question<'_>, _: &dyn SettingsPast) -> Result<Result<(), Refusal>, ReadError> {
+    fn judge(&self, _: Question<'_>, _: &dyn History) -> Result<Result<(), Refusal>, ReadError> {
         Ok(Ok(()))
     }
 }
