@@ -110,6 +110,8 @@ pub(crate) struct Learned {
     pub memory: Arc<TreeMemory>,
     pub pending: PendingSettings,
     pub stores: Vec<(StoreName, String, u32)>,
+    /// Whether settings came that may change what counts.
+    pub unsettled: bool,
 }
 
 /// Judges a group. `trees` gives what is kept in memory of the trees that are known.
@@ -921,7 +923,8 @@ impl<'a> Work<'a> {
             }
         }
         stores.retain(|(name, kind, _)| self.memory.store(name, kind).is_none());
-        Learned { tree, memory: self.memory, pending: self.pending, stores }
+        let unsettled = self.state.unsettled.is_some();
+        Learned { tree, memory: self.memory, pending: self.pending, stores, unsettled }
     }
 }
 

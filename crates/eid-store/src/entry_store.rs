@@ -152,6 +152,12 @@ impl EntryStore {
         if meta.format < FORMAT {
             crate::fsck::upgrade(&store)?;
         }
+        for tree in store.unsettled()? {
+            if let Some(memory) = store.memory(&tree) {
+                memory.set_unsettled(true);
+            }
+            store.settle_if_possible(&tree)?;
+        }
         Ok(store)
     }
 
@@ -201,9 +207,15 @@ impl EntryStore {
 
     /// The one door: what is admitted is durable when it returns. A bad entry never blocks the rest. A tree that is
     /// not held is made when the batch holds its root.
+    ///
+    /// When settings came that change what counts, views are in line with it when this returns.
     pub fn admit(&self, prepared: Prepared) -> Result<Admission, StoreError> {
+        let tree = prepared.tree;
         match self.submit(Job::Foreign(prepared))? {
-            Outcome::Foreign(admission) => Ok(admission),
+            Outcome::Foreign(admission) => {
+                self.settle_if_possible(&tree)?;
+                Ok(admission)
+            }
             Outcome::Local(_) | Outcome::Exclusive => unreachable!("a job has an outcome of its own kind"),
         }
     }
@@ -232,7 +244,11 @@ impl EntryStore {
         let writes = written.map(|section| write_of(&section.store, section.enc.is_some(), &section.payload));
         let writes = writes.collect();
         match self.submit(Job::Local(Box::new(LocalJob { commit: local, writes, root })))? {
-            Outcome::Local(committed) => committed,
+            Outcome::Local(committed) => {
+                let committed = committed?;
+                self.settle_if_possible(&committed.tree)?;
+                Ok(committed)
+            }
             Outcome::Foreign(_) | Outcome::Exclusive => unreachable!("a job has an outcome of its own kind"),
         }
     }
@@ -340,7 +356,7 @@ impl EntryStore {
     }
 
     /// Queues a job and gives its outcome: worked out by this thread when nobody leads, by the leader otherwise.
-    fn submit(&self, job: Job) -> Result<Outcome, StoreError> {
+    pub(crate) fn submit(&self, job: Job) -> Result<Outcome, StoreError> {
         let place = Arc::new(Place::default());
         let leads = self.enqueue(job, &place)?;
         if !leads && let Some(outcome) = place.wait() {
@@ -412,6 +428,9 @@ impl EntryStore {
         for learned in judged.learned {
             let memory = self.remember(learned.tree, learned.memory);
             memory.absorb(learned.pending);
+            if learned.unsettled {
+                memory.set_unsettled(true);
+            }
             for (store, kind, number) in learned.stores {
                 memory.add_store(&store, &kind, number);
             }

@@ -1,6 +1,7 @@
 //! What is kept in memory of a tree's settings: they are few, and every admission asks for them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use eid_core::dag::{Logged, Seq};
@@ -62,6 +63,8 @@ pub(crate) fn decode_settings(value: &Value) -> Result<SettingsRow, StoreError> 
 #[derive(Debug)]
 pub(crate) struct TreeMemory {
     pub number: TreeNo,
+    /// Whether views may have to be brought in line with what counts.
+    unsettled: AtomicBool,
     held: RwLock<Held>,
 }
 
@@ -94,12 +97,20 @@ impl Held {
 
 impl TreeMemory {
     pub(crate) fn new(number: TreeNo) -> Self {
-        Self { number, held: RwLock::default() }
+        Self { number, unsettled: AtomicBool::new(false), held: RwLock::default() }
     }
 
     /// A tree that has no rows yet: there is nothing to load.
     pub(crate) fn of_a_fresh_tree(number: TreeNo) -> Self {
-        Self { number, held: RwLock::new(Held { loaded: true, ..Held::default() }) }
+        Self { held: RwLock::new(Held { loaded: true, ..Held::default() }), ..Self::new(number) }
+    }
+
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_unsettled(&self, unsettled: bool) {
+        self.unsettled.store(unsettled, Ordering::SeqCst);
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Held> {

@@ -185,7 +185,7 @@ pub(crate) fn settled_after(
 
 impl EntryStore {
     /// Brings the views of a tree in line with what counts. Does nothing, quickly, unless settings came that may have
-    /// changed that. Nothing is admitted meanwhile.
+    /// changed that and views were not brought in line, as admissions do. Nothing is admitted meanwhile.
     ///
     /// Takes time for what was written since the first entry that those settings can reach, and memory for the rows
     /// that were changed since then in one store.
@@ -193,22 +193,21 @@ impl EntryStore {
     /// # Errors
     /// [`StoreError::VersionTooLarge`] when those do not fit in memory.
     pub fn settle(&self, tree: &TreeId) -> Result<Option<StandingChange>, StoreError> {
-        let Some(memory) = self.memory(tree) else { return Ok(None) };
-        let state = self.backend().snapshot()?.get_many(&[state_key(memory.number)])?.pop().flatten();
-        let is_open = |state: Value| Ok(TreeState::decode(&state)?.unsettled.is_some());
-        if !state.map_or(Ok::<_, StoreError>(false), is_open)? {
-            return Ok(None);
-        }
+        let Some(memory) = self.memory(tree).filter(|memory| memory.is_unsettled()) else { return Ok(None) };
         self.exclusively(|| {
             for _ in 0..CONFLICT_RETRIES {
                 let snapshot = self.backend().snapshot()?;
                 let settling =
                     Settling { tree: *tree, judge: self.judge(), apply: self.apply(), memory: &memory };
-                let Some((batch, change)) = settling.work_out(snapshot)? else { return Ok(None) };
+                let Some((batch, change)) = settling.work_out(snapshot)? else {
+                    memory.set_unsettled(false);
+                    return Ok(None);
+                };
                 match self.backend().commit(batch) {
                     Err(BackendError::Conflict) => {}
                     Err(error) => return Err(error.into()),
                     Ok(()) => {
+                        memory.set_unsettled(false);
                         let end = change.as_ref().map(|(_, end)| *end);
                         if let Some(end) = end {
                             self.tell(&[Admitted { tree: *tree, seqs: end..end, local: false }]);
@@ -219,6 +218,20 @@ impl EntryStore {
             }
             Err(BackendError::Conflict.into())
         })
+    }
+
+    /// As [`EntryStore::settle`]. What does not fit in memory stays [`crate::TreeSnapshot::is_stale`] and is tried again
+    /// after further settings, and when the store is opened.
+    pub(crate) fn settle_if_possible(&self, tree: &TreeId) -> Result<(), StoreError> {
+        match self.settle(tree) {
+            Err(StoreError::VersionTooLarge { .. }) => {
+                if let Some(memory) = self.memory(tree) {
+                    memory.set_unsettled(false);
+                }
+                Ok(())
+            }
+            other => other.map(drop),
+        }
     }
 
     /// The trees that [`EntryStore::settle`] has something to do for.
