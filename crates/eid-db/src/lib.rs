@@ -58,6 +58,7 @@ mod text;
 mod transaction;
 mod typed;
 mod watch;
+mod wrap;
 
 pub use changes::{Change, ChangedStore, Changes, ConsumerInfo, Cursor, Lagged, ParseCursorError, Since};
 pub use concurrent::{Concurrent, ConcurrentValue};
@@ -82,7 +83,7 @@ pub use query::{
 };
 pub use registry::{Registry, StoreListing};
 pub use rights::{Rights, Settings, SlotValue};
-pub use sealed::{EncryptionStatus, PasswordCost, PasswordStore, UnlockedStore};
+pub use sealed::{EncryptionStatus, PasswordStore, UnlockedStore};
 pub use table::{CounterField, RawTable, Table, TxTable};
 pub use text::{
     EditPolicy, Observed, ParseTextCursorError, PendingFlush, Side, TextChange, TextChanges, TextCursor,
@@ -91,6 +92,7 @@ pub use text::{
 pub use transaction::{PendingCommit, Transaction};
 pub use typed::{FormError, from_value, to_value};
 pub use watch::{WriteNotice, WriteWatch};
+pub use wrap::PasswordCost;
 
 #[cfg(test)]
 mod tests;

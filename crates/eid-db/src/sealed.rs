@@ -18,7 +18,6 @@ use eid_core::{Entry, Payload, ReadError, SectionDraft, StoreName, TreeId};
 use eid_store::{Local, StoreInfo, TreeSnapshot, ViewRows};
 use zeroize::Zeroizing;
 
-pub use config::PasswordCost;
 pub use status::EncryptionStatus;
 pub(crate) use status::hash_sealed;
 #[cfg(test)]
@@ -39,6 +38,7 @@ use crate::sealed::view::Vault;
 use crate::table::Table;
 use crate::text::TextHandle;
 use crate::transaction::store_name;
+use crate::wrap::PasswordCost;
 
 /// An encrypted store: any kind of store, which a password opens. A cheap handle; it reads and writes nothing by
 /// itself.

@@ -11,70 +11,16 @@
 //! A config replaces others only when it proves that whoever wrote it had the data key: without it, a member who was
 //! never told a password could take everybody else's away.
 
-use argon2::{Algorithm, Argon2, Block, Params, Version};
 use bytes::Bytes;
 use eid_core::cbor::{CborError, Reader, Writer};
 use eid_core::{StoreName, TreeId};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::limits::{
-    CONFIG_REPLACES_MAX, PASSWORD_LANES_MAX, PASSWORD_MEMORY_KIB_MAX, PASSWORD_WORK_KIB_MAX,
-};
-use crate::sealed::format::{self, Commitment, DataKey, KeyId, Nonce};
+use crate::limits::CONFIG_REPLACES_MAX;
+use crate::sealed::format::{DataKey, KeyId};
+use crate::wrap::{self, Commitment, Nonce, PasswordCost, WRAPPED_BYTES};
 
 const VERSION: u64 = 1;
-const WRAPPED_BYTES: usize = 48;
-
-/// What one try of a password costs: the parameters of Argon2id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PasswordCost {
-    /// Memory in KiB.
-    pub memory_kib: u32,
-    /// Passes over the memory.
-    pub passes: u32,
-    /// Lanes: how much of it can be done at the same time.
-    pub lanes: u32,
-}
-
-impl Default for PasswordCost {
-    /// 64 MiB, 3 passes, 4 lanes: the second recommendation of RFC 9106.
-    fn default() -> Self {
-        Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 }
-    }
-}
-
-impl PasswordCost {
-    /// Whether it can be worked out at all, and in reasonable time and memory: others choose it too.
-    pub(crate) fn is_bearable(self) -> bool {
-        let work = u64::from(self.memory_kib) * u64::from(self.passes);
-        (1..=PASSWORD_LANES_MAX).contains(&self.lanes)
-            && self.passes >= 1
-            && (8 * self.lanes..=PASSWORD_MEMORY_KIB_MAX).contains(&self.memory_kib)
-            && work <= PASSWORD_WORK_KIB_MAX
-    }
-
-    pub(crate) fn work_kib(self) -> u64 {
-        u64::from(self.memory_kib) * u64::from(self.passes)
-    }
-
-    /// The key that a password gives.
-    pub(crate) fn key(self, password: &str, salt: &[u8; 16]) -> Zeroizing<[u8; 32]> {
-        let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32));
-        let params = params.expect("the cost was found bearable");
-        let mut memory = vec![Block::default(); params.block_count()];
-        let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let mut key = Zeroizing::new([0; 32]);
-        argon
-            .hash_password_into_with_memory(password.as_bytes(), salt, &mut *key, &mut memory)
-            .expect("password, salt, key and memory have lengths that Argon2 knows");
-        memory.iter_mut().for_each(zeroize::Zeroize::zeroize);
-        key
-    }
-
-    fn write(self, w: &mut Writer) {
-        w.array(3).uint(self.memory_kib.into()).uint(self.passes.into()).uint(self.lanes.into());
-    }
-}
 
 /// A data key as a password opens it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +56,7 @@ impl Config {
         replaces.truncate(CONFIG_REPLACES_MAX);
         let (id, password_key) = (key.id(), cost.key(password, &salt));
         let context = context((tree, store), id, cost, &salt);
-        let (mut sealed, commitment) = format::seal(&password_key, &nonce, &context, key.bytes().to_vec());
+        let (mut sealed, commitment) = wrap::seal(&password_key, &nonce, &context, key.bytes().to_vec());
         let wrapped = <[u8; WRAPPED_BYTES]>::try_from(sealed.as_slice());
         let wrapped = wrapped.expect("a key of 32 bytes is sealed to 48");
         sealed.zeroize();
@@ -124,7 +70,7 @@ impl Config {
         let password_key = self.cost.key(password, &self.salt);
         let context = context((tree, store), self.key, self.cost, &self.salt);
         let opened =
-            format::open(&password_key, &self.nonce, &context, &self.commitment, &self.wrapped).ok()?;
+            wrap::open(&password_key, &self.nonce, &context, &self.commitment, &self.wrapped).ok()?;
         let mut bytes = Zeroizing::new([0; 32]);
         bytes.copy_from_slice(&opened);
         let key = DataKey::new(bytes);
@@ -173,12 +119,7 @@ impl Config {
             return Err(CborError::Limit);
         }
         let key = KeyId(r.fixed()?);
-        r.array_exact(3)?;
-        let mut number = || u32::try_from(r.uint()?).map_err(|_| CborError::Limit);
-        let cost = PasswordCost { memory_kib: number()?, passes: number()?, lanes: number()? };
-        if !cost.is_bearable() {
-            return Err(CborError::Limit);
-        }
+        let cost = PasswordCost::read(&mut r)?;
         let (salt, nonce, commitment, wrapped) = (r.fixed()?, r.fixed()?, r.fixed()?, r.fixed()?);
         let mut replaces: Vec<[u8; 32]> = Vec::new();
         for _ in 0..r.array(CONFIG_REPLACES_MAX)? {
@@ -205,6 +146,7 @@ fn context((tree, store): (&TreeId, &StoreName), key: KeyId, cost: PasswordCost,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::PASSWORD_MEMORY_KIB_MAX;
 
     const COST: PasswordCost = PasswordCost { memory_kib: 8, passes: 1, lanes: 1 };
     const TREE: TreeId = TreeId([7; 32]);

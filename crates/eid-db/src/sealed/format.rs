@@ -7,32 +7,24 @@
 //! subkey || commitment = BLAKE3 XOF, keyed by the data key for this purpose, of nonce || context
 //! key id   = the first 16 bytes of BLAKE3 derive-key of the data key
 //! ```
-//! XChaCha20-Poly1305 alone lets somebody make a ciphertext that opens under two keys. Here the commitment is a hash of
-//! everything that decides how it opens, key included, so a section opens under one key, for one author, in one place.
+//! Subkey and commitment are those of [`crate::wrap`]: a section opens under one key, for one author, in one place.
 //! Zeros pad to few lengths (Padmé, "Reducing Metadata Leakage from Encrypted Files", 2019): a length tells its order
 //! of magnitude and four bits.
 
 use std::fmt;
 
 use bytes::Bytes;
-use chacha20poly1305::aead::AeadInOut as _;
-use chacha20poly1305::{KeyInit as _, Tag, XChaCha20Poly1305, XNonce};
 use eid_core::cbor::{CborError, Reader, Writer};
 use eid_core::limits::PAYLOAD_BYTES_MAX;
 use eid_core::{PublicKey, StoreName, TreeId};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::limits::SEALED_BYTES_MIN;
+use crate::wrap::{self, Commitment, Nonce, TAG_BYTES, Unopened};
 
 /// The version of the form of sealed sections that this crate writes and reads.
 const VERSION: u64 = 1;
 const LENGTH_BYTES: usize = 4;
-const TAG_BYTES: usize = 16;
-
-/// Fresh for everything that is sealed: 24 random bytes never repeat.
-pub(crate) type Nonce = [u8; 24];
-/// Says that one key and one context were used.
-pub(crate) type Commitment = [u8; 32];
 
 /// Names a data key without telling it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,11 +102,6 @@ pub(crate) struct Place<'a> {
     pub(crate) author: &'a PublicKey,
 }
 
-/// It does not open: another key, another place, or other bytes than were sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("what is sealed does not open")]
-pub(crate) struct Unopened;
-
 const SECTION: &str = "eid 2026 encrypted store: sections";
 
 fn section_context(key: KeyId, place: Place<'_>) -> Vec<u8> {
@@ -129,7 +116,7 @@ pub(crate) fn seal_section(key: &DataKey, place: Place<'_>, nonce: Nonce, payloa
     let id = key.id();
     let context = section_context(id, place);
     let room = PAYLOAD_BYTES_MAX - TAG_BYTES;
-    let (sealed, commitment) = seal(&key.derive(SECTION), &nonce, &context, padded(payload, room));
+    let (sealed, commitment) = wrap::seal(&key.derive(SECTION), &nonce, &context, padded(payload, room));
     (Enc { key: id, nonce, commitment }.encode(), Bytes::from(sealed))
 }
 
@@ -141,57 +128,8 @@ pub(crate) fn open_section(
     sealed: &[u8],
 ) -> Result<Bytes, Unopened> {
     let context = section_context(enc.key, place);
-    let opened = open(&key.derive(SECTION), &enc.nonce, &context, &enc.commitment, sealed)?;
+    let opened = wrap::open(&key.derive(SECTION), &enc.nonce, &context, &enc.commitment, sealed)?;
     unpadded(opened).map(Bytes::from)
-}
-
-/// Seals bytes under a key for one purpose.
-pub(crate) fn seal(
-    key: &[u8; 32],
-    nonce: &Nonce,
-    context: &[u8],
-    mut bytes: Vec<u8>,
-) -> (Vec<u8>, Commitment) {
-    let (subkey, commitment) = subkey(key, nonce, context);
-    let cipher = XChaCha20Poly1305::new((&*subkey).into());
-    let tag = cipher
-        .encrypt_inout_detached(&XNonce::from(*nonce), context, bytes.as_mut_slice().into())
-        .expect("what is sealed is far below the limit of the cipher");
-    bytes.extend_from_slice(&tag);
-    (bytes, commitment)
-}
-
-/// Opens what [`seal`] sealed.
-pub(crate) fn open(
-    key: &[u8; 32],
-    nonce: &Nonce,
-    context: &[u8],
-    commitment: &Commitment,
-    sealed: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Unopened> {
-    let (subkey, wanted) = subkey(key, nonce, context);
-    // Not secret, and so compared as any bytes are.
-    if wanted != *commitment {
-        return Err(Unopened);
-    }
-    let length = sealed.len().checked_sub(TAG_BYTES).ok_or(Unopened)?;
-    let (sealed, tag) = sealed.split_at(length);
-    let tag = Tag::try_from(tag).map_err(|_| Unopened)?;
-    let mut bytes = Zeroizing::new(sealed.to_vec());
-    XChaCha20Poly1305::new((&*subkey).into())
-        .decrypt_inout_detached(&XNonce::from(*nonce), context, bytes.as_mut_slice().into(), &tag)
-        .map_err(|_| Unopened)?;
-    Ok(bytes)
-}
-
-fn subkey(key: &[u8; 32], nonce: &Nonce, context: &[u8]) -> (Zeroizing<[u8; 32]>, Commitment) {
-    let mut hasher = blake3::Hasher::new_keyed(key);
-    hasher.update(nonce).update(context);
-    let (mut subkey, mut commitment) = (Zeroizing::new([0; 32]), [0; 32]);
-    let mut out = hasher.finalize_xof();
-    out.fill(&mut *subkey);
-    out.fill(&mut commitment);
-    (subkey, commitment)
 }
 
 /// The bytes after their length, before zeros up to one of few lengths, at most `room`.
@@ -274,22 +212,6 @@ mod tests {
                 assert_eq!(open_section(&key(1), place, &enc, &sealed), Err(Unopened), "byte {at}");
             }
         }
-    }
-
-    /// Without the commitment, Poly1305 lets whoever knows two keys make one ciphertext for both.
-    #[test]
-    fn a_commitment_is_for_one_key() {
-        let store = name("vault");
-        let place = Place { tree: &TREE, store: &store, author: &AUTHOR };
-        let context = section_context(key(1).id(), place);
-        let (nonce, one, two) = ([9; 24], key(1).derive(SECTION), key(2).derive(SECTION));
-        let (_, first) = subkey(&one, &nonce, &context);
-        let (_, second) = subkey(&two, &nonce, &context);
-        assert_ne!(first, second);
-        // A ciphertext that decrypts under the second key, with the commitment of the first.
-        let (sealed, _) = seal(&two, &nonce, &context, padded(b"x", 1024));
-        assert_eq!(open(&two, &nonce, &context, &first, &sealed).err(), Some(Unopened));
-        assert!(open(&two, &nonce, &context, &second, &sealed).is_ok());
     }
 
     #[test]

@@ -4,9 +4,9 @@ use eid_core::{PublicKey, StoreName, TreeId};
 use serde_json::{Value as Json, json};
 use zeroize::Zeroizing;
 
-use super::PasswordCost;
 use super::config::Config;
 use super::format::{DataKey, Enc, Place, open_section, seal_section};
+use crate::wrap::PasswordCost;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -26,6 +26,7 @@ use crate::kind::Kinds;
 use crate::limits::{LOG_PAGE_BYTES, OPENED_VERSIONS_MAX, UNDO_ROWS_MAX, UNWRITTEN_ROWS_MAX};
 use crate::rows::{Changed, Overlaid, Rows};
 use crate::sealed::format::{self, DataKey, Enc, KeyId, Place};
+use crate::wrap;
 
 type PlainRows = BTreeMap<Key, Bytes>;
 
@@ -683,14 +684,14 @@ impl Rest {
 
     fn seal(&self, name: &[u8], bytes: &[u8]) -> Bytes {
         let nonce = self.env.random();
-        let (sealed, commitment) = format::seal(&self.key, &nonce, name, format::padded(bytes, usize::MAX));
+        let (sealed, commitment) = wrap::seal(&self.key, &nonce, name, format::padded(bytes, usize::MAX));
         Bytes::from([&nonce[..], &commitment, &sealed].concat())
     }
 
     fn open(&self, name: &[u8], value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, rest) = value.split_first_chunk()?;
         let (commitment, sealed) = rest.split_first_chunk()?;
-        let opened = format::open(&self.key, nonce, name, commitment, sealed).ok()?;
+        let opened = wrap::open(&self.key, nonce, name, commitment, sealed).ok()?;
         format::unpadded(opened).ok().map(Zeroizing::new)
     }
 
