@@ -21,6 +21,7 @@ import nacl.exceptions
 import nacl.signing
 
 import sealed
+import users
 
 HEADER_MAX = 16 * 1024
 PAYLOADS_MAX = 1024 * 1024
@@ -552,6 +553,8 @@ def main():
         signatures = json.load(file)
     with open(os.path.join(args.dir, "sealed.json"), encoding="utf-8") as file:
         sealed_cases = json.load(file)
+    with open(os.path.join(args.dir, "users.json"), encoding="utf-8") as file:
+        user_cases = json.load(file)
 
     wrong = [message for vector in entries if (message := check_entry(vector))]
     for case in signatures:
@@ -559,6 +562,7 @@ def main():
         if verifies(key, message, signature) != case["valid"]:
             wrong.append(f"{case['name']}: expected {case['valid']}")
     wrong.extend(message for case in sealed_cases if (message := sealed.check(case)))
+    wrong.extend(message for case in user_cases if (message := users.check(case)))
     valid = [vector for vector in entries if "error" not in vector["expect"]]
     kinds = [vector["expect"].get("error", "valid").split("_")[0] for vector in entries]
     if args.mutate:
@@ -573,6 +577,7 @@ def main():
     print(
         f"{len(entries)} entries: {len(valid)} valid, {kinds.count('unsupported')} unsupported, "
         f"{kinds.count('missing')} missing, the rest invalid; {len(signatures)} signatures; {len(sealed_cases)} sealed; "
+        f"{len(user_cases)} of users; "
         + (f"{bytes_changed} changes of one byte; " if args.mutate else "")
         + f"{len(wrong)} wrong"
     )

@@ -26,6 +26,7 @@ use crate::rows::{Rows, Stored};
 use crate::sealed::Vaults;
 use crate::table::Table;
 use crate::transaction::{PendingCommit, Transaction, store_name};
+use crate::users::{Session, strongest};
 use crate::watch::Watches;
 
 /// A database on this device. A cheap handle.
@@ -36,6 +37,8 @@ pub struct Database {
     state: Arc<TreeState>,
     /// What is read, when it is not what is there now.
     version: Option<TreeSnapshot>,
+    /// Whose keys sign what is written; those of this device otherwise.
+    user: Option<Arc<Session>>,
 }
 
 /// What the handles of one database share.
@@ -124,7 +127,7 @@ impl fmt::Debug for Database {
 
 impl Database {
     pub(crate) fn new(instance: Instance, id: TreeId, state: Arc<TreeState>) -> Self {
-        Self { instance, id, state, version: None }
+        Self { instance, id, state, version: None, user: None }
     }
 
     /// Its id.
@@ -146,6 +149,36 @@ impl Database {
     /// The same database, in which reads show a version of it and writes are refused.
     pub(crate) fn showing(&self, version: TreeSnapshot) -> Self {
         Self { version: Some(version), ..self.clone() }
+    }
+
+    /// The same database, in which a user writes.
+    pub(crate) fn acting_as(&self, user: &Arc<Session>) -> Self {
+        Self { user: Some(Arc::clone(user)), ..self.clone() }
+    }
+
+    /// The keys of whoever writes through this handle.
+    pub(crate) fn own_keys(&self) -> Result<Vec<Arc<SecretKey>>, DbError> {
+        match &self.user {
+            Some(user) => user.keys(),
+            None => Ok(vec![self.instance.device_key()]),
+        }
+    }
+
+    /// What is written now through this handle is signed with this: of a user's keys the strongest.
+    pub(crate) fn author(&self) -> Result<Arc<SecretKey>, DbError> {
+        let Some(user) = &self.user else { return Ok(self.instance.device_key()) };
+        let (keys, settings) = (user.keys()?, self.settings()?);
+        let found = strongest(&keys, |key| settings.permission(key));
+        found.map(|(key, _)| key).ok_or(DbError::NotPermitted)
+    }
+
+    /// The key that what is written now through this handle is signed with: of a user's keys the strongest one here,
+    /// otherwise the key of the device.
+    ///
+    /// # Errors
+    /// [`DbError::NotPermitted`] when no key of the user has any right, [`DbError::LoggedOut`].
+    pub fn author_key(&self) -> Result<PublicKey, DbError> {
+        Ok(self.author()?.public())
     }
 
     pub(crate) fn check_writable(&self) -> Result<(), DbError> {
@@ -296,7 +329,7 @@ impl Database {
 
     /// Changes settings: all or nothing.
     pub fn write_settings(&self, ops: &[SettingsOp]) -> Result<Committed, DbError> {
-        self.write_settings_as(&self.instance.device_key(), ops)
+        self.write_settings_as(&self.author()?, ops)
     }
 
     /// Changes settings with another key than that of this device, such as the recovery key.

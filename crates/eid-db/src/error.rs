@@ -96,9 +96,42 @@ pub enum DbError {
         /// Its name.
         store: String,
     },
-    /// A password would cost too much, or cannot be worked out at all, on other devices.
-    #[error("the cost of a password is beyond what every device will pay")]
+    /// A password would cost too much, cannot be worked out at all, or would soon be guessed.
+    #[error("the cost of a password is too low, or beyond what every device will pay")]
     PasswordCost,
+    /// The name of a user is empty, too long, or has characters that nobody sees.
+    #[error("the name of a user has 1 to {max} bytes, no control characters and no space at its ends", max = crate::limits::USER_NAME_BYTES_MAX)]
+    UserName,
+    /// There is a user of this name.
+    #[error("there is a user \"{name}\" already")]
+    UserExists {
+        /// The name.
+        name: String,
+    },
+    /// There are as many users as can be.
+    #[error("a device has at most {max} users", max = crate::limits::USERS_MAX)]
+    TooManyUsers,
+    /// The user has as many keys as can be.
+    #[error("a user has at most {max} keys", max = crate::limits::USER_KEYS_MAX)]
+    TooManyKeys,
+    /// The name or the password is wrong.
+    #[error("no user of this name has this password")]
+    Login,
+    /// A password to be set is empty or too long.
+    #[error("a password has 1 to {max} bytes", max = crate::limits::PASSWORD_BYTES_MAX)]
+    Password,
+    /// The login that a handle came from has ended.
+    #[error("the user is logged out")]
+    LoggedOut,
+    /// The user who needs no account has the key of the device, and nothing else.
+    #[error("the user of the device has the key of the device and no password")]
+    DeviceUser,
+    /// Preferences that cannot be.
+    #[error("an interval is at least a second, and preferences have at most {max} properties of some length", max = crate::limits::PROPERTIES_MAX)]
+    Preferences,
+    /// The user does not track the database.
+    #[error("the user does not track the database")]
+    NotTracked,
     /// Two kinds of stores have this name; both are kept.
     #[error("store \"{store}\" is there in {} kinds: {}", kinds.len(), kinds.join(", "))]
     SeveralKinds {
@@ -280,6 +313,9 @@ pub enum RedeemError {
     /// It was used as often as it may be.
     #[error("the invite is used up")]
     UsedUp,
+    /// The user who made the invite is not logged in.
+    #[error("whoever made the invite is logged out")]
+    IssuerAway,
     /// The joiner's key was revoked; an invite does not undo that.
     #[error("the key was revoked")]
     Revoked,

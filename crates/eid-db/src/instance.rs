@@ -15,6 +15,8 @@ use crate::error::DbError;
 use crate::kind::Kinds;
 use crate::limits::{ID_PREFIX_CHARS_MIN, NAME_BYTES_MAX, SALT_BYTES};
 use crate::rights::Rights;
+use crate::users::Users;
+use crate::users::account::UserId;
 
 /// One device: its key, its databases, its store. A cheap handle.
 #[derive(Debug, Clone)]
@@ -27,6 +29,7 @@ struct Inner {
     env: Env,
     device: Arc<SecretKey>,
     trees: Arc<Trees>,
+    accounts: Users,
     made_keys: Mutex<(u64, u16)>,
     redeeming: Mutex<()>,
     _watch: Watch,
@@ -108,6 +111,7 @@ impl Instance {
             env,
             device,
             trees,
+            accounts: Users::default(),
             made_keys: Mutex::default(),
             redeeming: Mutex::default(),
             _watch: watch,
@@ -142,6 +146,10 @@ impl Instance {
         &self.0.rights
     }
 
+    pub(crate) fn accounts(&self) -> &Users {
+        &self.0.accounts
+    }
+
     pub(crate) fn redeeming(&self) -> MutexGuard<'_, ()> {
         self.0.redeeming.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,18 +170,34 @@ impl Instance {
         Ok(self.0.store.local().namespace("instance").put(DISPLAY_NAME, name.as_bytes().to_vec())?)
     }
 
-    /// Makes a database. Its name here is also the title that its members will see.
+    /// Makes a database, which the user of the device tracks. Its name here is also the title that its members will
+    /// see.
     pub fn create_database(&self, name: &str) -> Result<Created, DbError> {
+        self.create_database_of(name, self.device(), UserId::DEVICE)
+    }
+
+    /// Makes a database of which a key of a user is Admin(1).
+    pub(crate) fn create_database_of(
+        &self,
+        name: &str,
+        owner: PublicKey,
+        user: UserId,
+    ) -> Result<Created, DbError> {
         check_name(name)?;
         let mut seed: [u8; 32] = self.0.env.random();
         let recovery = SecretKey::from_seed(seed);
         seed.zeroize();
-        let ops = [
+        let set = |key, permission| SettingsOp::Set { slot: Slot::Key(key), permission };
+        let mut ops = vec![
             SettingsOp::Rules(RULES_VERSION),
-            SettingsOp::Set { slot: Slot::Key(recovery.public()), permission: Permission::Admin(0) },
-            SettingsOp::Set { slot: Slot::Key(self.device()), permission: Permission::Admin(1) },
+            set(recovery.public(), Permission::Admin(0)),
+            set(owner, Permission::Admin(1)),
             SettingsOp::Title(name.to_owned()),
         ];
+        if owner != self.device() {
+            // So that it can be fetched and served while its owner is logged out.
+            ops.insert(3, set(self.device(), Permission::Read));
+        }
         let salt: [u8; SALT_BYTES] = self.0.env.random();
         let committed = self.0.store.commit(LocalCommit {
             tree: None,
@@ -184,6 +208,7 @@ impl Instance {
             nonce: Some(Nonce(self.0.env.random())),
             durability: Durability::Durable,
         })?;
+        self.begin_tracking(user, &committed.tree)?;
         self.track(committed.tree, name)?;
         Ok(Created { database: self.handle(committed.tree), recovery })
     }
@@ -219,6 +244,7 @@ impl Instance {
         // is still listed, what is left of it is whole, and nothing is taken for what may come again under its id.
         crate::changes::end_life(self, tree)?;
         self.forget_invites(tree)?;
+        self.forget_preferences(tree)?;
         crate::sealed::forget_tree(&self.0.store.local(), tree)?;
         crate::changes::forget_consumers(self, tree)?;
         crate::indexes::forget_wishes(self, tree)?;

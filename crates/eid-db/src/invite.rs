@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use eid_core::cbor::{CborError, Reader, Writer};
-use eid_core::{Permission, PublicKey, SecretKey, Slot, TreeId};
+use eid_core::{Permission, PublicKey, SecretKey, SettingsOp, Slot, TreeId};
 use eid_store::Local;
 use zeroize::Zeroize as _;
 
+use crate::database::Database;
 use crate::error::{DbError, RedeemError};
 use crate::instance::Instance;
 use crate::limits::INVITES_MAX;
@@ -14,6 +15,8 @@ use crate::limits::INVITES_MAX;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Invite {
     permission: Permission,
+    /// Whose key grants it.
+    issuer: PublicKey,
     expires_ms: Option<u64>,
     uses_left: Option<u32>,
     /// Whose grant was begun and may not be made yet: it counts once, also when it has to be made again after a crash.
@@ -24,8 +27,8 @@ struct Invite {
 impl Invite {
     fn encode(&self) -> Bytes {
         let mut w = Writer::new();
-        w.array(5).uint(u64::from(self.permission.code()));
-        w.uint(u64::from(self.permission.level().unwrap_or(0)));
+        w.array(6).uint(u64::from(self.permission.code()));
+        w.uint(u64::from(self.permission.level().unwrap_or(0))).bytes(&self.issuer.0);
         for number in [self.expires_ms, self.uses_left.map(u64::from)] {
             match number {
                 Some(number) => w.uint(number),
@@ -41,7 +44,7 @@ impl Invite {
 
     fn decode(bytes: &[u8]) -> Result<Self, CborError> {
         let mut r = Reader::new(bytes);
-        r.array_exact(5)?;
+        r.array_exact(6)?;
         let permission = match (r.uint()?, r.uint()?) {
             (0, _) => Permission::Relay,
             (1, _) => Permission::Read,
@@ -49,6 +52,7 @@ impl Invite {
             (3, level) => Permission::Admin(u32::try_from(level).map_err(|_| CborError::Limit)?),
             _ => return Err(CborError::Limit),
         };
+        let issuer = PublicKey(r.fixed()?);
         let expires_ms = r.nullable(Reader::uint)?;
         let uses_left = r.nullable(Reader::uint)?;
         let uses_left = uses_left.map(u32::try_from).transpose().map_err(|_| CborError::Limit)?;
@@ -59,7 +63,7 @@ impl Invite {
             joined.push((PublicKey(r.fixed()?), r.text(usize::MAX)?.to_owned()));
         }
         r.finish()?;
-        Ok(Self { permission, expires_ms, uses_left, joined })
+        Ok(Self { permission, issuer, expires_ms, uses_left, joined })
     }
 
     /// Whether this key may still be given what the invite promises.
@@ -98,6 +102,28 @@ fn row_key(tree: &TreeId, invite: &PublicKey) -> Vec<u8> {
     [tree.0, invite.0].concat()
 }
 
+impl Database {
+    /// Makes an invite and gives its key, for the fragment of a ticket. Whoever proves to hold it is given
+    /// `permission` by this device, at most `uses` times, until `expires_ms` (milliseconds since 1970). An invite that a
+    /// user makes is honoured while that user is logged in.
+    ///
+    /// # Errors
+    /// [`DbError::NotPermitted`] when whoever this handle acts for is no admin who could grant that.
+    pub fn create_invite(
+        &self,
+        permission: Permission,
+        uses: Option<u32>,
+        expires_ms: Option<u64>,
+    ) -> Result<SecretKey, DbError> {
+        let issuer = self.author_key()?;
+        let own = self.permission(&[issuer])?;
+        if own.and_then(Permission::level).is_none() || own < Some(permission) {
+            return Err(DbError::NotPermitted);
+        }
+        self.instance().remember_invite(&self.id(), permission, issuer, uses, expires_ms)
+    }
+}
+
 impl Instance {
     fn invites(&self) -> Local {
         self.store().local().namespace("invites")
@@ -120,15 +146,22 @@ impl Instance {
         uses: Option<u32>,
         expires_ms: Option<u64>,
     ) -> Result<SecretKey, DbError> {
-        let own = self.handle(*tree).permission(&[self.device()])?;
-        if own.and_then(Permission::level).is_none() || own < Some(permission) {
-            return Err(DbError::NotPermitted);
-        }
+        self.handle(*tree).create_invite(permission, uses, expires_ms)
+    }
+
+    fn remember_invite(
+        &self,
+        tree: &TreeId,
+        permission: Permission,
+        issuer: PublicKey,
+        uses: Option<u32>,
+        expires_ms: Option<u64>,
+    ) -> Result<SecretKey, DbError> {
         self.drop_spent(tree)?;
         let mut seed: [u8; 32] = self.env().random();
         let key = SecretKey::from_seed(seed);
         seed.zeroize();
-        let invite = Invite { permission, expires_ms, uses_left: uses, joined: Vec::new() };
+        let invite = Invite { permission, issuer, expires_ms, uses_left: uses, joined: Vec::new() };
         self.invites().put(&row_key(tree, &key.public()), invite.encode())?;
         Ok(key)
     }
@@ -185,10 +218,19 @@ impl Instance {
                 refused = reason;
                 continue;
             }
+            let issuer = match held.issuer {
+                device if device == self.device() => Some(self.device_key()),
+                user => self.accounts().unlocked(&user),
+            };
+            let Some(issuer) = issuer else {
+                refused = RedeemError::IssuerAway;
+                continue;
+            };
             let mut counted = held.clone();
             counted.count(joiner, name);
             self.invites().put(&row, counted.encode()).map_err(DbError::from)?;
-            if let Err(error) = database.grant(Slot::Key(*joiner), held.permission) {
+            let grant = SettingsOp::Set { slot: Slot::Key(*joiner), permission: held.permission };
+            if let Err(error) = database.write_settings_as(&issuer, &[grant]) {
                 self.invites().put(&row, held.encode()).map_err(DbError::from)?;
                 return Err(error.into());
             }

@@ -57,6 +57,7 @@ mod table;
 mod text;
 mod transaction;
 mod typed;
+mod users;
 mod watch;
 mod wrap;
 
@@ -91,6 +92,9 @@ pub use text::{
 };
 pub use transaction::{PendingCommit, Transaction};
 pub use typed::{FormError, from_value, to_value};
+pub use users::{
+    DEVICE_USER, DatabasePreferences, Enrolled, PreferencesChanges, SyncSettings, User, UserInfo,
+};
 pub use watch::{WriteNotice, WriteWatch};
 pub use wrap::PasswordCost;
 

@@ -81,6 +81,30 @@ pub const PIECE_ELEMENTS: u32 = 512;
 /// every edit nearby reads and writes what stands there.
 pub const ITEM_INLINE_BYTES_MAX: usize = 512;
 
+/// Most bytes of the name of a user: it is part of the key of a row.
+pub const USER_NAME_BYTES_MAX: usize = 128;
+/// Most users of one device: all are read to list them.
+pub const USERS_MAX: usize = 1024;
+/// Most keys of one user: the strongest is looked for among all of them at each write.
+pub const USER_KEYS_MAX: usize = 64;
+/// Most bytes of a password: they are hashed before anything is known of who gives them.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+/// Least memory in KiB that trying the password of a user costs (OWASP's first recommendation for Argon2id). The tests
+/// of this crate try many.
+pub const USER_PASSWORD_MEMORY_KIB_MIN: u32 = if cfg!(test) { 8 } else { 19 * 1024 };
+/// Least passes, for the same reason.
+pub const USER_PASSWORD_PASSES_MIN: u32 = if cfg!(test) { 1 } else { 2 };
+/// Passwords that are tried at once; further ones wait. Each takes its memory.
+pub const PASSWORDS_TRIED_AT_ONCE: usize = 2;
+/// Seconds after which a database is synchronised again unless a user wants it otherwise.
+pub const SYNC_INTERVAL_SECONDS: u64 = 300;
+/// Most properties in the preferences of one user for one database: they are read whenever preferences are combined.
+pub const PROPERTIES_MAX: usize = 64;
+/// Most bytes of the name of a property.
+pub const PROPERTY_NAME_BYTES_MAX: usize = 128;
+/// Most bytes of its value.
+pub const PROPERTY_VALUE_BYTES_MAX: usize = 1024;
+
 /// Bytes of random salt in each payload: enough that the hash of an erased short payload tells nothing.
 pub const SALT_BYTES: usize = 16;
 /// Rows that a walk over a store reads at once: bounds memory, and makes the cost of a read per row small.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use eid_core::dag::{Epoch, Replica as _, Seq};
-use eid_core::{Entry, Payload, ReadError, SectionDraft, StoreName, TreeId};
+use eid_core::{Entry, Payload, PublicKey, ReadError, SectionDraft, StoreName, TreeId};
 use eid_store::{Local, StoreInfo, TreeSnapshot, ViewRows};
 use zeroize::Zeroizing;
 
@@ -150,9 +150,15 @@ impl Vaults {
 pub(crate) struct Sealer(DataKey);
 
 impl Sealer {
-    pub(crate) fn seal(&self, db: &Database, store: StoreName, payload: Bytes) -> SectionDraft {
-        let (tree, author) = (db.id(), db.instance().device());
-        let place = Place { tree: &tree, store: &store, author: &author };
+    pub(crate) fn seal(
+        &self,
+        db: &Database,
+        author: &PublicKey,
+        store: StoreName,
+        payload: Bytes,
+    ) -> SectionDraft {
+        let tree = db.id();
+        let place = Place { tree: &tree, store: &store, author };
         let nonce = db.instance().env().random();
         let (enc, sealed) = format::seal_section(&self.0, place, nonce, &payload);
         if let Ok(mut payload) = payload.try_into_mut() {

@@ -22,3 +22,4 @@ mod texts;
 mod transactions;
 mod typed;
 mod undo;
+mod users;

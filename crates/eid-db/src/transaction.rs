@@ -199,6 +199,10 @@ impl Transaction {
         let Self { db, staged } = self;
         db.check_writable()?;
         let staged = staged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if staged.stores.values().all(|held| held.ops.is_empty()) {
+            return Ok(PendingCommit { db, commit: None, turn: None });
+        }
+        let author = db.author()?;
         let sections: Vec<SectionDraft> = staged
             .stores
             .into_iter()
@@ -207,14 +211,11 @@ impl Transaction {
                 let salt: [u8; SALT_BYTES] = db.instance().env().random();
                 let payload = Payload::encode(held.kind, &salt, &held.ops);
                 match held.sealer {
-                    Some(sealer) => sealer.seal(&db, name, payload),
+                    Some(sealer) => sealer.seal(&db, &author.public(), name, payload),
                     None => SectionDraft { store: name, enc: None, payload },
                 }
             })
             .collect();
-        if sections.is_empty() {
-            return Ok(PendingCommit { db, commit: None, turn: None });
-        }
         if sections.iter().map(|section| section.payload.len()).sum::<usize>() > PAYLOAD_BYTES_MAX {
             return Err(DbError::TooLarge);
         }
@@ -224,7 +225,7 @@ impl Transaction {
         };
         let commit = LocalCommit {
             tree: Some(db.id()),
-            author: db.instance().device_key(),
+            author,
             now_ms: db.instance().env().clock.now_ms(),
             parents,
             sections,

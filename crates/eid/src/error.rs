@@ -25,8 +25,10 @@ pub enum ErrorKind {
     WrongKind,
     /// The store is encrypted and was not unlocked on this instance.
     Sealed,
-    /// The password opens nothing.
+    /// The password opens nothing, or no user has this name and this password.
     WrongPassword,
+    /// The user whose handle this was is logged out.
+    LoggedOut,
     /// What is written at once is more than an entry can hold.
     TooLarge,
     /// A ticket that cannot be read.
@@ -81,6 +83,7 @@ impl ErrorKind {
             Self::WrongKind => "wrong_kind",
             Self::Sealed => "sealed",
             Self::WrongPassword => "wrong_password",
+            Self::LoggedOut => "logged_out",
             Self::TooLarge => "too_large",
             Self::InvalidTicket => "invalid_ticket",
             Self::InvalidAddress => "invalid_address",
@@ -257,6 +260,12 @@ impl From<DbError> for Error {
             E::AlreadyEncrypted { .. } => ErrorKind::InvalidName,
             E::PasswordCost | E::PlainIndex { .. } => ErrorKind::InvalidValue,
             E::TextMoved | E::TooManyInvites | E::UnlockUnfinished { .. } => ErrorKind::Busy,
+            E::UserName | E::UserExists { .. } => ErrorKind::InvalidName,
+            E::Login => ErrorKind::WrongPassword,
+            E::Password | E::Preferences | E::DeviceUser => ErrorKind::InvalidValue,
+            E::TooManyUsers | E::TooManyKeys => ErrorKind::TooLarge,
+            E::LoggedOut => ErrorKind::LoggedOut,
+            E::NotTracked => ErrorKind::NotFound,
             E::Corrupt { .. } => ErrorKind::Corrupt,
         };
         Self::wrapping(kind, error)

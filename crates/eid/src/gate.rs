@@ -54,6 +54,10 @@ impl eid_sync::Access for Gate {
             RedeemError::Expired => RefusalCode::InviteExpired,
             RedeemError::UsedUp => RefusalCode::InviteUsed,
             RedeemError::Unknown | RedeemError::Revoked => RefusalCode::Unavailable,
+            RedeemError::IssuerAway => {
+                tracing::warn!(%tree, "an invite was shown whose maker is logged out");
+                RefusalCode::Failed
+            }
             RedeemError::Db(error) => {
                 tracing::error!(%tree, %error, "an invite could not be redeemed");
                 RefusalCode::Failed

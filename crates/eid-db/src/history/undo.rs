@@ -152,12 +152,12 @@ impl Database {
 
     fn last_own(&self) -> Result<Option<EntryId>, DbError> {
         let snapshot = self.snapshot()?;
-        let device = self.instance().device();
+        let own: Vec<_> = self.own_keys()?.iter().map(|key| key.public()).collect();
         let mut end = snapshot.end().0;
         while end > 0 {
             let start = end.saturating_sub(AUTHORS_PAGE as u64);
             for node in snapshot.nodes(Seq(start), AUTHORS_PAGE)?.into_iter().rev() {
-                if node.seq.0 >= end || node.author != device {
+                if node.seq.0 >= end || !own.contains(&node.author) {
                     continue;
                 }
                 let entry = snapshot.entry_at(node.seq)?.ok_or(DbError::Corrupt { what: "the log" })?;
