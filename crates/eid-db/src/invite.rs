@@ -186,61 +186,88 @@ impl Instance {
         Ok(self.invites().write(spent)?)
     }
 
-    /// Honours an invite that a joiner has proven to hold: grants the joiner's key what it promises, and counts the
-    /// use. A key that has the right already keeps it, and no use is counted.
+    /// Honours an invite that a joiner has proven to hold: grants the joiner what it promises, and counts the use. Who
+    /// has the right already keeps it, and no use is counted.
+    ///
+    /// `proven` are the keys that were proven beside the joining device's. The first that is no invite is of a user: it
+    /// is granted what is promised, and the device may read, so that it can fetch the database for the user.
     ///
     /// The use is on disk before the grant is, with the joiner's key: after a crash in between, the same joiner is
     /// granted it without another use.
     pub fn redeem(
         &self,
         tree: &TreeId,
-        invites: &[PublicKey],
-        joiner: &PublicKey,
+        proven: &[PublicKey],
+        device: &PublicKey,
         name: &str,
     ) -> Result<Permission, RedeemError> {
         let _one_at_a_time = self.redeeming();
-        let database = self.handle(*tree);
-        let now = self.env().clock.now_ms();
+        let (mut invites, mut joiner) = (Vec::new(), *device);
+        for key in proven {
+            match self.invites().get(&row_key(tree, key)).map_err(DbError::from)? {
+                Some(bytes) => invites.push((row_key(tree, key), bytes)),
+                None if joiner == *device => joiner = *key,
+                None => {}
+            }
+        }
         let mut refused = RedeemError::Unknown;
-        for key in invites {
-            let row = row_key(tree, key);
-            let Some(bytes) = self.invites().get(&row).map_err(DbError::from)? else { continue };
+        for (row, bytes) in invites {
             let held = Invite::decode(&bytes)
                 .map_err(|_| RedeemError::Db(DbError::Corrupt { what: "an invite" }))?;
-            let settings = database.settings()?;
-            if settings.slot(&Slot::Key(*joiner)) == Some(None) {
-                return Err(RedeemError::Revoked);
+            match self.honour(tree, &row, held, (device, &joiner), name) {
+                Err(reason @ (RedeemError::Expired | RedeemError::UsedUp | RedeemError::IssuerAway)) => {
+                    refused = reason
+                }
+                done => return done,
             }
-            if let Some(permission) = settings.permission(joiner).filter(|has| *has >= held.permission) {
-                return Ok(permission);
-            }
-            if let Err(reason) = held.check(joiner, now) {
-                refused = reason;
-                continue;
-            }
-            let issuer = match held.issuer {
-                device if device == self.device() => Some(self.device_key()),
-                user => self.accounts().unlocked(&user),
-            };
-            let Some(issuer) = issuer else {
-                refused = RedeemError::IssuerAway;
-                continue;
-            };
-            let mut counted = held.clone();
-            counted.count(joiner, name);
-            self.invites().put(&row, counted.encode()).map_err(DbError::from)?;
-            let grant = SettingsOp::Set { slot: Slot::Key(*joiner), permission: held.permission };
-            if let Err(error) = database.write_settings_as(&issuer, &[grant]) {
-                self.invites().put(&row, held.encode()).map_err(DbError::from)?;
-                return Err(error.into());
-            }
-            if !counted.joined.is_empty() {
-                counted.finish(joiner);
-                // Lost in a crash, it is as if the crash had come before the grant.
-                self.invites().put_relaxed(&row, counted.encode()).map_err(DbError::from)?;
-            }
-            return Ok(held.permission);
         }
         Err(refused)
+    }
+
+    fn honour(
+        &self,
+        tree: &TreeId,
+        row: &[u8],
+        held: Invite,
+        (device, joiner): (&PublicKey, &PublicKey),
+        name: &str,
+    ) -> Result<Permission, RedeemError> {
+        let database = self.handle(*tree);
+        let settings = database.settings()?;
+        if [device, joiner].iter().any(|key| settings.slot(&Slot::Key(**key)) == Some(None)) {
+            return Err(RedeemError::Revoked);
+        }
+        let set = |key: &PublicKey, permission| SettingsOp::Set { slot: Slot::Key(*key), permission };
+        let (has, reading) = (settings.permission(joiner), held.permission.min(Permission::Read));
+        let mut grant = Vec::new();
+        if has < Some(held.permission) {
+            grant.push(set(joiner, held.permission));
+        }
+        if joiner != device && settings.permission(device) < Some(reading) {
+            grant.push(set(device, reading));
+        }
+        let granted = has.max(Some(held.permission)).unwrap_or(held.permission);
+        if grant.is_empty() {
+            return Ok(granted);
+        }
+        held.check(joiner, self.env().clock.now_ms())?;
+        let issuer = if held.issuer == self.device() {
+            self.device_key()
+        } else {
+            self.accounts().unlocked(&held.issuer).ok_or(RedeemError::IssuerAway)?
+        };
+        let mut counted = held.clone();
+        counted.count(joiner, name);
+        self.invites().put(row, counted.encode()).map_err(DbError::from)?;
+        if let Err(error) = database.write_settings_as(&issuer, &grant) {
+            self.invites().put(row, held.encode()).map_err(DbError::from)?;
+            return Err(error.into());
+        }
+        if !counted.joined.is_empty() {
+            counted.finish(joiner);
+            // Lost in a crash, it is as if the crash had come before the grant.
+            self.invites().put_relaxed(row, counted.encode()).map_err(DbError::from)?;
+        }
+        Ok(granted)
     }
 }

@@ -96,6 +96,8 @@ pub const USER_PASSWORD_MEMORY_KIB_MIN: u32 = if cfg!(test) { 8 } else { 19 * 10
 pub const USER_PASSWORD_PASSES_MIN: u32 = if cfg!(test) { 1 } else { 2 };
 /// Passwords that are tried at once; further ones wait. Each takes its memory.
 pub const PASSWORDS_TRIED_AT_ONCE: usize = 2;
+/// Keys of users that are shown to a peer: with so many a handshake stays below 1 KiB.
+pub const PROVEN_KEYS_MAX: usize = 6;
 /// Seconds after which a database is synchronised again unless a user wants it otherwise.
 pub const SYNC_INTERVAL_SECONDS: u64 = 300;
 /// Most properties in the preferences of one user for one database: they are read whenever preferences are combined.

@@ -22,7 +22,8 @@ use crate::database::Database;
 use crate::error::DbError;
 use crate::instance::{Created, Instance};
 use crate::limits::{
-    PASSWORD_BYTES_MAX, PASSWORDS_TRIED_AT_ONCE, USER_KEYS_MAX, USER_NAME_BYTES_MAX, USERS_MAX,
+    PASSWORD_BYTES_MAX, PASSWORDS_TRIED_AT_ONCE, PROVEN_KEYS_MAX, USER_KEYS_MAX, USER_NAME_BYTES_MAX,
+    USERS_MAX,
 };
 use crate::users::account::{MasterKey, Protection, Record, UserId, is_fit, open_key, seal_key};
 use crate::users::preferences::Listeners;
@@ -368,6 +369,40 @@ impl Instance {
         Ok(keys)
     }
 
+    /// The keys of those who are logged in that may do more than the key of this device, in a database or, with `None`, in
+    /// any that is here: what a peer has to be shown so that it lets this device do as much.
+    pub fn keys_to_prove(&self, tree: Option<&TreeId>) -> Result<Vec<Arc<SecretKey>>, DbError> {
+        let open: Vec<Arc<Account>> =
+            lock(&self.accounts().open).values().filter_map(Weak::upgrade).collect();
+        if open.is_empty() {
+            return Ok(Vec::new());
+        }
+        let trees = match tree {
+            Some(tree) => vec![*tree],
+            None => self.store().trees()?,
+        };
+        let mut proven: Vec<Arc<SecretKey>> = Vec::new();
+        for tree in trees {
+            let settings = match self.handle(tree).settings() {
+                Ok(settings) => settings,
+                Err(DbError::NotHere) => continue,
+                Err(error) => return Err(error),
+            };
+            for account in &open {
+                let found = strongest(&lock(&account.keys), |key| settings.permission(key));
+                let Some((key, permission)) = found else { continue };
+                let more = Some(permission) > settings.permission(&self.device());
+                if more && !proven.iter().any(|held| held.public() == key.public()) {
+                    proven.push(key);
+                }
+                if proven.len() == PROVEN_KEYS_MAX {
+                    return Ok(proven);
+                }
+            }
+        }
+        Ok(proven)
+    }
+
     // ---- preferences
 
     /// How a database is to be synchronised when the preferences of all users are taken together; nothing when nobody
@@ -472,7 +507,8 @@ impl User {
         Ok(self.first_key()?.public())
     }
 
-    fn first_key(&self) -> Result<Arc<SecretKey>, DbError> {
+    /// The first of the user's keys itself, for proving it to peers. It never leaves this device.
+    pub fn first_key(&self) -> Result<Arc<SecretKey>, DbError> {
         self.session.keys()?.into_iter().next().ok_or(CORRUPT)
     }
 

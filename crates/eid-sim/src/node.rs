@@ -269,7 +269,7 @@ impl Access for NodeAccess {
             RedeemError::Unknown | RedeemError::Revoked => RefusalCode::Unavailable,
             RedeemError::Expired => RefusalCode::InviteExpired,
             RedeemError::UsedUp => RefusalCode::InviteUsed,
-            RedeemError::Db(_) => RefusalCode::Failed,
+            RedeemError::IssuerAway | RedeemError::Db(_) => RefusalCode::Failed,
         })
     }
 }

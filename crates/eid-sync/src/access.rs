@@ -30,7 +30,8 @@ pub trait Access: Debug + Send + Sync {
     /// What is said of a database to those who may read it.
     fn describe(&self, tree: &TreeId) -> TreeSummary;
 
-    /// Grants the joiner what one of the proven invite keys promises, by writing settings.
+    /// Grants the joiner what one of the proven invite keys promises, by writing settings. A proven key that is no invite
+    /// is of a user of the joining device, who is then the joiner.
     fn redeem(
         &self,
         tree: &TreeId,

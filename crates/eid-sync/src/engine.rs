@@ -424,7 +424,19 @@ impl SyncEngine {
     /// Redeems the invite of a ticket, if it has one, and brings the whole database here. Its addresses are tried
     /// in their order; another server than the one that made the ticket ends the attempt.
     pub async fn join(&self, ticket: &DatabaseTicket, name: &str) -> Result<SessionReport, SyncError> {
-        let invite: Vec<Arc<SecretKey>> = ticket.invite.iter().cloned().map(Arc::new).collect();
+        self.join_as(ticket, name, &[]).await
+    }
+
+    /// The same for a user of this device, who proves these keys beside the invite: the first of them is granted what it
+    /// promises.
+    pub async fn join_as(
+        &self,
+        ticket: &DatabaseTicket,
+        name: &str,
+        keys: &[Arc<SecretKey>],
+    ) -> Result<SessionReport, SyncError> {
+        let invite = ticket.invite.iter().cloned().map(Arc::new);
+        let invite: Vec<Arc<SecretKey>> = invite.chain(keys.iter().cloned()).collect();
         let mut failure = SyncError::NoAddress;
         for address in &ticket.addresses {
             let peer = match self.connect_to_peer(address, Some(ticket.key), &invite).await {

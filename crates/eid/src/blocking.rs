@@ -28,8 +28,8 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eid_core::{EntryId, KeyMode, Permission, Slot};
-use eid_db::{Change, Path, Since, Value};
+use eid_core::{EntryId, KeyMode, Permission, PublicKey, Slot, TreeId};
+use eid_db::{Change, DatabasePreferences, Enrolled, Path, Since, Value};
 use eid_sync::{DatabaseTicket, SessionReport};
 use eid_transport::Address;
 use serde::Serialize;
@@ -66,6 +66,13 @@ impl Waiter {
 pub struct Instance {
     waiter: Waiter,
     inner: crate::Instance,
+}
+
+/// A user who is logged in. A cheap handle.
+#[derive(Clone)]
+pub struct User {
+    waiter: Waiter,
+    inner: crate::User,
 }
 
 /// A database on this device. A cheap handle.
@@ -148,6 +155,24 @@ impl Instance {
         Ok(self.with(self.waiter.wait(self.inner.create_database(name))?))
     }
 
+    /// Makes a user with a key of its own, and logs in.
+    pub fn create_user(&self, name: &str, password: Option<&str>) -> Result<User, Error> {
+        let inner = self.waiter.wait(self.inner.create_user(name, password))?;
+        Ok(User { waiter: self.waiter.clone(), inner })
+    }
+
+    /// Logs a user in.
+    pub fn login(&self, name: &str, password: Option<&str>) -> Result<User, Error> {
+        let inner = self.waiter.wait(self.inner.login(name, password))?;
+        Ok(User { waiter: self.waiter.clone(), inner })
+    }
+
+    /// The user who needs no account, and has the key of this device.
+    #[must_use]
+    pub fn device_user(&self) -> User {
+        User { waiter: self.waiter.clone(), inner: self.inner.device_user() }
+    }
+
     /// Begins to listen, and gives the addresses under which others reach this instance.
     pub fn listen(&self, on: impl Into<Listener>) -> Result<Vec<Address>, Error> {
         self.waiter.wait(self.inner.listen(on))
@@ -177,6 +202,67 @@ impl Instance {
     /// Stops listening, ends sessions, writes what is cached and lets go of the store.
     pub fn close(self) -> Result<(), Error> {
         self.waiter.wait(self.inner.close())
+    }
+}
+
+impl User {
+    fn with(&self, inner: crate::Database) -> Database {
+        Database { waiter: self.waiter.clone(), inner }
+    }
+
+    /// Ends this login.
+    pub fn logout(self) {
+        self.inner.logout();
+    }
+
+    /// Puts another password, or none, in the place of the one that there is.
+    pub fn change_password(&self, old: Option<&str>, new: Option<&str>) -> Result<(), Error> {
+        self.waiter.wait(self.inner.change_password(old, new))
+    }
+
+    /// Makes another key.
+    pub fn new_key(&self) -> Result<PublicKey, Error> {
+        self.waiter.wait(self.inner.new_key())
+    }
+
+    /// Grants a key of this user's other device what this one has, a level weaker.
+    pub fn enrol(&self, other: &PublicKey) -> Result<Enrolled, Error> {
+        self.waiter.wait(self.inner.enrol(other))
+    }
+
+    /// Finds a database, in which this user writes.
+    pub fn database(&self, name: &str) -> Result<Option<Database>, Error> {
+        Ok(self.inner.database(name)?.map(|db| self.with(db)))
+    }
+
+    /// Makes a database of this user.
+    pub fn create_database(&self, name: &str) -> Result<Database, Error> {
+        Ok(self.with(self.waiter.wait(self.inner.create_database(name))?))
+    }
+
+    /// Opens a database that this user tracks.
+    pub fn open(&self, database: &TreeId) -> Result<Database, Error> {
+        Ok(self.with(self.inner.open(database)?))
+    }
+
+    /// Joins the database of a ticket.
+    pub fn join(&self, ticket: &DatabaseTicket, within: Duration) -> Result<Database, Error> {
+        Ok(self.with(self.waiter.wait(self.inner.join(ticket).within(within).run())?.database))
+    }
+
+    /// Begins to track a database. Gives how it is tracked: what it was, if it was.
+    pub fn track(&self, database: &TreeId) -> Result<DatabasePreferences, Error> {
+        self.waiter.wait(self.inner.track(database))
+    }
+
+    /// Tracks a database as this says from here on.
+    pub fn set_preferences(&self, preferences: &DatabasePreferences) -> Result<(), Error> {
+        self.waiter.wait(self.inner.set_preferences(preferences))
+    }
+
+    /// Tracks a database no longer. Gives whether it was tracked.
+    pub fn untrack(&self, database: &TreeId) -> Result<bool, Error> {
+        self.waiter.wait(self.inner.untrack(database))
     }
 }
 
@@ -372,6 +458,7 @@ macro_rules! handle {
 }
 
 handle!(Instance, crate::Instance);
+handle!(User, crate::User);
 handle!(Database, crate::Database);
 handle!(DocStore, crate::DocStore);
 handle!(Table<T>, crate::Table<T>);

@@ -5,6 +5,7 @@
 //! would be too long, and only the owner's user may open it. A request is one line of JSON, the answer one line
 //! per frame.
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::ops::ControlFlow;
@@ -14,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind};
 use crate::instance::Instance;
@@ -43,6 +45,45 @@ pub struct Request {
     pub cwd: PathBuf,
     /// Who reads the output.
     pub reader: Reader,
+    /// Passwords that it takes, in their order.
+    #[serde(default)]
+    pub passwords: Vec<Secret>,
+}
+
+/// A password on its way to a command. It is wiped when it is dropped, and nothing shows it.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Keeps a password. An empty one is none.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// The password, if it is one.
+    #[must_use]
+    pub fn as_password(&self) -> Option<&str> {
+        Some(self.0.as_str()).filter(|text| !text.is_empty())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Zeroizing::new(String::deserialize(deserializer)?)))
+    }
 }
 
 /// A piece of output.
@@ -129,10 +170,11 @@ pub fn send(
         return Err(Error::new(ErrorKind::Io, format!("{} belongs to another user", path.display())));
     }
     let Ok(mut stream) = UnixStream::connect(&path) else { return Ok(Sent::NobodyThere) };
-    let mut line = serde_json::to_vec(request)
+    let line = serde_json::to_vec(request)
         .map_err(|cause| Error::caused(ErrorKind::Io, "cannot send the command", cause))?;
-    line.push(b'\n');
-    if stream.write_all(&line).is_err() {
+    // It may hold passwords.
+    let line = Zeroizing::new(line);
+    if stream.write_all(&line).and_then(|()| stream.write_all(b"\n")).is_err() {
         return Ok(Sent::NobodyThere);
     }
     let mut accepted = false;
@@ -264,7 +306,7 @@ fn answer(stream: UnixStream, node: &Instance, commands: &dyn Commands) -> std::
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(CONTROL_REQUEST_WAIT))?;
     stream.set_write_timeout(Some(CONTROL_WRITE_WAIT))?;
-    let mut line = String::new();
+    let mut line = Zeroizing::new(String::new());
     BufReader::new(stream.try_clone()?.take(CONTROL_REQUEST_BYTES_MAX)).read_line(&mut line)?;
     let request: Request = serde_json::from_str(&line)?;
     let reply = Reply { stream: Arc::new(Mutex::new(stream)) };

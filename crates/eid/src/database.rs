@@ -185,6 +185,15 @@ impl Database {
         Ok(slots.into_iter().map(|(slot, permission)| KeyInfo { slot, permission }).collect())
     }
 
+    /// The key that what is written now through this handle is signed with: of a user's keys the strongest one here,
+    /// otherwise the key of the device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`] when no key of the user has any right, [`ErrorKind::LoggedOut`].
+    pub fn author_key(&self) -> Result<PublicKey, Error> {
+        Ok(self.inner.author_key()?)
+    }
+
     /// The strongest right of any of these keys.
     pub fn permission(&self, keys: &[PublicKey]) -> Result<Option<Permission>, Error> {
         Ok(self.inner.permission(keys)?)
@@ -232,7 +241,7 @@ impl Database {
             let instance = db.instance();
             let wait_ms = expires_in.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             let expires_ms = wait_ms.map(|wait_ms| instance.env().clock.now_ms().saturating_add(wait_ms));
-            instance.create_invite(&db.id(), permission, uses, expires_ms)
+            db.create_invite(permission, uses, expires_ms)
         });
         let invite = Some(invite.await??);
         Ok(DatabaseTicket { db: self.id(), key: self.node.device(), addresses, invite })

@@ -26,6 +26,7 @@ use crate::offload::offload;
 use crate::peers::{PeerInfo, Peers};
 use crate::sessions::Sessions;
 use crate::status::{PeerProgress, Status};
+use crate::users::User;
 
 /// One device over one store. A cheap handle.
 #[derive(Clone)]
@@ -198,6 +199,10 @@ impl Instance {
         Builder::default()
     }
 
+    pub(crate) fn db(&self) -> &Db {
+        &self.inner.db
+    }
+
     /// The public key of this device.
     #[must_use]
     pub fn device(&self) -> PublicKey {
@@ -341,17 +346,19 @@ impl Instance {
 
     /// Joins the database of a ticket: await what it gives.
     pub fn join(&self, ticket: &DatabaseTicket) -> Join {
-        Join::new(self.clone(), ticket)
+        Join::by(self.device_user(), ticket)
     }
 
     pub(crate) async fn join_now(
         &self,
         ticket: &DatabaseTicket,
         name: Option<&str>,
+        user: &User,
     ) -> Result<Joined, Error> {
         let own_name = self.display_name()?.unwrap_or_default();
         let mut events = self.inner.engine.events();
-        let mut joining = pin!(self.inner.engine.join(ticket, &own_name));
+        let keys = if user.is_device() { Vec::new() } else { vec![user.inner().first_key()?] };
+        let mut joining = pin!(self.inner.engine.join_as(ticket, &own_name, &keys));
         let joined = loop {
             tokio::select! {
                 biased;
@@ -368,8 +375,10 @@ impl Instance {
         let (db, peers, sessions) =
             (self.inner.db.clone(), self.inner.peers.clone(), self.inner.sessions.clone());
         let (id, name, now_ms, report) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.clone());
+        let tracking = user.inner().clone();
         let remembering = offload(move || {
             sessions.record(&report, now_ms)?;
+            tracking.track(&id)?;
             match name {
                 Some(name) => db.rename(&id, &name)?,
                 // The title of this moment, so that nobody who changes it later gets between this device and its names.
@@ -378,7 +387,9 @@ impl Instance {
             peers.succeeded(report.peer, now_ms)
         });
         remembering.await??;
-        Ok(Joined { database: self.by_id(ticket.db), session })
+        let database = self.by_id(ticket.db);
+        let database = if user.is_device() { database } else { user.acting_in(&database) };
+        Ok(Joined { database, session })
     }
 
     async fn remember_server(&self, ticket: &DatabaseTicket, event: Delivered) -> Result<(), Error> {
@@ -442,7 +453,9 @@ impl Instance {
     async fn sync_now(&self, address: &Address, tree: Option<TreeId>) -> Result<Synced, Error> {
         let engine = &self.inner.engine;
         let mut events = engine.events();
-        let peer = engine.connect_to_peer(address, None, &[]).await?;
+        let db = self.inner.db.clone();
+        let keys = offload(move || db.keys_to_prove(tree.as_ref())).await??;
+        let peer = engine.connect_to_peer(address, None, &keys).await?;
         let done = match tree {
             Some(tree) => engine.sync_tree_with_peer(&peer, tree).await.map(|report| vec![report]),
             None => engine.sync_all(&peer).await,

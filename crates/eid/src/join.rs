@@ -8,14 +8,14 @@ use eid_sync::{DatabaseTicket, SessionReport};
 
 use crate::database::Database;
 use crate::error::{Error, ErrorKind};
-use crate::instance::Instance;
 use crate::limits::JOIN_WAIT;
+use crate::users::User;
 
 /// A join that has not begun: await it, after setting how long it may take.
 #[derive(Debug)]
 #[must_use = "nothing is joined before this is awaited"]
 pub struct Join {
-    node: Instance,
+    user: User,
     ticket: DatabaseTicket,
     name: Option<String>,
     within: Duration,
@@ -31,8 +31,8 @@ pub struct Joined {
 }
 
 impl Join {
-    pub(crate) fn new(node: Instance, ticket: &DatabaseTicket) -> Self {
-        Self { node, ticket: ticket.clone(), name: None, within: JOIN_WAIT }
+    pub(crate) fn by(user: User, ticket: &DatabaseTicket) -> Self {
+        Self { user, ticket: ticket.clone(), name: None, within: JOIN_WAIT }
     }
 
     /// Gives up after this long. What has arrived by then stays, and the next attempt goes on from there.
@@ -50,7 +50,7 @@ impl Join {
     /// # Errors
     /// [`ErrorKind::Refused`] when the invite is used up or expired, or another server answers; nothing is kept then.
     pub async fn run(self) -> Result<Joined, Error> {
-        let work = self.node.join_now(&self.ticket, self.name.as_deref());
+        let work = self.user.instance().join_now(&self.ticket, self.name.as_deref(), &self.user);
         match tokio::time::timeout(self.within, work).await {
             Ok(done) => {
                 let joined = done?;

@@ -80,6 +80,7 @@ mod stores;
 mod table;
 mod text;
 mod transaction;
+mod users;
 
 pub use access::Access;
 pub use database::{Changes, Database, KeyInfo};
@@ -88,6 +89,7 @@ pub use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, S
 pub use eid_db::{Blame, Difference, Kept, Lagged, Undone};
 pub use eid_db::{Change, ChangedStore, Comparison, Cursor, LogEntry, Path, Since, StoreSummary, Value};
 pub use eid_db::{Concurrent, ConcurrentValue, Counter, Text};
+pub use eid_db::{DEVICE_USER, DatabasePreferences, Enrolled, PreferencesChanges, SyncSettings, UserInfo};
 pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, TextCursor, TextDelta};
 pub use eid_db::{EncryptionStatus, IndexInfo, IndexProgress, IndexState, StoreListing};
 pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowChange, RowChanges};
@@ -110,6 +112,7 @@ pub use stores::{PasswordStore, Registry};
 pub use table::{LiveQuery, Query, Table};
 pub use text::{TextChanges, TextEdit, TextHandle};
 pub use transaction::{Transaction, TxDoc, TxTable, TxText};
+pub use users::User;
 
 /// The document store that programs use when they need only one.
 pub const DEFAULT_DOC_STORE: &str = "main";

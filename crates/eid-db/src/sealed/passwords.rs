@@ -7,8 +7,9 @@ use eid_core::{StoreName, TreeId};
 use zeroize::Zeroizing;
 
 use crate::limits::{UNLOCK_SEARCHES_MAX, UNLOCK_WORK_KIB_MAX};
-use crate::sealed::config::{Config, PasswordCost};
+use crate::sealed::config::Config;
 use crate::sealed::format::{DataKey, KeyId};
+use crate::wrap::PasswordCost;
 
 /// What a password opens: the data keys, and one of the configs that opened.
 pub(crate) struct Found {

@@ -375,6 +375,28 @@ fn an_invite_of_a_user_is_honoured_while_that_user_is_logged_in() {
 }
 
 #[test]
+fn a_user_who_joins_is_granted_what_was_promised_and_the_device_may_read() {
+    let node = instance();
+    let db = node.create_database("notes").unwrap().database;
+    let invite = db.create_invite(Permission::Write, Some(2), None).unwrap().public();
+    let [device, user, other] = [PublicKey([8; 32]), PublicKey([9; 32]), PublicKey([10; 32])];
+    for _ in 0..2 {
+        let granted = node.redeem(&db.id(), &[invite, user], &device, "laptop").unwrap();
+        assert_eq!(granted, Permission::Write);
+        assert_eq!(db.permission(&[user]).unwrap(), Some(Permission::Write));
+        assert_eq!(db.permission(&[device]).unwrap(), Some(Permission::Read));
+    }
+    assert_eq!(node.redeem(&db.id(), &[other, invite], &device, "laptop").unwrap(), Permission::Write);
+    let third = node.redeem(&db.id(), &[invite, PublicKey([11; 32])], &device, "laptop");
+    assert!(matches!(third, Err(RedeemError::UsedUp)), "each user of a device is a use");
+    db.revoke(Slot::Key(user), KeyMode::Leave).unwrap();
+    let revoked = node.redeem(&db.id(), &[invite, user], &device, "laptop");
+    assert!(matches!(revoked, Err(RedeemError::Revoked)));
+    let alone = node.redeem(&db.id(), &[user], &device, "laptop");
+    assert!(matches!(alone, Err(RedeemError::Unknown)), "a key is no invite");
+}
+
+#[test]
 fn another_device_of_a_user_has_a_key_of_its_own_that_the_first_one_grants() {
     let (first, second) = (instance(), cheap(node(2)));
     let ada = first.create_user("ada", Some(PASSWORD)).unwrap();
@@ -406,7 +428,7 @@ fn another_device_of_a_user_has_a_key_of_its_own_that_the_first_one_grants() {
         Err(DbError::NotPermitted)
     ));
     db.revoke(Slot::Key(key), KeyMode::Leave).unwrap();
-    assert_eq!(ada.enrol(&key).unwrap().granted, [], "what was taken away is not given back in passing");
+    assert!(ada.enrol(&key).unwrap().granted.is_empty(), "what was taken away is not given back in passing");
 }
 
 #[test]
