@@ -41,8 +41,14 @@ pub struct Global {
     /// Where the instance keeps its bytes: `file:DIR` or `memory:` [default: the data directory]
     #[arg(long, value_name = "URL", value_parser = parse_backend, display_order = 902)]
     pub store: Option<BackendUrl>,
+    /// The user who acts; without it, the device
+    #[arg(long, global = true, value_name = "NAME", display_order = 903)]
+    pub user: Option<String>,
+    /// Reads passwords from this file descriptor, a line each; without it, from a prompt
+    #[arg(long, global = true, value_name = "FD", display_order = 904)]
+    pub password_fd: Option<u32>,
     /// Logs more on standard error; twice for everything
-    #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count, display_order = 903)]
+    #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count, display_order = 905)]
     pub verbose: u8,
 }
 
@@ -136,6 +142,25 @@ pub enum Command {
     /// Who may do what: list, grant, revoke
     #[command(subcommand, after_help = "Example:\n  eid keys list notes")]
     Keys(Keys),
+    /// Users: create, list, password
+    #[command(
+        subcommand,
+        after_help = "Any command acts for a user with --user NAME.\n\n\
+            Example:\n  eid user create ada\n  eid --user ada db create diary"
+    )]
+    User(User),
+    /// Sets how a database is synchronised by itself, for --user or for the device
+    #[command(
+        after_help = "What several users want is combined: on if anybody wants it, with the shortest interval.\n\n\
+            Example:\n  eid track notes --on-commit --every 60\n  eid track notes --off"
+    )]
+    Track(Track),
+    /// Synchronises a database no longer by itself; what is here stays
+    #[command(after_help = "Example:\n  eid untrack notes")]
+    Untrack {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+    },
     /// Shows databases, peers and what is known of them
     #[command(after_help = "Example:\n  eid status\n  eid status notes --json")]
     Status(Status),
@@ -764,6 +789,46 @@ pub enum Keys {
         #[arg(long)]
         own: bool,
     },
+}
+
+/// `eid user`
+#[derive(Debug, Clone, Subcommand)]
+pub enum User {
+    /// Makes a user with a key of its own; without a password, whoever can read the data directory is the user
+    #[command(after_help = "The password comes from a prompt, or as a line from --password-fd.\n\n\
+            Example:\n  eid user create ada\n  eid user create ada --password-fd 3 3< password.txt")]
+    Create {
+        /// The name, compared byte by byte
+        name: String,
+    },
+    /// Lists the users and their keys
+    #[command(after_help = "Example:\n  eid user list")]
+    List,
+    /// Changes a password; the keys stay
+    #[command(
+        after_help = "The old one and the new one come from a prompt, or as two lines from --password-fd. An empty one \
+            is none.\n\nExample:\n  eid user password ada"
+    )]
+    Password {
+        /// The user
+        name: String,
+    },
+}
+
+/// `eid track`
+#[derive(Debug, Clone, Args)]
+pub struct Track {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// Sends what is written at once
+    #[arg(long)]
+    pub on_commit: bool,
+    /// Synchronises again after this many seconds [default: 300]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub every: Option<u64>,
+    /// Does not synchronise by itself
+    #[arg(long)]
+    pub off: bool,
 }
 
 /// `eid status`

@@ -152,7 +152,7 @@ impl From<eid::Error> for Failure {
         let kind = error.kind();
         let exit = match kind {
             K::Ambiguous | K::InvalidName | K::InvalidTicket | K::InvalidAddress => Exit::Usage,
-            K::Refused | K::Forbidden => Exit::Refused,
+            K::Refused | K::Forbidden | K::WrongPassword => Exit::Refused,
             K::NotFound => Exit::NotFound,
             K::Unreachable | K::TimedOut => Exit::Unreachable,
             K::Corrupt => Exit::Corrupt,
@@ -169,6 +169,9 @@ impl From<eid::Error> for Failure {
             }
             K::Refused => Some("ask an admin of the database for a ticket or a permission"),
             K::Forbidden => Some("`eid keys list DB` shows who may do what; an admin can grant more"),
+            K::WrongPassword => {
+                Some("`eid user list` shows the users of this device; --password-fd gives a password")
+            }
             K::NotListening => Some("start `eid serve --http ADDR` on this data directory first, then share"),
             K::AddressInUse => {
                 Some("choose another port, or 0 for a free one, or stop the program that uses it")

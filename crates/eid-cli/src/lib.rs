@@ -23,6 +23,7 @@ pub mod graph;
 pub mod limits;
 pub mod output;
 pub mod owner;
+mod passwords;
 pub mod rows;
 mod run;
 pub mod value;

@@ -15,6 +15,8 @@ pub const IMPORT_KEYS_COMPARED: usize = 1 << 20;
 pub const FIELD_ROWS: u64 = 10_000;
 /// Fields that such a warning names: a line or two.
 pub const FIELDS_NAMED: usize = 30;
+/// Most bytes of a line that is read as a password: more than a password can have.
+pub const PASSWORD_LINE_BYTES_MAX: u64 = 4096;
 /// How long commands that use the network wait unless told otherwise.
 pub const NETWORK_WAIT_SECONDS: u64 = 60;
 /// How long a command waits for another one on the same data directory.

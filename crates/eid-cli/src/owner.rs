@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use eid::control::{self, Request, Sent};
+use eid::control::{self, Request, Secret, Sent};
 use eid::{ErrorKind, Instance};
 
 use crate::args::{BackendUrl, Global};
@@ -79,11 +79,16 @@ pub enum Taken {
 ///
 /// # Errors
 /// When an argument is not Unicode.
-pub fn request(argv: Vec<OsString>, cwd: &Path, _out: &Out) -> Result<Request, Failure> {
+pub fn request(
+    argv: Vec<OsString>,
+    cwd: &Path,
+    passwords: Vec<Secret>,
+    _out: &Out,
+) -> Result<Request, Failure> {
     let argv: Result<Vec<String>, OsString> = argv.into_iter().map(OsString::into_string).collect();
     let argv =
         argv.map_err(|arg| Failure::usage(format!("the argument {} is not Unicode", arg.to_string_lossy())))?;
-    Ok(Request { argv, cwd: cwd.to_owned(), reader: Terminal::reader() })
+    Ok(Request { argv, cwd: cwd.to_owned(), reader: Terminal::reader(), passwords })
 }
 
 /// Has the owner run the command, or becomes the owner. Waits for another one-shot command to end, up to 10 s.

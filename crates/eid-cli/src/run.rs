@@ -10,10 +10,11 @@ use eid::control::{Commands, Frame, Reader, Reply, Request};
 use tokio::runtime::Handle;
 
 use crate::args::{Cli, Command, Table, Text, backend_first};
-use crate::cmd::{self, Context};
+use crate::cmd::{self, Ordered};
 use crate::failure::{Exit, Failure};
 use crate::output::{Gone, Out, Sink, Terminal, json_line};
 use crate::owner::{self, Place};
+use crate::passwords;
 
 /// Runs the program.
 #[must_use]
@@ -91,13 +92,13 @@ async fn here_or_there(cli: &Cli, argv: Vec<OsString>, out: &Out) -> Result<u8, 
     match &cli.command {
         Command::Demo(demo) => cmd::demo::run(demo, out).await.map(|()| 0),
         Command::Text(Text::Edit { place: text }) => cmd::text::edit(cli, text, &place, &cwd, out).await,
-        Command::Serve(serve) => cmd::serve::run(serve, &place, out).await.map(|()| 0),
+        Command::Serve(serve) => cmd::serve::run(cli, serve, &place, out).await.map(|()| 0),
         command => {
-            let request = owner::request(argv, &cwd, out)?;
+            let passwords = passwords::read(cli)?;
+            let request = owner::request(argv, &cwd, passwords, out)?;
             match owner::take(&place, &request, out).await? {
                 owner::Taken::Ran(code) => Ok(code),
                 owner::Taken::Ours(node) => {
-                    let context = Context { node: node.clone(), cwd, out: out.clone() };
                     // A command that lasts lets others work on the directory meanwhile.
                     let control = match command {
                         Command::Table(Table::Watch { .. }) if place.backend.is_none() => {
@@ -105,7 +106,10 @@ async fn here_or_there(cli: &Cli, argv: Vec<OsString>, out: &Out) -> Result<u8, 
                         }
                         _ => None,
                     };
-                    let result = cmd::run(&context, command).await;
+                    let result = {
+                        let (user, passwords) = (cli.global.user.clone(), request.passwords);
+                        cmd::run_for(&node, out, Ordered { cwd, user, passwords }, command).await
+                    };
                     if let Some(control) = control {
                         control.stop(crate::limits::STOP_WAIT).await;
                     }
@@ -198,8 +202,9 @@ impl Commands for NodeCommands {
             Err(error) => return answer_usage(&error, &*sink, reader, false),
         };
         let out = Out::new(sink, reader, cli.global.json);
-        let context = Context { node: node.clone(), cwd: request.cwd, out: out.clone() };
-        let result = Handle::current().block_on(cmd::run(&context, &cli.command)).map(|()| 0);
+        let ordered = Ordered { cwd: request.cwd, user: cli.global.user, passwords: request.passwords };
+        let run = cmd::run_for(node, &out, ordered, &cli.command);
+        let result = Handle::current().block_on(run).map(|()| 0);
         conclude(&out, &cli.command, result)
     }
 }

@@ -65,7 +65,10 @@ async fn create(context: &Context, name: &str, recovery_file: Option<&Path>) -> 
             Some((opened, path))
         }
     };
-    let created = context.node.create_database_with_recovery(name).await;
+    let created = match &context.user {
+        Some(user) => user.create_database_with_recovery(name).await,
+        None => context.node.create_database_with_recovery(name).await,
+    };
     let (db, recovery) = match created {
         Ok(created) => created,
         Err(error) => {

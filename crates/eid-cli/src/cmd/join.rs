@@ -16,7 +16,7 @@ use crate::output::{bytes, number_of, printable};
 /// When the ticket is broken, refused, or nobody answers.
 pub async fn run(context: &Context, args: &Join) -> Result<(), Failure> {
     let ticket: DatabaseTicket = args.ticket.trim().parse().map_err(eid::Error::from)?;
-    let mut join = context.node.join(&ticket).within(Duration::from_secs(args.wait));
+    let mut join = context.acting().join(&ticket).within(Duration::from_secs(args.wait));
     if let Some(name) = &args.name {
         join = join.named(name);
     }

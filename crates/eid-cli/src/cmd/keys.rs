@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::args::Keys;
 use crate::cmd::Context;
 use crate::failure::Failure;
+use crate::output::printable;
 
 /// Runs one of its sub-commands.
 ///
@@ -25,9 +26,12 @@ pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
         }
         Keys::Revoke { db, key, leave, own } => {
             let db = context.database(db)?;
-            if !own && slot(key)? == Slot::Key(context.node.device()) {
-                return Err(Failure::usage("this is this device's own key: revoked, it can write no more")
-                    .hint("add --own if that is meant; another admin can grant it again"));
+            if !own && context.is_own(&slot(key)?)? {
+                let whose = context.whose();
+                return Err(Failure::usage(format!(
+                    "this is {whose} own key: revoked, it can write no more"
+                ))
+                .hint("add --own if that is meant; another admin can grant it again"));
             }
             let mode = if *leave { KeyMode::Leave } else { KeyMode::Remove { fence: None } };
             let entry = db.revoke(slot(key)?, mode).await?;
@@ -40,14 +44,13 @@ pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
 }
 
 fn list(context: &Context, db: &Database) -> Result<(), Failure> {
-    let device = context.node.device();
     let mut rows = Vec::new();
     for key in db.keys()? {
         let text = match key.slot {
             Slot::Key(key) => key.to_string(),
             Slot::Everyone => "*".to_owned(),
         };
-        let own = key.slot == Slot::Key(device);
+        let own = context.is_own(&key.slot)?;
         let permission = key.permission.map(|permission| permission.to_string());
         let status = if permission.is_some() { "active" } else { "revoked" };
         if context.out.json() {
@@ -55,8 +58,12 @@ fn list(context: &Context, db: &Database) -> Result<(), Failure> {
                 .out
                 .value(&json!({"key": text, "permission": permission, "status": status, "own": own}))?;
         } else {
-            let mark = if own { "this device" } else { "" };
-            rows.push(vec![text, permission.unwrap_or_default(), status.to_owned(), mark.to_owned()]);
+            let mark = match &context.user {
+                _ if !own => String::new(),
+                Some(user) => printable(user.name()),
+                None => "this device".to_owned(),
+            };
+            rows.push(vec![text, permission.unwrap_or_default(), status.to_owned(), mark]);
         }
     }
     if !context.out.json() {
@@ -70,12 +77,12 @@ fn slot(text: &str) -> Result<Slot, Failure> {
         return Ok(Slot::Everyone);
     }
     text.parse().map(Slot::Key).map_err(|error| {
-        Failure::usage(format!("\"{}\" is not a key: {error}", crate::output::printable(text)))
+        Failure::usage(format!("\"{}\" is not a key: {error}", printable(text)))
             .hint("`eid init` prints a device's key; `*` means everyone")
     })
 }
 
-/// `admin` alone is one level below this device's own, and so never meant for this device itself.
+/// `admin` alone is one level below that of whoever acts, and so never meant for an own key.
 fn parse_permission(
     context: &Context,
     db: &Database,
@@ -87,14 +94,15 @@ fn parse_permission(
             .hint("give `*` relay, read or write, and name the keys that are to be admins"));
     }
     if text == "admin" {
-        if *slot == Slot::Key(context.node.device()) {
-            return Err(Failure::usage(
-                "this is this device's own key, and `admin` without a level would weaken it",
-            )
+        if context.is_own(slot)? {
+            let whose = context.whose();
+            return Err(Failure::usage(format!(
+                "this is {whose} own key, and `admin` without a level would weaken it"
+            ))
             .hint("`eid keys list DB` shows its level; write `admin:LEVEL` if another one is meant"));
         }
-        let own = db.permission(&[context.node.device()])?.and_then(Permission::level);
+        let own = db.permission(&[db.author_key()?])?.and_then(Permission::level);
         return Ok(Permission::Admin(own.map_or(1, |level| level.saturating_add(1))));
     }
-    text.parse().map_err(|error| Failure::usage(format!("\"{}\": {error}", crate::output::printable(text))))
+    text.parse().map_err(|error| Failure::usage(format!("\"{}\": {error}", printable(text))))
 }

@@ -18,11 +18,15 @@ pub mod status;
 pub mod sync;
 pub mod table;
 pub mod text;
+pub mod users;
 pub mod verify;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use eid::{Database, Instance};
+use eid::control::Secret;
+use eid::{Database, Instance, Slot, User};
 
 use crate::args::Command;
 use crate::failure::Failure;
@@ -37,6 +41,10 @@ pub struct Context {
     pub cwd: PathBuf,
     /// Where the output goes.
     pub out: Out,
+    /// Who is logged in for it; otherwise it acts for the device.
+    pub user: Option<User>,
+    /// Further passwords that it takes, in their order.
+    pub passwords: Arc<Mutex<VecDeque<Secret>>>,
 }
 
 impl Context {
@@ -45,11 +53,47 @@ impl Context {
     /// # Errors
     /// When there is none, or more than one, of this name.
     pub fn database(&self, name: &str) -> Result<Database, Failure> {
-        let found = self.node.database(name)?;
+        let found = match &self.user {
+            Some(user) => user.database(name)?,
+            None => self.node.database(name)?,
+        };
         found.ok_or_else(|| {
             Failure::not_found(format!("there is no database \"{}\"", printable(name)))
                 .hint("`eid db list` shows the databases of this instance")
         })
+    }
+
+    /// For whom it acts.
+    #[must_use]
+    pub fn acting(&self) -> User {
+        self.user.clone().unwrap_or_else(|| self.node.device_user())
+    }
+
+    /// Whether a slot is of a key of whoever acts.
+    ///
+    /// # Errors
+    /// When the user was logged out.
+    pub fn is_own(&self, slot: &Slot) -> Result<bool, Failure> {
+        let own = match &self.user {
+            Some(user) => user.keys()?,
+            None => vec![self.node.device()],
+        };
+        Ok(own.iter().any(|key| *slot == Slot::Key(*key)))
+    }
+
+    /// Whose key such a key is, for a sentence.
+    #[must_use]
+    pub fn whose(&self) -> String {
+        self.user
+            .as_ref()
+            .map_or_else(|| "this device's".to_owned(), |user| format!("{}'s", printable(user.name())))
+    }
+
+    /// The next password that was given with the command, perhaps none.
+    #[must_use]
+    pub fn next_password(&self) -> Secret {
+        let mut passwords = self.passwords.lock().unwrap_or_else(PoisonError::into_inner);
+        passwords.pop_front().unwrap_or_default()
     }
 
     /// A path that a person typed.
@@ -57,6 +101,36 @@ impl Context {
     pub fn path(&self, typed: &Path) -> PathBuf {
         self.cwd.join(typed)
     }
+}
+
+/// Where a command runs, and for whom.
+#[derive(Debug)]
+pub struct Ordered {
+    /// Where relative paths begin.
+    pub cwd: PathBuf,
+    /// The name of the user for whom it acts.
+    pub user: Option<String>,
+    /// The passwords that it takes, that of the user first.
+    pub passwords: Vec<Secret>,
+}
+
+/// Logs in, runs a command and logs out.
+///
+/// # Errors
+/// Whatever the command fails with, or that the password is wrong.
+pub async fn run_for(node: &Instance, out: &Out, ordered: Ordered, command: &Command) -> Result<(), Failure> {
+    let passwords = Arc::new(Mutex::new(VecDeque::from(ordered.passwords)));
+    let mut context =
+        Context { node: node.clone(), cwd: ordered.cwd, out: out.clone(), user: None, passwords };
+    if let Some(name) = &ordered.user {
+        let password = context.next_password();
+        context.user = Some(node.login(name, password.as_password()).await?);
+    }
+    let done = run(&context, command).await;
+    if let Some(user) = context.user {
+        user.logout();
+    }
+    done
 }
 
 /// Runs any command that works with an instance which somebody else owns.
@@ -79,6 +153,9 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Sync(args) | Command::Pull(args) | Command::Push(args) => sync::run(context, args).await,
         Command::Peers(args) => peers::run(context, args).await,
         Command::Keys(args) => keys::run(context, args).await,
+        Command::User(args) => users::run(context, args).await,
+        Command::Track(args) => users::track(context, args).await,
+        Command::Untrack { db } => users::untrack(context, db).await,
         Command::Status(args) => status::run(context, args),
         Command::Log(args) => log::run(context, args),
         Command::Graph(args) => graph::run(context, args),

@@ -4,31 +4,37 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use eid::control::{self, Control};
-use eid::{Address, Delivered, ErrorKind, Http, Instance, SessionReport, SyncEvent};
+use eid::control::{self, Control, Secret};
+use eid::{Address, Delivered, ErrorKind, Http, Instance, SessionReport, SyncEvent, User};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::Serve;
+use crate::args::{Cli, Serve};
 use crate::cmd::sync;
 use crate::failure::Failure;
 use crate::limits::{EVENTS_WAITING, OWNER_POLL, OWNER_WAIT, STOP_WAIT};
 use crate::output::{Out, count, printable};
 use crate::owner::Place;
+use crate::passwords;
 use crate::run::NodeCommands;
 
 /// Runs the node until it is told to stop.
 ///
 /// # Errors
 /// When the data directory is taken, or the address cannot be listened on.
-pub async fn run(args: &Serve, place: &Place, out: &Out) -> Result<(), Failure> {
+pub async fn run(cli: &Cli, args: &Serve, place: &Place, out: &Out) -> Result<(), Failure> {
     let broken = |cause| Failure::io("cannot wait for signals", &cause);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
+    let passwords = passwords::read(cli)?;
     let node = open(place).await?;
-    let ready = start(args, place, &node, out).await;
-    let control = match ready {
-        Ok(control) => control,
+    let ready = match log_in(cli, &node, &passwords).await {
+        Ok(user) => start(args, place, &node, out).await.map(|control| (control, user)),
+        Err(failure) => Err(failure),
+    };
+    // Invites of a user are honoured, and what the user wrote is pushed, for as long as the login lasts.
+    let (control, _user) = match ready {
+        Ok(ready) => ready,
         Err(failure) => {
             node.close().await?;
             return Err(failure);
@@ -56,6 +62,13 @@ pub async fn run(args: &Serve, place: &Place, out: &Out) -> Result<(), Failure> 
         )
     })??;
     Ok(())
+}
+
+/// Logs in for as long as the node runs.
+async fn log_in(cli: &Cli, node: &Instance, passwords: &[Secret]) -> Result<Option<User>, Failure> {
+    let Some(name) = &cli.global.user else { return Ok(None) };
+    let password = passwords.first().and_then(Secret::as_password);
+    Ok(Some(node.login(name, password).await?))
 }
 
 /// A one-shot command may have the store open: wait for it. Another node does not go away: say so at once.

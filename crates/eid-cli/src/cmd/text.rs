@@ -5,15 +5,16 @@ use std::path::Path;
 use std::process::Command as Process;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use eid::control::{Frame, Reader};
+use eid::control::{Frame, Reader, Secret};
 use eid::{Database, EntryId};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, Command, Position, Text, TextPlace, Tips};
-use crate::cmd::{self, Context, doc};
+use crate::cmd::{self, Context, Ordered, doc};
 use crate::failure::{Exit, Failure};
 use crate::output::{Gone, Out, Sink, number_of, printable};
 use crate::owner::{self, Place};
+use crate::passwords;
 
 /// Runs one of its sub-commands, except that which opens an editor.
 ///
@@ -115,10 +116,14 @@ pub async fn edit(cli: &Cli, place: &TextPlace, at: &Place, cwd: &Path, out: &Ou
     let quiet = Out::new(Arc::clone(&kept) as Arc<dyn Sink>, Reader::default(), true);
     let argv = |words: &[&str], json: bool| -> Vec<OsString> {
         let json: &[&str] = if json { &["--json"] } else { &[] };
-        ["eid"].iter().chain(json).chain(&["text"]).chain(words).map(OsString::from).collect()
+        let user = cli.global.user.iter().flat_map(|name| ["--user", name.as_str()]);
+        let words = json.iter().copied().chain(user).chain(["text"]).chain(words.iter().copied());
+        std::iter::once("eid").chain(words).map(OsString::from).collect()
     };
+    let passwords = passwords::read(cli)?;
+    let acting = (cli.global.user.as_deref(), passwords.as_slice());
     let words = argv(&["show", "--or-empty", "--", &place.db, &place.store], true);
-    let code = elsewhere_or_here(words, &shown, at, cwd, &quiet).await?;
+    let code = elsewhere_or_here(words, &shown, at, acting, cwd, &quiet).await?;
     if code != 0 {
         return Ok(code);
     }
@@ -150,7 +155,7 @@ pub async fn edit(cli: &Cli, place: &TextPlace, at: &Place, cwd: &Path, out: &Ou
         file: path.clone(),
         at: Some(tips.parse().map_err(Failure::usage)?),
     };
-    let stored = elsewhere_or_here(words, &Command::Text(set), at, cwd, out).await;
+    let stored = elsewhere_or_here(words, &Command::Text(set), at, acting, cwd, out).await;
     if !matches!(stored, Ok(0)) {
         // What was typed is not thrown away with the failure.
         let (_, kept) = file.keep().map_err(|error| io(error.error))?;
@@ -164,15 +169,18 @@ async fn elsewhere_or_here(
     argv: Vec<OsString>,
     command: &Command,
     at: &Place,
+    acting: (Option<&str>, &[Secret]),
     cwd: &Path,
     out: &Out,
 ) -> Result<u8, Failure> {
-    let request = owner::request(argv, cwd, out)?;
+    let (user, passwords) = acting;
+    let request = owner::request(argv, cwd, passwords.to_vec(), out)?;
     match owner::take(at, &request, out).await? {
         owner::Taken::Ran(code) => Ok(code),
         owner::Taken::Ours(node) => {
-            let context = Context { node: node.clone(), cwd: cwd.to_owned(), out: out.clone() };
-            let result = Box::pin(cmd::run(&context, command)).await;
+            let user = user.map(str::to_owned);
+            let ordered = Ordered { cwd: cwd.to_owned(), user, passwords: request.passwords };
+            let result = Box::pin(cmd::run_for(&node, out, ordered, command)).await;
             let closed = node.close().await;
             result?;
             closed?;

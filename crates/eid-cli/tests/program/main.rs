@@ -8,3 +8,4 @@ mod network;
 mod process;
 mod tables;
 mod texts;
+mod users;

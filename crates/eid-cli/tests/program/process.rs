@@ -87,6 +87,19 @@ impl Eid {
         Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
+    /// Runs a command to its end that finds this file on its descriptor 3.
+    pub(crate) fn run_with_file_on_descriptor_3(&self, file: &Path, args: &[&str]) -> Done {
+        let program = self.command(args);
+        // A shell passes descriptors on; the standard library does not.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "file=$1; shift; exec \"$@\" 3< \"$file\"", "sh"]).arg(file);
+        shell.arg(program.get_program()).args(program.get_args());
+        shell.env_remove("EID_DATA").env_remove("EID_LOG").env("NO_COLOR", "1").stdin(Stdio::null());
+        let output = shell.output().expect("the shell starts");
+        let text = |bytes| String::from_utf8(bytes).expect("output in UTF-8");
+        Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// Runs a command with `--json` that must succeed.
     #[track_caller]
     pub(crate) fn ok(&self, args: &[&str]) -> Done {
