@@ -48,3 +48,22 @@ fn what_was_written_is_there_after_reopening() -> Result<(), eid::Error> {
     assert_eq!(db.doc("profile").get_as::<String>("name")?.as_deref(), Some("Ada"));
     node.close()
 }
+
+#[test]
+fn users_write_with_keys_of_their_own() -> Result<(), eid::Error> {
+    let node = Instance::memory()?;
+    let ada = node.create_user("ada", None)?;
+    let db = ada.create_database("notes")?;
+    db.doc("profile").set("name", "Ada")?;
+    assert_eq!(db.author_key()?, ada.key()?);
+    let preferences = ada.track(&db.id())?;
+    ada.set_preferences(&preferences)?;
+    assert!(ada.untrack(&db.id())?);
+    ada.change_password(None, Some("correct horse"))?;
+    ada.logout();
+    let refused = db.doc("profile").set("name", "Eve").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LoggedOut);
+    let refused = node.login("ada", None).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WrongPassword);
+    node.close()
+}
