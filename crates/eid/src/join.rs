@@ -54,7 +54,7 @@ impl Join {
         match tokio::time::timeout(self.within, work).await {
             Ok(done) => {
                 let joined = done?;
-                self.node.indexing().after(std::slice::from_ref(&joined.session)).await;
+                self.user.instance().indexing().after(std::slice::from_ref(&joined.session)).await;
                 Ok(joined)
             }
             Err(_) => {
