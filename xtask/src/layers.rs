@@ -29,7 +29,7 @@ const TABLE: &[Row] = &[
     row("eid-proto", 1, &["eid-core"]),
     row("eid-transport", 1, &["eid-core"]),
     row("eid-auth", 1, &["eid-core"]),
-    row("eid-db", 2, &["eid-core", "eid-crdt", "eid-store"]),
+    row("eid-db", 2, &["eid-core", "eid-crdt", "eid-store", "eid-auth"]),
     row("eid-sync", 2, &["eid-core", "eid-store", "eid-proto", "eid-transport"]),
     row("eid-http", 2, &["eid-core", "eid-transport"]),
     row("eid", 3, &["eid-core", "eid-store", "eid-transport", "eid-db", "eid-sync", "eid-http"]),

@@ -15,13 +15,13 @@ use eid_core::{
 use eid_store::{Admitted, Committed, Durability, LocalCommit, Parents, StoreInfo, TreeSnapshot};
 use event_listener::Event;
 
+use crate::authority::Settings;
 use crate::doc_store::DocStore;
 use crate::error::DbError;
 use crate::instance::Instance;
 use crate::kind::{doc, table, text};
 use crate::limits::SALT_BYTES;
 use crate::registry::{self, is_reserved};
-use crate::rights::Settings;
 use crate::rows::{Rows, Stored};
 use crate::sealed::Vaults;
 use crate::table::Table;
@@ -295,7 +295,8 @@ impl Database {
     }
 
     fn settings_in(&self, snapshot: &TreeSnapshot) -> Result<Arc<Settings>, DbError> {
-        Ok(self.instance.rights().resolve(&snapshot.settings_frontier()?, snapshot)?)
+        let known = snapshot.settings_frontier()?;
+        Ok(self.instance.authority().settings(&self.id, &known, snapshot)?)
     }
 
     /// The strongest right of any of these keys.

@@ -228,6 +228,21 @@ pub enum DbError {
         /// The first of those that are not.
         id: EntryId,
     },
+    /// An entry that counts was to be let count again.
+    #[error("the entry {id} counts already")]
+    NotVoid {
+        /// The first of those that do.
+        id: EntryId,
+    },
+    /// A settings entry was to be let count again.
+    #[error("the entry {id} changes settings: write them anew instead")]
+    SettingsEntry {
+        /// The first of those that do.
+        id: EntryId,
+    },
+    /// The key that writes has no right of its own.
+    #[error("this device has no right of its own that could be passed on")]
+    NoRight,
     /// What an entry wrote is not here, or cannot be read.
     #[error("what the entry {id} wrote is not here")]
     NoPayload {

@@ -20,12 +20,12 @@ use eid_core::dag::{Replica as _, Seq};
 use eid_core::{EntryId, Height};
 use eid_store::TreeSnapshot;
 
+use crate::authority::Settings;
 use crate::database::{Database, StoreSummary};
 use crate::doc_store::DocStore;
 use crate::error::DbError;
 use crate::kind::Kinds;
 use crate::log::LogEntry;
-use crate::rights::Settings;
 use crate::table::Table;
 use crate::transaction::Transaction;
 

@@ -9,12 +9,12 @@ use eid_store::{Admitted, Backend, Durability, EntryStore, Local, LocalCommit, P
 use uuid::Uuid;
 use zeroize::Zeroize as _;
 
+use crate::authority::Authority;
 use crate::database::{Database, TreeState};
 use crate::env::Env;
 use crate::error::DbError;
 use crate::kind::Kinds;
 use crate::limits::{ID_PREFIX_CHARS_MIN, NAME_BYTES_MAX, SALT_BYTES};
-use crate::rights::Rights;
 use crate::users::Users;
 use crate::users::account::UserId;
 
@@ -25,7 +25,7 @@ pub struct Instance(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     store: Arc<EntryStore>,
-    rights: Arc<Rights>,
+    authority: Arc<Authority>,
     env: Env,
     device: Arc<SecretKey>,
     trees: Arc<Trees>,
@@ -98,8 +98,8 @@ fn check_name(name: &str) -> Result<(), DbError> {
 impl Instance {
     /// Opens the instance that a backend holds, or makes one: the device key is made on first use.
     pub fn open(backend: Arc<dyn Backend>, env: Env) -> Result<Self, DbError> {
-        let rights = Arc::new(Rights::new());
-        let judge = Arc::clone(&rights);
+        let authority = Arc::new(Authority::new());
+        let judge = Arc::clone(&authority);
         let store = EntryStore::open(backend, judge, Arc::new(Kinds), env.random())?;
         let device = Arc::new(device_key(&store.local().namespace("instance"), &env)?);
         let trees = Arc::new(Trees::default());
@@ -107,7 +107,7 @@ impl Instance {
         let watch = store.on_admitted(Arc::new(move |admitted| notified.notify(admitted)));
         Ok(Self(Arc::new(Inner {
             store,
-            rights,
+            authority,
             env,
             device,
             trees,
@@ -142,8 +142,8 @@ impl Instance {
         &self.0.env
     }
 
-    pub(crate) fn rights(&self) -> &Rights {
-        &self.0.rights
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.0.authority
     }
 
     pub(crate) fn accounts(&self) -> &Users {
@@ -253,6 +253,7 @@ impl Instance {
             Err(error) => return Err(error.into()),
         }
         self.names().delete(&tree.0)?;
+        self.0.authority.forget(tree);
         let handle = self.handle(*tree);
         handle.state().forget_checked();
         // Whoever waits for changes is to see that nothing is left.

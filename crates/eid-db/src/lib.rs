@@ -27,6 +27,8 @@
 //! # Ok::<(), eid_db::DbError>(())
 //! ```
 
+mod audit;
+mod authority;
 mod changes;
 mod codec;
 mod concurrent;
@@ -47,7 +49,6 @@ mod log;
 mod path;
 mod query;
 mod registry;
-mod rights;
 mod rows;
 mod sealed;
 mod sortable;
@@ -61,11 +62,14 @@ mod users;
 mod watch;
 mod wrap;
 
+pub use audit::VoidEntry;
+pub use authority::{Authority, Settings, SlotValue};
 pub use changes::{Change, ChangedStore, Changes, ConsumerInfo, Cursor, Lagged, ParseCursorError, Since};
 pub use concurrent::{Concurrent, ConcurrentValue};
 pub use database::{Database, StoreSummary};
 pub use doc_list::{DocList, TxList};
 pub use doc_store::{DocStore, TxDoc};
+pub use eid_auth::{Denied, Standing as EntryStanding, Void};
 pub use eid_crdt::sequence::Standing;
 pub use eid_crdt::{Finite, Integer, Value};
 pub use env::{Clock, Entropy, Env};
@@ -83,7 +87,6 @@ pub use query::{
     Plan, Query,
 };
 pub use registry::{Registry, StoreListing};
-pub use rights::{Rights, Settings, SlotValue};
 pub use sealed::{EncryptionStatus, PasswordStore, UnlockedStore};
 pub use table::{CounterField, RawTable, Table, TxTable};
 pub use text::{

@@ -123,10 +123,10 @@ pub const CONCURRENT_READ_MAX: usize = 2048;
 pub const LOG_PAGE_BYTES: usize = 256 * 1024;
 /// Entries that the log reads at once when it goes backwards.
 pub const LOG_PAGE_ENTRIES: u64 = 128;
-/// Slot values that remembered settings hold together before all are forgotten: some 50 MiB.
-pub const REMEMBERED_VALUES_MAX: usize = 256 * 1024;
-/// Authors of whom is remembered that they are known in a tree; then all are forgotten. Only a hint.
-pub const KNOWN_AUTHORS_MAX: usize = 64 * 1024;
+/// Trees whose settings are in memory, resolved; then all are forgotten and worked out again when they are asked for.
+pub const ENGINES_MAX: usize = 1024;
+/// Settings of one tree that readers are given without working them out again: those of today, and some old versions.
+pub const REMEMBERED_SETTINGS_MAX: usize = 8;
 /// Most invites of one database that can be open at once: each is a row of this device.
 pub const INVITES_MAX: usize = 1024;
 /// Most bytes of the name of a database on this device: as much as a shared title.

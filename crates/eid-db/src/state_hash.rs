@@ -6,11 +6,11 @@ use eid_core::cbor::Writer;
 use eid_core::{Permission, Slot};
 use eid_store::{Direction, TreeSnapshot};
 
+use crate::authority::Settings;
 use crate::codec::write_value;
 use crate::error::DbError;
 use crate::kind::table::Flow;
 use crate::kind::{doc, registry, table, text};
-use crate::rights::Settings;
 use crate::rows::Stored;
 use crate::sealed::hash_sealed;
 

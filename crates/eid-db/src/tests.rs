@@ -1,5 +1,6 @@
 //! Tests of the crate as a whole: whatever its parts do, this is what somebody who uses it sees.
 
+mod authority;
 mod changes;
 mod documents;
 mod fields;

@@ -240,11 +240,15 @@ impl From<DbError> for Error {
                 let message = format!("{} databases are called \"{name}\": {}", ids.len(), ids.join(", "));
                 return Self::new(ErrorKind::Ambiguous, message);
             }
-            E::NotPermitted => ErrorKind::Forbidden,
+            E::NotPermitted | E::NoRight => ErrorKind::Forbidden,
             E::NotHere | E::NoSuchRow { .. } | E::UnknownEntry { .. } | E::NoPayload { .. } => {
                 ErrorKind::NotFound
             }
-            E::NoEntry | E::ReadOnly | E::AlreadyUndone { .. } => ErrorKind::InvalidValue,
+            E::NoEntry
+            | E::ReadOnly
+            | E::AlreadyUndone { .. }
+            | E::NotVoid { .. }
+            | E::SettingsEntry { .. } => ErrorKind::InvalidValue,
             E::ConsumerName => ErrorKind::InvalidName,
             E::Thread(_) => ErrorKind::Io,
             E::Name | E::StoreName { .. } | E::Path | E::ParsePath(_) | E::RowKey => ErrorKind::InvalidName,
