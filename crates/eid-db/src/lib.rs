@@ -5,6 +5,9 @@
 //! through the same door of `eid-store` as entries from elsewhere. Reads are lookups in views that are kept up to date
 //! as entries arrive. This crate knows no network, no peer and no task: another layer moves entries between stores.
 //!
+//! Whoever needs no accounts writes with the key of the device. A [`User`] has keys of its own, which a password opens,
+//! and says how the databases that it tracks are to be synchronised.
+//!
 //! ```
 //! use std::sync::Arc;
 //!

@@ -103,6 +103,9 @@ pub(crate) struct Users {
     cost: Mutex<PasswordCost>,
     trying: Mutex<usize>,
     tried: Condvar,
+    /// How often a password was worked on.
+    #[cfg(test)]
+    pub(crate) tries: std::sync::atomic::AtomicU64,
 }
 
 impl Default for Users {
@@ -114,6 +117,8 @@ impl Default for Users {
             cost: Mutex::new(PasswordCost::default()),
             trying: Mutex::default(),
             tried: Condvar::new(),
+            #[cfg(test)]
+            tries: std::sync::atomic::AtomicU64::default(),
         }
     }
 }
@@ -138,6 +143,8 @@ impl Users {
         }
         *trying += 1;
         drop(trying);
+        #[cfg(test)]
+        self.tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let _done = Done(self);
         work()
     }

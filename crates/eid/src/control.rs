@@ -326,3 +326,20 @@ fn socket_path(dir: &Path) -> PathBuf {
     let name = blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex();
     runtime.join(format!("eid-{}.sock", &name[..32]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_shows_no_password_and_carries_it() {
+        let passwords = vec![Secret::new("correct horse"), Secret::new("")];
+        let request =
+            Request { argv: vec!["eid".into()], cwd: "/".into(), reader: Reader::default(), passwords };
+        assert!(!format!("{request:?}").contains("correct"));
+        let sent: Request = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
+        assert_eq!(sent, request);
+        let given: Vec<_> = sent.passwords.iter().map(Secret::as_password).collect();
+        assert_eq!(given, [Some("correct horse"), None]);
+    }
+}

@@ -52,6 +52,9 @@
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(example()).unwrap();
 //! ```
 //!
+//! Several people can use one instance: [`Instance::create_user`] and [`Instance::login`] give a [`User`], whose databases
+//! are written with keys of its own. Who needs no accounts meets none of this.
+//!
 //! Programs without an async runtime use [`blocking`].
 //!
 //! Features: `embedded` (the store on disk) and `http` are on by default; `control` is the socket through which the

@@ -57,6 +57,9 @@ fn a_user_acts_with_a_password_and_its_own_key() {
         assert_eq!((refused.code, &refused.error()["code"]), (Some(3), &json!("wrong_password")), "{user}");
         assert!(!refused.err.contains("correct horse"));
     }
+    let told =
+        eid.with_passwords(&["correct horse"], &["-vv", "--user", "ada", "set", "notes", "title", "mine"]);
+    assert!(told.code == Some(0) && !told.err.contains("correct horse"), "{}", told.err);
     // Without a terminal and without a descriptor nobody is asked.
     eid.fails(&["--user", "ada", "set", "notes", "title", "theirs"], 3, "wrong_password");
     let twice = eid.with_passwords(&["other"], &["user", "create", "ada"]);

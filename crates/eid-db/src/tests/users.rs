@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use eid_core::{KeyMode, Permission, PublicKey, Slot};
@@ -100,6 +101,24 @@ fn a_wrong_password_and_an_unknown_user_are_the_same_error() {
     node.login("ada", Some(PASSWORD)).unwrap();
     node.login("ben", None).unwrap();
     assert!(node.login("device", None).unwrap().is_device());
+}
+
+#[test]
+fn every_password_that_could_be_one_costs_the_same_whoever_it_is_tried_on() {
+    let node = instance();
+    node.create_user("ada", Some(PASSWORD)).unwrap();
+    node.create_user("ben", None).unwrap();
+    let tries = || node.accounts().tries.load(Ordering::Relaxed);
+    for name in ["ada", "ben", "eve", "", " eve", "device"] {
+        let before = tries();
+        assert!(is_wrong(node.login(name, Some("wrong"))));
+        assert_eq!(tries(), before + 1, "{name:?}");
+        assert!(is_wrong(node.login(name, Some(""))) && is_wrong(node.login(name, Some(&"p".repeat(1025)))));
+        assert_eq!(tries(), before + 1, "{name:?}");
+    }
+    let before = tries();
+    assert!(is_wrong(node.login("ada", None)) && is_wrong(node.login("eve", None)));
+    assert_eq!(tries(), before);
 }
 
 #[test]
