@@ -64,7 +64,8 @@ async fn a_user_shares_and_another_device_s_user_joins_writes_and_pushes() {
     assert_eq!(db.doc("main").get_as::<String>("title").unwrap().as_deref(), Some("from Ben"));
     copy.doc("main").set("title", "left behind").await.unwrap();
     ben.logout();
-    there.sync_with(&ticket.addresses[0], Some(&copy), WAIT).await.unwrap();
+    let partial = there.sync_with(&ticket.addresses[0], Some(&copy), WAIT).await.unwrap_err();
+    assert_eq!(partial.kind(), ErrorKind::Incomplete);
     assert_eq!(db.doc("main").get_as::<String>("title").unwrap().as_deref(), Some("from Ben"));
     let ben = there.login("ben", None).await.unwrap();
     there.sync_with(&ticket.addresses[0], None, WAIT).await.unwrap();

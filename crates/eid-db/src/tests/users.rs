@@ -11,7 +11,7 @@ use crate::{
     Database, DatabasePreferences, DbError, Instance, PasswordCost, RedeemError, SyncSettings, User,
 };
 
-const CHEAP: PasswordCost = PasswordCost { memory_kib: 8, passes: 1, lanes: 1 };
+const CHEAP: PasswordCost = PasswordCost { memory_kib: 16, passes: 2, lanes: 1 };
 const PASSWORD: &str = "Xanadu-7301 correct horse";
 
 fn cheap(node: Instance) -> Instance {
@@ -315,7 +315,7 @@ fn an_account_whose_row_was_exchanged_opens_nothing() {
 #[test]
 fn a_cost_below_the_floor_is_not_set() {
     let node = node(1);
-    for (memory_kib, passes) in [(7, 1), (8, 0), (u32::MAX, 3)] {
+    for (memory_kib, passes) in [(15, 2), (16, 1), (u32::MAX, 3)] {
         let cost = PasswordCost { memory_kib, passes, lanes: 1 };
         assert!(matches!(node.set_password_cost(cost), Err(DbError::PasswordCost)));
     }
