@@ -216,7 +216,7 @@ impl Instance {
                 .map_err(|_| RedeemError::Db(DbError::Corrupt { what: "an invite" }))?;
             match self.honour(tree, &row, held, (device, &joiner), name) {
                 Err(reason @ (RedeemError::Expired | RedeemError::UsedUp | RedeemError::IssuerAway)) => {
-                    refused = reason
+                    refused = reason;
                 }
                 done => return done,
             }

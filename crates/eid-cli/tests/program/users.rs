@@ -8,7 +8,8 @@ impl Eid {
     /// Runs a command with `--json` and with these lines on descriptor 3.
     fn with_passwords(&self, lines: &[&str], args: &[&str]) -> Done {
         let file = self.dir().with_extension("passwords");
-        std::fs::write(&file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(&file, text).expect("a file beside the data directory");
         let mut command = vec!["--password-fd", "3", "--json"];
         command.extend(args);
         self.run_with_file_on_descriptor_3(&file, &command)

@@ -460,7 +460,7 @@ fn preferences_of_users_are_kept_apart_and_combined() {
     let tree = db.id();
     assert_eq!(changes.next_ready().into_iter().collect::<Vec<_>>(), [tree]);
     let default = DatabasePreferences { database: tree, sync: SyncSettings::default() };
-    assert_eq!(ada.tracked().unwrap(), [default.clone()]);
+    assert_eq!(ada.tracked().unwrap(), std::slice::from_ref(&default));
     assert_eq!((ben.preferences(&tree).unwrap(), ben.tracked().unwrap()), (None, vec![]));
     assert!(matches!(ben.open(&tree), Err(DbError::NotTracked)));
     assert_eq!(node.device_user().tracked().unwrap(), []);
