@@ -14,14 +14,22 @@ use crate::database::Database;
 use crate::error::DbError;
 use crate::instance::Instance;
 use crate::kind::{doc, table};
-use crate::limits::{CONSUMER_NAME_BYTES_MAX, LAGGED_ENTRIES, LOG_PAGE_BYTES};
+use crate::limits::{CONSUMER_NAME_BYTES_MAX, LAGGED_ENTRIES, LOG_PAGE_BYTES, RESTANDING_IDS_MAX};
 use crate::path::Path;
 
-/// A place in the order of arrival of one store: everything before it was seen.
+/// A place in the order of arrival of one store: everything before it was seen, and so were changes of what counts up to
+/// a number.
+///
+/// ```text
+/// epoch-next  |  epoch-next-number  |  epoch-next-number.told
+/// ```
+/// Of the change after that number, `told` entries were seen. Whatever is not there is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
     epoch: Epoch,
     next: Seq,
+    settled: u64,
+    told: u64,
 }
 
 /// Says that a text is not a cursor.
@@ -31,7 +39,12 @@ pub struct ParseCursorError;
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}", self.epoch.0, self.next.0)
+        write!(f, "{:016x}-{}", self.epoch.0, self.next.0)?;
+        match (self.settled, self.told) {
+            (0, 0) => Ok(()),
+            (settled, 0) => write!(f, "-{settled}"),
+            (settled, told) => write!(f, "-{settled}.{told}"),
+        }
     }
 }
 
@@ -41,8 +54,15 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, ParseCursorError> {
         let (epoch, next) = text.split_once('-').ok_or(ParseCursorError)?;
         let epoch = u64::from_str_radix(epoch, 16).map_err(|_| ParseCursorError)?;
-        let next = next.parse().map_err(|_| ParseCursorError)?;
-        Ok(Self { epoch: Epoch(epoch), next: Seq(next) })
+        let number = |digits: &str| digits.parse().map_err(|_| ParseCursorError);
+        let (next, settled) = next.split_once('-').unwrap_or((next, "0"));
+        let (settled, told) = settled.split_once('.').unwrap_or((settled, "0"));
+        Ok(Self {
+            epoch: Epoch(epoch),
+            next: Seq(number(next)?),
+            settled: number(settled)?,
+            told: number(told)?,
+        })
     }
 }
 
@@ -55,6 +75,46 @@ pub enum Since {
     Now,
     /// Where another stream was left.
     Cursor(Cursor),
+}
+
+/// What a stream of changes gives.
+///
+/// Who keeps a copy of what the database shows takes in the changes that are not void, and reads anew what entries have
+/// written that come to count or no longer do: [`Database::change_of`] says what that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An entry came.
+    Change(Change),
+    /// Entries that were given before count no longer: all is as if they had never written.
+    EntriesVoided(Restanding),
+    /// Void entries that were given before count again.
+    EntriesRestored(Restanding),
+}
+
+/// Entries that came to count, or no longer do, because settings came.
+///
+/// One change of what counts may be given in several of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restanding {
+    /// The entries, in the order of arrival; no more than a few hundred.
+    pub ids: Vec<EntryId>,
+    /// How many entries of the same change follow in the next ones.
+    pub left: u64,
+    /// The settings entry that it follows from, where that is known.
+    pub by: Option<EntryId>,
+    /// Why, in words, where that is known.
+    pub reason: Option<String>,
+}
+
+impl Event {
+    /// What an entry changed, if it is that.
+    #[must_use]
+    pub fn into_change(self) -> Option<Change> {
+        match self {
+            Self::Change(change) => Some(change),
+            Self::EntriesVoided(_) | Self::EntriesRestored(_) => None,
+        }
+    }
 }
 
 /// What one entry changed.
@@ -72,6 +132,8 @@ pub struct Change {
     pub stores: Vec<ChangedStore>,
     /// What it changes in the settings.
     pub settings: Vec<SettingsOp>,
+    /// Whether it does not count, and so changes nothing of this.
+    pub void: bool,
     /// Says so when the reader is far behind: nothing is lost, but reading faster, or [`Changes::skip_to_now`], would
     /// help.
     pub lagged: Option<Lagged>,
@@ -100,8 +162,8 @@ pub struct ChangedStore {
 pub struct Changes {
     db: Database,
     next: Cursor,
-    read: VecDeque<Change>,
-    read_to: Seq,
+    /// What was read, each with the place after it.
+    read: VecDeque<(Event, Cursor)>,
     consumer: Option<Consumer>,
 }
 
@@ -163,14 +225,26 @@ impl Database {
         let epoch = snapshot.as_ref().map_or_else(|| self.instance().store().epoch(), Replica::epoch);
         let epoch = life(self.instance(), &self.id(), epoch)?;
         let next = match since {
-            Since::Beginning => Cursor { epoch, next: Seq(0) },
-            Since::Now => Cursor { epoch, next: snapshot.map_or(Seq(0), |snapshot| snapshot.end()) },
+            Since::Beginning => Cursor { epoch, next: Seq(0), settled: 0, told: 0 },
+            Since::Now => Cursor::after(epoch, snapshot.as_ref()),
             Since::Cursor(cursor) if cursor.epoch == epoch || cursor.next == Seq(0) => {
                 Cursor { epoch, ..cursor }
             }
             Since::Cursor(_) => return Err(DbError::ForeignCursor),
         };
-        Ok(Changes { db: self.clone(), next, read: VecDeque::new(), read_to: next.next, consumer: None })
+        Ok(Changes { db: self.clone(), next, read: VecDeque::new(), consumer: None })
+    }
+
+    /// What an entry changed.
+    ///
+    /// # Errors
+    /// [`DbError::UnknownEntry`] for what is not held here.
+    pub fn change_of(&self, id: EntryId) -> Result<Change, DbError> {
+        let snapshot = self.snapshot()?;
+        let entry = snapshot.entry(&id)?.ok_or(DbError::UnknownEntry { id })?;
+        let seq = snapshot.find(&[id])?.pop().flatten().ok_or(DbError::UnknownEntry { id })?;
+        let void = snapshot.stand(&[seq])? == [false];
+        Ok(change(self, &entry, (seq, void), None))
     }
 
     /// The changes that the consumer of this name has not acknowledged, from the first entry on when it is used first.
@@ -221,14 +295,22 @@ fn decode_cursor(row: &[u8]) -> Result<Cursor, DbError> {
     text.ok_or(DbError::Corrupt { what: "the place of a consumer" })
 }
 
+impl Cursor {
+    /// The place after everything that is there.
+    fn after(epoch: Epoch, snapshot: Option<&TreeSnapshot>) -> Self {
+        let next = snapshot.map_or(Seq(0), |snapshot| snapshot.end());
+        Self { epoch, next, settled: snapshot.map_or(0, TreeSnapshot::standing_changes), told: 0 }
+    }
+}
+
 impl Changes {
-    /// The place after the last change that was given: a stream that begins there goes on without loss or repetition.
+    /// The place after the last event that was given: a stream that begins there goes on without loss or repetition.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.next
     }
 
-    /// Keeps the place after the last change that was given: after a restart, the consumer goes on there. It is on
+    /// Keeps the place after the last event that was given: after a restart, the consumer goes on there. It is on
     /// disk with the next commit, so a crash may repeat changes and never loses one.
     ///
     /// Of a stream without a name this does nothing.
@@ -247,37 +329,39 @@ impl Changes {
 
     /// Goes to the end of what is there. Gives how many entries it passed over.
     pub fn skip_to_now(&mut self) -> Result<u64, DbError> {
-        let skipped = self.behind()?;
-        self.read.clear();
-        self.next.next = Seq(self.next.next.0 + skipped);
-        self.read_to = self.next.next;
-        Ok(skipped)
+        let before = self.next.next;
+        if let Some((snapshot, epoch)) = self.snapshot()? {
+            self.read.clear();
+            self.next = Cursor::after(epoch, Some(&snapshot));
+        }
+        Ok(self.next.next.0.saturating_sub(before.0))
     }
 
-    /// The next change, if it is there already.
+    /// The next event, if it is there already.
+    ///
+    /// Changes of what counts come before the entries that follow, as soon as views show them: an entry that is given
+    /// afterwards says by itself whether it is void. They tell only of entries that were given.
     ///
     /// # Errors
     /// [`DbError::ForeignCursor`] once the database was forgotten and fetched again.
-    pub fn next_ready(&mut self) -> Result<Option<Change>, DbError> {
+    pub fn next_ready(&mut self) -> Result<Option<Event>, DbError> {
         if self.read.is_empty() {
             self.read_page()?;
         }
-        let change = self.read.pop_front();
-        if let Some(change) = &change {
-            self.next.next = Seq(change.seq.0 + 1);
-        }
-        Ok(change)
+        let Some((event, next)) = self.read.pop_front() else { return Ok(None) };
+        self.next = next;
+        Ok(Some(event))
     }
 
-    /// The next change; waits for it at most this long, blocking the thread.
-    pub fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, DbError> {
+    /// The next event; waits for it at most this long, blocking the thread.
+    pub fn wait(&mut self, at_most: Duration) -> Result<Option<Event>, DbError> {
         // Beyond what the clock can say is for ever.
         let deadline = Moment::now().checked_add(at_most);
         loop {
             // Listening begins before looking, so that nothing slips in between.
             let listener = self.db.state().admitted.listen();
-            if let Some(change) = self.next_ready()? {
-                return Ok(Some(change));
+            if let Some(event) = self.next_ready()? {
+                return Ok(Some(event));
             }
             let rang = match deadline {
                 Some(deadline) => listener.wait_deadline(deadline).is_some(),
@@ -292,12 +376,12 @@ impl Changes {
         }
     }
 
-    /// The next change; waits for it without blocking the thread.
-    pub async fn next(&mut self) -> Result<Change, DbError> {
+    /// The next event; waits for it without blocking the thread.
+    pub async fn next(&mut self) -> Result<Event, DbError> {
         loop {
             let listener = self.db.state().admitted.listen();
-            if let Some(change) = self.next_ready()? {
-                return Ok(change);
+            if let Some(event) = self.next_ready()? {
+                return Ok(event);
             }
             listener.await;
         }
@@ -315,23 +399,67 @@ impl Changes {
     fn read_page(&mut self) -> Result<(), DbError> {
         let Some((snapshot, epoch)) = self.snapshot()? else { return Ok(()) };
         self.next.epoch = epoch;
+        self.read_standing(&snapshot)?;
         let end = snapshot.end();
-        if self.read_to >= end {
+        if !self.read.is_empty() || self.next.next >= end {
             return Ok(());
         }
-        for logged in snapshot.log(self.read_to..end, LOG_PAGE_BYTES)? {
+        let logged = snapshot.log(self.next.next..end, LOG_PAGE_BYTES)?;
+        let seqs: Vec<Seq> = logged.iter().map(|logged| logged.seq).collect();
+        for (logged, stands) in logged.into_iter().zip(snapshot.stand(&seqs)?) {
             let entry = Entry::parse(logged.block, logged.payloads)
                 .map_err(|_| DbError::Corrupt { what: "an entry" })?;
             let behind = end.0 - logged.seq.0 - 1;
             let lagged = (behind > LAGGED_ENTRIES).then_some(Lagged { behind });
-            self.read.push_back(change(&self.db, &entry, logged.seq, lagged));
-            self.read_to = Seq(logged.seq.0 + 1);
+            let change = change(&self.db, &entry, (logged.seq, !stands), lagged);
+            let after = Cursor { next: Seq(logged.seq.0 + 1), ..self.next };
+            self.read.push_back((Event::Change(change), after));
+        }
+        Ok(())
+    }
+
+    /// Reads the next change of what counts that concerns entries which were given.
+    fn read_standing(&mut self, snapshot: &TreeSnapshot) -> Result<(), DbError> {
+        // A repair works out anew what counts, and begins to number its changes again.
+        if self.next.settled > snapshot.standing_changes() {
+            (self.next.settled, self.next.told) = (snapshot.standing_changes(), 0);
+        }
+        while self.read.is_empty() && self.next.settled < snapshot.standing_changes() {
+            let change = snapshot.standing_changes_after(self.next.settled, 1)?.pop();
+            let change = change.ok_or(DbError::Corrupt { what: "the changes of what counts" })?;
+            let given = |seqs: &[Seq]| -> Vec<Seq> {
+                seqs.iter().copied().filter(|seq| *seq < self.next.next).collect()
+            };
+            let (voided, restored) = (given(&change.voided), given(&change.restored));
+            let all = (voided.len() + restored.len()) as u64;
+            let after_all = Cursor { settled: change.number, told: 0, ..self.next };
+            let mut told = 0;
+            for (seqs, event) in
+                [(voided, Event::EntriesVoided as fn(_) -> _), (restored, Event::EntriesRestored)]
+            {
+                for seqs in seqs.chunks(RESTANDING_IDS_MAX) {
+                    let before = told;
+                    told += seqs.len() as u64;
+                    if told <= self.next.told {
+                        continue;
+                    }
+                    let seen = usize::try_from(self.next.told.saturating_sub(before)).unwrap_or(seqs.len());
+                    let ids = seqs[seen..].iter().map(|seq| snapshot.id_at(*seq));
+                    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+                    let left = all - told;
+                    let after = if left > 0 { Cursor { told, ..self.next } } else { after_all };
+                    self.read.push_back((event(Restanding { ids, left, by: None, reason: None }), after));
+                }
+            }
+            if self.read.is_empty() {
+                self.next = after_all;
+            }
         }
         Ok(())
     }
 }
 
-fn change(db: &Database, entry: &Entry, seq: Seq, lagged: Option<Lagged>) -> Change {
+fn change(db: &Database, entry: &Entry, (seq, void): (Seq, bool), lagged: Option<Lagged>) -> Change {
     let header = entry.header();
     let sections = header.sections.iter().zip(entry.payloads()).enumerate();
     let stores = sections.filter(|(_, (section, _))| !section.store.is_settings());
@@ -353,6 +481,7 @@ fn change(db: &Database, entry: &Entry, seq: Seq, lagged: Option<Lagged>) -> Cha
         time: header.time,
         stores: stores.collect(),
         settings: entry.settings().to_vec(),
+        void,
         lagged,
     }
 }

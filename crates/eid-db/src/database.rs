@@ -198,6 +198,16 @@ impl Database {
         self.instance.store().tree(&self.id)?.ok_or(DbError::NotHere)
     }
 
+    /// Whether settings came that may change which entries count, and what is read does not show it yet.
+    pub fn is_stale(&self) -> Result<bool, DbError> {
+        Ok(self.snapshot()?.is_stale())
+    }
+
+    /// How many of the entries held do not count.
+    pub fn void_count(&self) -> Result<u64, DbError> {
+        Ok(self.snapshot()?.void_entries())
+    }
+
     /// Its name on this device: what it was given here, else its title, else its id.
     pub fn name(&self) -> Result<String, DbError> {
         if let Some(name) = self.instance.name_of(&self.id)? {
@@ -233,7 +243,7 @@ impl Database {
     }
 
     /// Names what can be seen of the database: equal on two replicas exactly when their settings and the contents of
-    /// all their stores are. Nothing when payloads are missing. Reads everything, page by page.
+    /// all their stores are, as the entries that count give them. Nothing when payloads are missing. Reads everything, page by page.
     pub fn state_hash(&self) -> Result<Option<[u8; 32]>, DbError> {
         let snapshot = self.snapshot()?;
         let settings = self.settings_in(&snapshot)?;

@@ -249,6 +249,12 @@ pub enum DbError {
         /// The entry.
         id: EntryId,
     },
+    /// The entry does not count, so there is nothing to take back.
+    #[error("the entry {id} does not count")]
+    VoidEntry {
+        /// The entry.
+        id: EntryId,
+    },
     /// The entry was taken back and not done again since.
     #[error("the entry {id} was taken back by {by}")]
     AlreadyUndone {

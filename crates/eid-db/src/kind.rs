@@ -11,8 +11,8 @@ pub(crate) mod text;
 
 use bytes::Bytes;
 use eid_core::cbor::CborError;
-use eid_core::{Height, ReadError, Time};
-use eid_store::{Applied, Apply, Change, ViewRows, Wanted};
+use eid_core::{Height, ReadError, StoreName, Time};
+use eid_store::{Applied, Apply, Change, Key, ViewRows, Wanted};
 
 use crate::stamp::Stamp;
 use sequence::{OpId, Standing};
@@ -45,27 +45,45 @@ impl Apply for Kinds {
     fn apply(&self, change: &Change<'_>, view: &mut dyn ViewRows) -> Result<Applied, ReadError> {
         apply_from(0, Entry::of(change), change.kind, change.ops, view)
     }
-}
 
-impl Kinds {
-    /// Takes what a stored entry did out of a view, or puts it back, in work that is in proportion to what it did: its
-    /// elements stay as hidden places on which others hang, and what it deleted comes back. Says whether that was done:
-    /// only texts can, views of other kinds are to be worked out again.
-    pub fn set_standing(
+    /// Leaves hidden places in texts and lists, on which others may hang.
+    fn apply_void(&self, change: &Change<'_>, view: &mut dyn ViewRows) -> Result<Applied, ReadError> {
+        each_applied(0, Entry::of(change), change.ops, |op, stamp| match change.kind {
+            doc::KIND => decoded(doc::decode(op), |op| doc::apply_void(&op, stamp, view)),
+            table::KIND => decoded(table::decode(op), |op| table::apply_void(&op, stamp, view)),
+            text::KIND => decoded(text::decode(op), |op| text::apply(&op, stamp, Standing::Void, view)),
+            registry::KIND => Ok(registry::decode(op).is_ok()),
+            _ => Ok(false),
+        })
+    }
+
+    /// Texts only: of rows and values nothing is known but who wrote them last.
+    fn set_standing(
         &self,
         change: &Change<'_>,
-        standing: Standing,
+        stands: bool,
         view: &mut dyn ViewRows,
     ) -> Result<bool, ReadError> {
         if change.kind != text::KIND {
             return Ok(false);
         }
+        let standing = if stands { Standing::Stands } else { Standing::Void };
         for (op, bytes) in (0..).zip(change.ops) {
             if text::decode(bytes).is_ok() {
                 text::set_standing(view, OpId { seq: change.seq, op }, standing)?;
             }
         }
         Ok(true)
+    }
+
+    fn replaced(
+        &self,
+        _store: &StoreName,
+        kind: &str,
+        before: &[(Key, Option<Bytes>)],
+        view: &mut dyn ViewRows,
+    ) -> Result<(), ReadError> {
+        if kind == table::KIND { table::replaced(before, view) } else { Ok(()) }
     }
 }
 
@@ -109,31 +127,35 @@ pub(crate) fn apply_from(
     ops: &[Bytes],
     view: &mut dyn ViewRows,
 ) -> Result<Applied, ReadError> {
+    each_applied(first, entry, ops, |op, stamp| match kind {
+        doc::KIND => decoded(doc::decode(op), |op| doc::apply(&op, stamp, view)),
+        table::KIND => decoded(table::decode(op), |op| table::apply(&op, stamp, view)),
+        text::KIND => decoded(text::decode(op), |op| text::apply(&op, stamp, Standing::Stands, view)),
+        registry::KIND => decoded(registry::decode(op), |op| registry::apply(&op, stamp, view)),
+        _ => Ok(false),
+    })
+}
+
+/// Does something with every operation, and counts those that do not decode.
+fn each_applied(
+    first: u32,
+    entry: Entry,
+    ops: &[Bytes],
+    mut apply: impl FnMut(&Bytes, Stamp) -> Result<bool, ReadError>,
+) -> Result<Applied, ReadError> {
     let mut applied = Applied::default();
     for (index, op) in (first..).zip(ops) {
-        let stamp = entry.stamp(index);
-        let decoded = match kind {
-            doc::KIND => match doc::decode(op) {
-                Ok(op) => doc::apply(&op, stamp, view).map(|()| true)?,
-                Err(_) => false,
-            },
-            table::KIND => match table::decode(op) {
-                Ok(op) => table::apply(&op, stamp, view).map(|()| true)?,
-                Err(_) => false,
-            },
-            text::KIND => match text::decode(op) {
-                Ok(op) => text::apply(&op, stamp, view).map(|()| true)?,
-                Err(_) => false,
-            },
-            registry::KIND => match registry::decode(op) {
-                Ok(op) => registry::apply(&op, stamp, view).map(|()| true)?,
-                Err(_) => false,
-            },
-            _ => false,
-        };
-        applied.undecodable += u32::from(!decoded);
+        applied.undecodable += u32::from(!apply(op, entry.stamp(index))?);
     }
     Ok(applied)
+}
+
+/// Does something with an operation, if it decodes. Says whether it does.
+fn decoded<T>(
+    op: Result<T, CborError>,
+    apply: impl FnOnce(T) -> Result<(), ReadError>,
+) -> Result<bool, ReadError> {
+    op.map_or(Ok(false), |op| apply(op).map(|()| true))
 }
 
 /// A row that this crate wrote does not decode.

@@ -67,13 +67,14 @@ mod wrap;
 
 pub use audit::VoidEntry;
 pub use authority::{Authority, Settings, SlotValue};
-pub use changes::{Change, ChangedStore, Changes, ConsumerInfo, Cursor, Lagged, ParseCursorError, Since};
+pub use changes::{
+    Change, ChangedStore, Changes, ConsumerInfo, Cursor, Event, Lagged, ParseCursorError, Restanding, Since,
+};
 pub use concurrent::{Concurrent, ConcurrentValue};
 pub use database::{Database, StoreSummary};
 pub use doc_list::{DocList, TxList};
 pub use doc_store::{DocStore, TxDoc};
 pub use eid_auth::{Denied, Standing as EntryStanding, Void};
-pub use eid_crdt::sequence::Standing;
 pub use eid_crdt::{Finite, Integer, Value};
 pub use env::{Clock, Entropy, Env};
 pub use error::{DbError, RedeemError};

@@ -160,3 +160,7 @@ pub const OBSERVED_ENTRIES_MAX: usize = 4096;
 pub const OBSERVED_PARTS_MAX: usize = 64 * 1024;
 /// Bytes of these entries.
 pub const OBSERVED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Entries that one event says count no longer, or again: a removal may concern all that somebody ever wrote, and an
+/// event is held in memory. 8 KiB of ids.
+pub const RESTANDING_IDS_MAX: usize = 256;

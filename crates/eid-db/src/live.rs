@@ -99,6 +99,8 @@ pub struct LiveQuery<T, E = DbError> {
     next: Seq,
     /// How many payloads had come later than their entries: what they do comes without an entry.
     filled: u64,
+    /// How often other entries had come to count.
+    settled: u64,
     /// By which keys the rows were open: others show other rows.
     opened: Option<Opened>,
     shown: Shown,
@@ -202,6 +204,7 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> Query<T, E> {
             life: None,
             next: Seq(0),
             filled: 0,
+            settled: 0,
             opened: None,
             shown: Shown::new(spec),
             error: PhantomData,
@@ -283,7 +286,8 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
         let Some(snapshot) = self.snapshot()? else { return self.empty() };
         let is_foreign = self.life != Some(snapshot.life()) || self.next > snapshot.end();
         let is_filled = self.filled != snapshot.filled_payloads();
-        if is_foreign || is_filled {
+        let is_settled = self.settled != snapshot.standing_changes();
+        if is_foreign || is_filled || is_settled {
             return self.compare_all(&snapshot);
         }
         while self.next < snapshot.end() {
@@ -350,13 +354,14 @@ impl<T: Serialize + DeserializeOwned, E: From<DbError>> LiveQuery<T, E> {
         self.life = Some(snapshot.life());
         self.next = snapshot.end();
         self.filled = snapshot.filled_payloads();
+        self.settled = snapshot.standing_changes();
     }
 
     /// The database is not here (any more).
     fn empty(&mut self) -> Result<Option<RowChanges<T>>, DbError> {
         self.life = None;
         self.next = Seq(0);
-        self.filled = 0;
+        (self.filled, self.settled) = (0, 0);
         let shown = std::mem::replace(&mut self.shown, Shown::new(&self.spec));
         if shown.rows.is_empty() {
             return Ok(None);

@@ -28,6 +28,8 @@ pub struct LogEntry {
     pub settings: Vec<SettingsOp>,
     /// Whether no other entry held descends from it.
     pub is_tip: bool,
+    /// Whether it does not count: somebody removed its author, who wrote it all the same or without knowing.
+    pub void: bool,
 }
 
 impl Database {
@@ -51,11 +53,12 @@ impl Database {
                 let logged = snapshot.log(Seq(at)..Seq(end), LOG_PAGE_BYTES)?;
                 // An older version has none of what came in between and is not its own.
                 let Some(last) = logged.last().map(|logged| logged.seq.0) else { break };
-                for logged in logged {
+                let seqs: Vec<Seq> = logged.iter().map(|logged| logged.seq).collect();
+                for (logged, stands) in logged.into_iter().zip(snapshot.stand(&seqs)?) {
                     let entry = Entry::parse(logged.block, logged.payloads)
                         .map_err(|_| DbError::Corrupt { what: "an entry" })?;
                     let is_tip = tips.iter().any(|(_, seq)| *seq == logged.seq);
-                    page.push(log_entry(&entry, logged.seq, is_tip));
+                    page.push(LogEntry { is_tip, void: !stands, ..log_entry(&entry, logged.seq) });
                 }
                 at = last + 1;
             }
@@ -66,7 +69,7 @@ impl Database {
     }
 }
 
-fn log_entry(entry: &Entry, seq: Seq, is_tip: bool) -> LogEntry {
+fn log_entry(entry: &Entry, seq: Seq) -> LogEntry {
     let header = entry.header();
     LogEntry {
         id: entry.id(),
@@ -77,6 +80,7 @@ fn log_entry(entry: &Entry, seq: Seq, is_tip: bool) -> LogEntry {
         parents: header.parents.clone(),
         stores: header.sections.iter().map(|section| section.store.as_str().to_owned()).collect(),
         settings: entry.settings().to_vec(),
-        is_tip,
+        is_tip: false,
+        void: false,
     }
 }

@@ -92,7 +92,9 @@ pub(crate) struct Vaults {
 /// What was found out about stores, so that reads of plain ones do not ask the registry each time.
 #[derive(Debug, Default)]
 struct Known {
-    /// A store that is encrypted stays so.
+    /// How often other entries had come to count.
+    settled: u64,
+    /// A store that is encrypted stays so, while the same entries count.
     encrypted: BTreeSet<StoreName>,
     /// Stores that were not, with what was held then.
     plain: HashMap<StoreName, Held>,
@@ -108,12 +110,15 @@ struct Held {
     end: Seq,
     /// Payloads come later than their entries too.
     filled: u64,
+    /// How often other entries came to count.
+    settled: u64,
 }
 
 impl Held {
     fn of(snapshot: &TreeSnapshot) -> Self {
         let (life, filled) = (snapshot.life(), snapshot.filled_payloads());
-        Self { life, epoch: snapshot.epoch(), end: snapshot.end(), filled }
+        let settled = snapshot.standing_changes();
+        Self { life, epoch: snapshot.epoch(), end: snapshot.end(), filled, settled }
     }
 }
 
@@ -198,9 +203,16 @@ impl Database {
         if is_reserved(store.as_str()) {
             return Ok(false);
         }
+        // Whoever has unlocked it takes it for secret.
+        if self.state().vaults.vault(store).is_some() {
+            return Ok(true);
+        }
         let held = Held::of(snapshot);
         {
-            let known = lock(&self.state().vaults.known);
+            let mut known = lock(&self.state().vaults.known);
+            if known.settled < held.settled {
+                *known = Known { settled: held.settled, ..Known::default() };
+            }
             if known.encrypted.contains(store) {
                 return Ok(true);
             }
@@ -208,7 +220,7 @@ impl Database {
                 return Ok(false);
             }
         }
-        let has_config = !configs_in(snapshot, store)?.is_empty();
+        let has_config = !configs_in(snapshot, store)?.is_empty() || may_have_lost_configs(snapshot, store)?;
         if snapshot.count() != snapshot.end().0 {
             // A version of one's choice says nothing of what is now. What a config means does not change.
             let now = self.instance().store().tree(&self.id())?.filter(|_| has_config);
@@ -226,7 +238,9 @@ impl Database {
 
     /// Whether one of the configs of a store makes it encrypted: see [`precedence`].
     fn config_counts(&self, snapshot: &TreeSnapshot, store: &StoreName) -> Result<bool, DbError> {
-        Ok(!may_be_plain(snapshot, store)? || self.by_precedence(snapshot, store)?.0)
+        // What is counted does not say which entries count.
+        let is_counted = snapshot.void_entries() == 0 && !may_be_plain(snapshot, store)?;
+        Ok(is_counted || self.by_precedence(snapshot, store)?.0)
     }
 
     /// Whether a config counts, and whether an entry that was looked at writes the store in plain.
@@ -236,7 +250,9 @@ impl Database {
         if !held.is_of(snapshot) {
             *held = Precedence::new(snapshot);
         }
-        Ok((held.is_encrypted(snapshot, store)?, held.is_plain()))
+        let by_config = held.is_encrypted(snapshot, store)?;
+        let is_encrypted = by_config || (held.is_sealed() && configs_in(snapshot, store)?.is_empty());
+        Ok((is_encrypted, held.is_plain()))
     }
 
     /// The rows of a store as the snapshot has them, wherever they are. The snapshot is of now, or was.
@@ -452,6 +468,12 @@ impl Database {
         open.insert(store.clone(), Arc::new(Mutex::new(vault)));
         Ok(())
     }
+}
+
+/// Whether all configs of a store that others have sealed may have been void.
+fn may_have_lost_configs(snapshot: &TreeSnapshot, store: &StoreName) -> Result<bool, DbError> {
+    let is_sealed = |info: StoreInfo| info.name == *store && info.kind.is_empty();
+    Ok(snapshot.void_entries() > 0 && snapshot.stores()?.into_iter().any(is_sealed))
 }
 
 /// Whether an entry may write a store in plain: what is counted says for certain only that none does.

@@ -104,11 +104,12 @@ pub(crate) fn state_hash(snapshot: &TreeSnapshot, settings: &Settings) -> Result
             })?,
             // Sealed, or a payload that does not decode, which has no effect.
             "" if info.entries > info.undecodable => {
-                let sealed = hash_sealed(snapshot, info.name.as_str())?;
-                begin(&mut hasher);
-                feed(&mut hasher, |w| {
-                    w.bytes(&sealed);
-                });
+                if let Some(sealed) = hash_sealed(snapshot, info.name.as_str())? {
+                    begin(&mut hasher);
+                    feed(&mut hasher, |w| {
+                        w.bytes(&sealed);
+                    });
+                }
             }
             _ => {}
         }

@@ -24,6 +24,8 @@ pub struct WriteNotice {
     pub entries: Range<Seq>,
     /// How many batches this notice stands for: more than one when the last call took longer than the next write.
     pub batches: u64,
+    /// Whether other entries count than before, of those that were here already: the range may be empty then.
+    pub standing: bool,
     /// Whether the calls have fallen so far behind that the range may hold other entries too.
     pub lagged: bool,
 }
@@ -44,15 +46,18 @@ struct Waiting {
 
 impl Waiting {
     /// Takes a batch in: a notice of its own, or a part of the last one.
-    fn add(&mut self, database: TreeId, entries: Range<Seq>) {
+    fn add(&mut self, database: TreeId, entries: Range<Seq>, standing: bool) {
         let is_full = self.notices.len() >= WATCH_RANGES_MAX;
         match self.notices.back_mut() {
             Some(last) if is_full || last.entries.end == entries.start => {
                 last.lagged |= last.entries.end != entries.start;
                 last.entries.end = entries.end;
                 last.batches += 1;
+                last.standing |= standing;
             }
-            _ => self.notices.push_back(WriteNotice { database, entries, batches: 1, lagged: false }),
+            _ => {
+                self.notices.push_back(WriteNotice { database, entries, batches: 1, standing, lagged: false })
+            }
         }
     }
 }
@@ -71,7 +76,7 @@ impl Mailbox {
     }
 
     fn put(&self, admitted: &Admitted) {
-        self.lock().add(admitted.tree, admitted.seqs.clone());
+        self.lock().add(admitted.tree, admitted.seqs.clone(), admitted.standing);
         self.bell.notify_one();
     }
 
@@ -107,7 +112,7 @@ impl Watches {
     /// Leaves a batch with everybody whom it concerns. Waits for nobody.
     pub(crate) fn notify(&self, admitted: &Admitted) {
         // Payloads of entries that were here already are no write.
-        if admitted.seqs.is_empty() {
+        if admitted.seqs.is_empty() && !admitted.standing {
             return;
         }
         let origin = if admitted.local { Origin::Local } else { Origin::Remote };
@@ -161,7 +166,8 @@ impl Database {
         self.watch(Origin::Local, call)
     }
 
-    /// Calls `call` after each batch of entries that came from elsewhere. The same holds for it.
+    /// Calls `call` after each batch of entries that came from elsewhere, and after other entries came to count. The same
+    /// holds for it. Void entries are told of as others are: [`Database::change_of`] says of each whether it counts.
     pub fn on_remote_write(
         &self,
         call: impl Fn(&WriteNotice) + Send + 'static,

@@ -892,12 +892,13 @@ impl<'a> Work<'a> {
                     tree: self.tree,
                     seqs: Range { start: Seq(seq), end },
                     local: *local,
+                    standing: false,
                 }),
             }
         }
         if runs.is_empty() {
             let end = self.state.next_seq;
-            runs.push(Admitted { tree: self.tree, seqs: end..end, local: false });
+            runs.push(Admitted { tree: self.tree, seqs: end..end, local: false, standing: false });
         }
         runs
     }

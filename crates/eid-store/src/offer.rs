@@ -113,4 +113,6 @@ pub struct Admitted {
     pub seqs: Range<Seq>,
     /// Whether this device wrote them.
     pub local: bool,
+    /// Whether other entries count than before, of those that were there already.
+    pub standing: bool,
 }

@@ -210,7 +210,8 @@ impl EntryStore {
                         memory.set_unsettled(false);
                         let end = change.as_ref().map(|(_, end)| *end);
                         if let Some(end) = end {
-                            self.tell(&[Admitted { tree: *tree, seqs: end..end, local: false }]);
+                            let seqs = end..end;
+                            self.tell(&[Admitted { tree: *tree, seqs, local: false, standing: true }]);
                         }
                         return Ok(change.map(|(change, _)| change));
                     }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eid_core::{EntryId, KeyMode, Permission, PublicKey, Slot, TreeId};
-use eid_db::{Change, DatabasePreferences, Enrolled, Path, Since, Value};
+use eid_db::{DatabasePreferences, Enrolled, Event, Path, Since, Value};
 use eid_sync::{DatabaseTicket, SessionReport};
 use eid_transport::Address;
 use serde::Serialize;
@@ -431,8 +431,8 @@ impl DerefMut for TextEdit {
 }
 
 impl Changes {
-    /// The next change, if one comes within this time.
-    pub fn next(&mut self, within: Duration) -> Result<Option<Change>, Error> {
+    /// What comes next, if anything does within this time.
+    pub fn next(&mut self, within: Duration) -> Result<Option<Event>, Error> {
         let next = async { tokio::time::timeout(within, self.inner.next()).await };
         self.waiter.wait(next).ok().transpose()
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, Slot, TreeId};
-use eid_db::{Change, Cursor, Database as Db, LogEntry, Since, StoreSummary};
+use eid_db::{Change, Cursor, Database as Db, Event, LogEntry, Since, StoreSummary};
 use eid_sync::DatabaseTicket;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -177,6 +177,11 @@ impl Database {
         Ok(Changes { inner: self.inner.changes(since)? })
     }
 
+    /// What an entry changed.
+    pub fn change_of(&self, entry: EntryId) -> Result<Change, Error> {
+        Ok(self.inner.change_of(entry)?)
+    }
+
     // ---- authority
 
     /// Every key that was ever given a right.
@@ -260,17 +265,17 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The next change; waits for it.
-    pub async fn next(&mut self) -> Result<Change, Error> {
+    /// What came next; waits for it.
+    pub async fn next(&mut self) -> Result<Event, Error> {
         Ok(self.inner.next().await?)
     }
 
-    /// The next change, if it is there already.
-    pub fn next_ready(&mut self) -> Result<Option<Change>, Error> {
+    /// What came next, if it is there already.
+    pub fn next_ready(&mut self) -> Result<Option<Event>, Error> {
         Ok(self.inner.next_ready()?)
     }
 
-    /// The place after the last change that was given: a stream that begins there goes on without loss or repetition.
+    /// The place after what was given last: a stream that begins there goes on without loss or repetition.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.inner.cursor()

@@ -247,6 +247,7 @@ impl From<DbError> for Error {
             E::NoEntry
             | E::ReadOnly
             | E::AlreadyUndone { .. }
+            | E::VoidEntry { .. }
             | E::NotVoid { .. }
             | E::SettingsEntry { .. } => ErrorKind::InvalidValue,
             E::ConsumerName => ErrorKind::InvalidName,

@@ -90,7 +90,9 @@ pub use database::{Changes, Database, KeyInfo};
 pub use doc::DocStore;
 pub use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, Slot, Time, TreeId};
 pub use eid_db::{Blame, Difference, Kept, Lagged, Undone};
-pub use eid_db::{Change, ChangedStore, Comparison, Cursor, LogEntry, Path, Since, StoreSummary, Value};
+pub use eid_db::{
+    Change, ChangedStore, Comparison, Cursor, Event, LogEntry, Path, Restanding, Since, StoreSummary, Value,
+};
 pub use eid_db::{Concurrent, ConcurrentValue, Counter, Text};
 pub use eid_db::{DEVICE_USER, DatabasePreferences, Enrolled, PreferencesChanges, SyncSettings, UserInfo};
 pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, TextCursor, TextDelta};

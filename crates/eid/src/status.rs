@@ -36,6 +36,10 @@ pub struct DatabaseStatus {
     pub tips: u64,
     /// Operations held that have no effect because they do not decode here: an upgrade may be needed.
     pub undecodable: u64,
+    /// Entries held that do not count: their authors had been removed.
+    pub void: u64,
+    /// Whether settings came that may change which entries count, and what is read does not show it yet.
+    pub stale: bool,
     /// What each peer is known to hold of it.
     pub peers: Vec<PeerProgress>,
 }
@@ -64,6 +68,8 @@ impl DatabaseStatus {
             name: db.name()?,
             entries,
             tips: db.tips()?.len() as u64,
+            void: db.inner().void_count()?,
+            stale: db.inner().is_stale()?,
             undecodable: db.stores()?.iter().map(|store| store.undecodable).sum(),
             peers,
         })

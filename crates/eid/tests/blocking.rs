@@ -26,7 +26,7 @@ fn two_devices_meet_without_a_runtime_in_sight() -> Result<(), eid::Error> {
     let todos = copy.table::<Todo>("todos");
     let key = todos.insert(&Todo { title: "from there".into(), done: false })?;
     there.sync_with(&addresses[0], Some(&copy), WAIT)?;
-    let heard = changes.next(WAIT)?.expect("the row has arrived");
+    let heard = changes.next(WAIT)?.and_then(eid::Event::into_change).expect("the row has arrived");
     assert_eq!(heard.author, there.device());
     assert_eq!(changes.next(Duration::ZERO)?, None);
 

@@ -16,7 +16,7 @@ async fn text() -> Result<(Instance, eid::Database), eid::Error> {
 }
 
 /// Waits for the next entry of the database.
-async fn entry_after(changes: &mut eid::Changes) -> Result<eid::Change, eid::Error> {
+async fn entry_after(changes: &mut eid::Changes) -> Result<eid::Event, eid::Error> {
     tokio::time::timeout(Duration::from_secs(30), changes.next()).await.expect("an entry came in time")
 }
 

@@ -91,7 +91,8 @@ impl Database {
     ///
     /// # Errors
     /// [`DbError::AlreadyUndone`] when it was taken back, here or elsewhere, and nothing is written: only two who do so
-    /// without having met both count. [`DbError::UnknownEntry`]; [`DbError::NoPayload`] when what it wrote is not here;
+    /// without having met both count. [`DbError::VoidEntry`] when it does not count, so that there is nothing to take
+    /// back. [`DbError::UnknownEntry`]; [`DbError::NoPayload`] when what it wrote is not here;
     /// [`DbError::TooLarge`] when what it replaced does not fit into one entry.
     pub fn undo(&self, entry: EntryId) -> Result<Undone, DbError> {
         let (result, pending) = self.prepare_write(|tx| self.stage_undo(tx, entry))?;
@@ -110,6 +111,9 @@ impl Database {
                 Mark::DoneAgain(by, again) if by > seq => (seq, id) = (by, again),
                 Mark::DoneAgain(..) | Mark::Nothing => break,
             }
+        }
+        if snapshot.stand(&[seq])? == [false] {
+            return Err(DbError::VoidEntry { id });
         }
         let undone = snapshot.entry_at(seq)?.ok_or(DbError::UnknownEntry { id })?;
         let parents = &undone.header().parents;

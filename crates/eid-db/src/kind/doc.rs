@@ -345,6 +345,18 @@ pub(crate) fn apply(op: &DocOp, stamp: Stamp, view: &mut dyn ViewRows) -> Result
     }
 }
 
+/// Takes in an operation that does not count: of lists the places that others may name, of everything else nothing.
+pub(crate) fn apply_void(op: &DocOp, stamp: Stamp, view: &mut dyn ViewRows) -> Result<(), ReadError> {
+    match op {
+        DocOp::Set { path, value } => leaves(path, value, |at, value| match items_of(value) {
+            Some(op) => list::apply_void(view, &list_prefix(at), &op, stamp),
+            None => Ok(()),
+        }),
+        DocOp::List { path, op } => list::apply_void(view, &list_prefix(path), op, stamp),
+        DocOp::Delete { .. } | DocOp::Increment { .. } => Ok(()),
+    }
+}
+
 fn touch_above(path: &[String], stamp: Stamp, view: &mut dyn ViewRows) -> Result<(), ReadError> {
     for depth in 1..path.len() {
         change(view, &path[..depth], stamp, Node::touch_below)?;

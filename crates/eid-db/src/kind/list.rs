@@ -10,7 +10,7 @@
 //! slot     prefix 6d seq op -> [seq, op, offset]
 //! sequence prefix 71 ... -> see `kind::sequence`; its elements are held | null
 //! held     =  [value] | []
-//! waiting  prefix 77 seq op -> [time, height, edit]
+//! waiting  prefix 77 seq op -> [time, height, edit, void?]
 //! missing  prefix 63 seq op -> how many operations it waits for
 //! awaited  prefix 61 entry id, op, seq op -> nothing: the edit at seq waits for that operation
 //! ```
@@ -23,6 +23,9 @@
 //! An edit that names operations which are not applied here waits in a row until the last of them is, so neither the
 //! order of arrival nor what an entry claims to know matters. One that names itself or what comes later in its entry
 //! has no effect.
+//!
+//! Of an edit whose entry does not count the slots are put in all the same, hidden, since others may hang on them and
+//! name them; that is all that it does. When its entry counts again, the list is worked out anew.
 //!
 //! What contains the list gives a floor, which items have to reach. It is raised when an edit comes, at a cost of what
 //! becomes hidden. A delete or set further up does not look for lists: until the next edit, whoever reads raises the
@@ -44,7 +47,7 @@ use eid_store::{Key, ViewRows, Wanted};
 use crate::codec::{decode_value, read_value, write_value};
 use crate::error::DbError;
 use crate::kind::DamagedRow;
-use crate::kind::sequence::{self, Edits, Element, OpId, Presence, Ref, SequenceReader};
+use crate::kind::sequence::{self, Edits, Element, OpId, Presence, Ref, SequenceReader, Standing};
 use crate::limits::ITEM_INLINE_BYTES_MAX;
 use crate::rows::{Changed, Overlaid, Rows, Staging};
 use crate::stamp::{STAGED, Stamp, StampTable, resolve};
@@ -400,19 +403,24 @@ pub(crate) fn apply(
     floor: Option<Stamp>,
 ) -> Result<(), ReadError> {
     let mut list = ListRows::open(view, prefix)?;
-    list.now = stamp.seq;
     list.raise(floor)?;
-    let mut ready = vec![(stamp, op.clone())];
-    while let Some((at, op)) = ready.pop() {
-        match list.named(OpId::of(&at), &op)? {
-            Named::Known(op) => {
-                list.perform(op, at)?;
-                list.wake(OpId::of(&at), &mut ready)?;
-            }
-            Named::Missing(missing) => list.wait(at, &op, &missing)?,
-            Named::Never => {}
-        }
+    list.take_in(Ready { at: stamp, standing: Standing::Stands, op: op.clone() })?;
+    list.close();
+    Ok(())
+}
+
+/// Takes in an edit that does not count: the slots that it puts in are there, hidden. Applied again, it changes nothing.
+pub(crate) fn apply_void(
+    view: &mut dyn ViewRows,
+    prefix: &[u8],
+    op: &ListOp<Ref>,
+    stamp: Stamp,
+) -> Result<(), ReadError> {
+    if !matches!(op, ListOp::Insert { .. } | ListOp::Move { .. }) {
+        return Ok(());
     }
+    let mut list = ListRows::open(view, prefix)?;
+    list.take_in(Ready { at: stamp, standing: Standing::Void, op: op.clone() })?;
     list.close();
     Ok(())
 }
@@ -423,6 +431,13 @@ pub(crate) fn raise(view: &mut dyn ViewRows, prefix: &[u8], floor: Option<Stamp>
     list.raise(floor)?;
     list.close();
     Ok(())
+}
+
+/// An edit that may wait for nothing any more.
+struct Ready {
+    at: Stamp,
+    standing: Standing,
+    op: ListOp<Ref>,
 }
 
 /// What an edit names.
@@ -450,6 +465,27 @@ impl<'v> ListRows<'v> {
         let head = Head::decode(row.as_ref()).map_err(damaged)?;
         let held = row.unwrap_or_default();
         Ok(Self { view, prefix, sequence: sequence_prefix(prefix), head, held, now: STAGED })
+    }
+
+    /// Applies an edit and what has waited for it, or keeps it.
+    fn take_in(&mut self, edit: Ready) -> Result<(), ReadError> {
+        self.now = edit.at.seq;
+        let mut ready = vec![edit];
+        while let Some(edit) = ready.pop() {
+            let own = OpId::of(&edit.at);
+            match self.named(own, &edit.op)? {
+                Named::Known(op) => {
+                    match edit.standing {
+                        Standing::Stands => self.perform(op, edit.at)?,
+                        Standing::Void => self.perform_void(op, edit.at)?,
+                    }
+                    self.wake(own, &mut ready)?;
+                }
+                Named::Missing(missing) => self.wait(&edit, &missing)?,
+                Named::Never => {}
+            }
+        }
+        Ok(())
     }
 
     fn close(self) {
@@ -547,20 +583,20 @@ impl<'v> ListRows<'v> {
     }
 
     /// Keeps an edit until what it waits for is here.
-    fn wait(
-        &mut self,
-        at: Stamp,
-        op: &ListOp<Ref>,
-        missing: &BTreeSet<(EntryId, u32)>,
-    ) -> Result<(), ReadError> {
-        let own = op_bytes(OpId::of(&at));
+    fn wait(&mut self, edit: &Ready, missing: &BTreeSet<(EntryId, u32)>) -> Result<(), ReadError> {
+        let Ready { at, standing, op } = edit;
+        let own = op_bytes(OpId::of(at));
         let (count, waiting) = (key(self.prefix, MISSING, &[&own]), key(self.prefix, WAITING, &[&own]));
         if self.head.waiting > 0 && self.view.get(&count)?.is_some() {
             return Ok(());
         }
         let mut w = Writer::new();
-        w.array(3).uint(at.time.0).uint(at.height.0);
+        let is_void = *standing == Standing::Void;
+        w.array(if is_void { 4 } else { 3 }).uint(at.time.0).uint(at.height.0);
         write(&mut w, op);
+        if is_void {
+            w.bool(true);
+        }
         self.view.put(&waiting, Bytes::from(w.into_bytes()));
         self.view.put(&count, encode_count(missing.len() as u64));
         for (id, op) in missing {
@@ -571,7 +607,7 @@ impl<'v> ListRows<'v> {
     }
 
     /// Finds what has waited for an operation that is applied now, and for no other.
-    fn wake(&mut self, applied: OpId, ready: &mut Vec<(Stamp, ListOp<Ref>)>) -> Result<(), ReadError> {
+    fn wake(&mut self, applied: OpId, ready: &mut Vec<Ready>) -> Result<(), ReadError> {
         if self.head.waiting == 0 || applied.seq == STAGED {
             return Ok(());
         }
@@ -587,7 +623,7 @@ impl<'v> ListRows<'v> {
     }
 
     /// One of the operations that an edit waits for has come. Gives the edit if that was the last.
-    fn came(&mut self, waiter: OpId) -> Result<Option<(Stamp, ListOp<Ref>)>, ReadError> {
+    fn came(&mut self, waiter: OpId) -> Result<Option<Ready>, ReadError> {
         let own = op_bytes(waiter);
         let (count_key, key) = (key(self.prefix, MISSING, &[&own]), key(self.prefix, WAITING, &[&own]));
         let Some(count) = self.view.get(&count_key)? else { return Ok(None) };
@@ -601,11 +637,7 @@ impl<'v> ListRows<'v> {
         self.view.delete(&key);
         self.head.waiting = self.head.waiting.saturating_sub(1);
         let Some(row) = row else { return Ok(None) };
-        let mut r = Reader::new(&row);
-        r.array_exact(3).map_err(damaged)?;
-        let (time, height) = (r.uint().map_err(damaged)?, r.uint().map_err(damaged)?);
-        let op = read(&mut r).map_err(damaged)?;
-        Ok(Some((Stamp::new(Time(time), Height(height), waiter.seq, waiter.op), op)))
+        decode_waiting(waiter, &row).map(Some).map_err(damaged)
     }
 
     fn perform(&mut self, op: ListOp<OpId>, at: Stamp) -> Result<(), ReadError> {
@@ -613,7 +645,8 @@ impl<'v> ListRows<'v> {
         match op {
             ListOp::Insert { at: anchor, items } => self.insert(anchor, items, at),
             ListOp::Delete { spans } => {
-                self.edit(at, spans.iter().map(|span| Op::Delete(*span)).collect())?;
+                let deletes = spans.iter().map(|span| Op::Delete(*span)).collect();
+                self.edit(at, Standing::Stands, deletes)?;
                 for span in &spans {
                     self.take_moved(span)?;
                 }
@@ -623,7 +656,8 @@ impl<'v> ListRows<'v> {
                 if !self.is_item(&item)? {
                     return Ok(());
                 }
-                self.edit(at, vec![Op::Insert { at: anchor, run: vec![Slot::Moved] }])?;
+                let run = vec![Slot::Moved];
+                self.edit(at, Standing::Stands, vec![Op::Insert { at: anchor, run }])?;
                 let slot = Name { entry: own, offset: 0 };
                 if !matches!(self.presence(slot)?, Presence::Absent) {
                     self.view.put(&slot_key(self.prefix, own), encode_slot(&item));
@@ -648,6 +682,30 @@ impl<'v> ListRows<'v> {
         }
     }
 
+    /// Puts in what others may name, hidden.
+    fn perform_void(&mut self, op: ListOp<OpId>, at: Stamp) -> Result<(), ReadError> {
+        let own = OpId::of(&at);
+        match op {
+            ListOp::Insert { at: anchor, items } => {
+                // Nobody will ask for the values.
+                let run = items.iter().map(|_| Slot::Large).collect();
+                self.edit(at, Standing::Void, vec![Op::Insert { at: anchor, run }])
+            }
+            ListOp::Move { item, at: anchor } => {
+                if !self.is_item(&item)? {
+                    return Ok(());
+                }
+                self.edit(at, Standing::Void, vec![Op::Insert { at: anchor, run: vec![Slot::Moved] }])?;
+                let slot = Name { entry: own, offset: 0 };
+                if !matches!(self.presence(slot)?, Presence::Absent) {
+                    self.view.put(&slot_key(self.prefix, own), encode_slot(&item));
+                }
+                Ok(())
+            }
+            ListOp::Delete { .. } | ListOp::Set { .. } => Ok(()),
+        }
+    }
+
     fn insert(&mut self, anchor: Anchor<OpId>, items: Vec<Value>, at: Stamp) -> Result<(), ReadError> {
         let own = OpId::of(&at);
         // What is there may have been replaced since.
@@ -663,7 +721,7 @@ impl<'v> ListRows<'v> {
             false => Slot::Item(value),
         };
         let run = (0..).zip(items).map(slot).collect();
-        self.edit(at, vec![Op::Insert { at: anchor, run }])?;
+        self.edit(at, Standing::Stands, vec![Op::Insert { at: anchor, run }])?;
         if sequence::has_put_in::<Vec<Slot>>(self.view, &self.sequence, own)? {
             for (item, value) in large {
                 self.view.put(&value_key(self.prefix, &item), encode_value(&value));
@@ -694,8 +752,13 @@ impl<'v> ListRows<'v> {
         self.head.changed -= 1;
     }
 
-    fn edit(&mut self, at: Stamp, ops: Vec<Op<OpId, Vec<Slot>>>) -> Result<(), ReadError> {
-        sequence::integrate(self.view, &self.sequence, at, ops)?;
+    fn edit(
+        &mut self,
+        at: Stamp,
+        standing: Standing,
+        ops: Vec<Op<OpId, Vec<Slot>>>,
+    ) -> Result<(), ReadError> {
+        sequence::integrate(self.view, &self.sequence, at, standing, ops)?;
         Ok(())
     }
 
@@ -776,6 +839,16 @@ impl<'v> ListRows<'v> {
         }
         Ok(())
     }
+}
+
+fn decode_waiting(op: OpId, row: &[u8]) -> Result<Ready, CborError> {
+    let mut r = Reader::new(row);
+    let parts = r.array(4)?;
+    let at = Stamp::new(Time(r.uint()?), Height(r.uint()?), op.seq, op.op);
+    let op = read(&mut r)?;
+    let standing = if parts == 4 && r.bool()? { Standing::Void } else { Standing::Stands };
+    r.finish()?;
+    Ok(Ready { at, standing, op })
 }
 
 fn encode_count(count: u64) -> Bytes {

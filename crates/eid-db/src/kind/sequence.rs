@@ -85,11 +85,13 @@ fn changing<R: Content>(
 }
 
 /// Applies edits, or keeps them until what they name is here, and gives what changes; what had waited for them comes
-/// with them. Elements of operations below the floor are not shown. Applied again, it changes nothing.
+/// with them. Elements of operations below the floor are not shown, nor are those of void ones, which delete nothing.
+/// Applied again, it changes nothing.
 pub(crate) fn apply<R: Content>(
     view: &mut dyn ViewRows,
     prefix: &[u8],
     stamp: Stamp,
+    standing: Standing,
     edits: &Edits<R>,
     floor: Option<Stamp>,
 ) -> Result<Vec<Delta<R>>, ReadError> {
@@ -97,7 +99,7 @@ pub(crate) fn apply<R: Content>(
         if let Some(floor) = floor {
             at.changes = at.list.raise_floor(floor)?;
         }
-        at.apply(stamp, edits)
+        at.apply(stamp, standing, edits)
     })
 }
 
@@ -107,10 +109,11 @@ pub(crate) fn integrate<R: Content>(
     view: &mut dyn ViewRows,
     prefix: &[u8],
     stamp: Stamp,
+    standing: Standing,
     ops: Vec<Op<R>>,
 ) -> Result<Vec<Delta<R>>, ReadError> {
     changing(view, prefix, |at| {
-        at.changes = at.list.integrate(OpId::of(&stamp), stamp, Standing::Stands, ops)?;
+        at.changes = at.list.integrate(OpId::of(&stamp), stamp, standing, ops)?;
         Ok(())
     })
 }

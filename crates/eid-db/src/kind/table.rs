@@ -35,13 +35,13 @@ use eid_store::{Direction, Key, ViewRows, Wanted};
 use crate::codec::{map_order, read_map, read_value, write_value};
 use crate::error::DbError;
 use crate::kind::index::{self, Indexes};
-use crate::kind::sequence::{self, Edits};
+use crate::kind::sequence::{self, Edits, Standing};
 use crate::kind::{DamagedRow, count};
 use crate::limits::{
     FIELD_BYTES_MAX, INDEX_STEP_BYTES, INDEX_STEP_ROWS, PAGE_ROWS, ROW_FIELDS_MAX, ROW_KEY_BYTES_MAX,
     STEP_PAGE_ROWS,
 };
-use crate::rows::{Rows, ViewAsRows};
+use crate::rows::{Changed, Overlaid, Rows, ViewAsRows};
 use crate::stamp::{Stamp, resolve};
 
 /// The name of this kind in payloads.
@@ -318,7 +318,7 @@ pub(crate) fn apply(op: &TableOp, stamp: Stamp, view: &mut dyn ViewRows) -> Resu
         // Also an edit that is dead: what later ones name may be in it.
         (RowOp::Edit(field), Detail::Edits(edits)) => {
             let floor = row.state.field_floor(field).copied();
-            sequence::apply(view, &text_prefix(&op.key, field), stamp, edits, floor)?;
+            sequence::apply(view, &text_prefix(&op.key, field), stamp, Standing::Stands, edits, floor)?;
         }
         _ => {}
     }
@@ -337,6 +337,67 @@ pub(crate) fn apply(op: &TableOp, stamp: Stamp, view: &mut dyn ViewRows) -> Resu
         view.put(&key, bytes);
     }
     Ok(())
+}
+
+/// Takes in an operation that does not count: of an edit the places that others may name, of others nothing.
+pub(crate) fn apply_void(op: &TableOp, stamp: Stamp, view: &mut dyn ViewRows) -> Result<(), ReadError> {
+    if let (RowOp::Edit(field), Detail::Edits(edits)) = (&op.op, &op.detail) {
+        // What is hidden needs no floor: the next edit that counts raises it.
+        sequence::apply(view, &text_prefix(&op.key, field), stamp, Standing::Void, edits, None)?;
+    }
+    Ok(())
+}
+
+/// Brings the rows of indexes in line after rows were replaced, each given with what it was before.
+pub(crate) fn replaced(before: &[(Key, Option<Bytes>)], view: &mut dyn ViewRows) -> Result<(), ReadError> {
+    let indexes = Indexes::read(view)?;
+    if indexes.is_empty() {
+        return Ok(());
+    }
+    let keys: BTreeSet<String> = before.iter().filter_map(|(key, _)| row_of(key)).collect();
+    let changed: Changed = before.iter().cloned().collect();
+    let mut found = Vec::new();
+    {
+        let rows = ViewAsRows::new(view);
+        let was = Overlaid { stored: &rows, changed: &changed };
+        for key in keys {
+            let of = |rows: &dyn Rows| stored_index_rows(&indexes, &key, rows).map_err(ReadError::new);
+            found.push((of(&was)?, of(&rows)?));
+        }
+    }
+    found.iter().for_each(|(before, after)| index::replace(view, before, after));
+    Ok(())
+}
+
+/// The index rows of a row as it is stored.
+fn stored_index_rows(indexes: &Indexes, key: &str, rows: &dyn Rows) -> Result<BTreeSet<Key>, DbError> {
+    let Some(bytes) = rows.get(row_key(key))? else { return Ok(BTreeSet::new()) };
+    let mut row = row::decode(&bytes).map_err(row::damaged)?;
+    if !row.state.is_visible() {
+        return Ok(BTreeSet::new());
+    }
+    let mut stamps: Vec<&mut Stamp> = row.stamps_mut().collect();
+    resolve(&mut stamps, |seq| rows.id_of(seq))?;
+    indexes.rows_of(key, |name| row.indexed(rows, key, name))
+}
+
+/// The key of the row that a row of the view belongs to, whether it is that or one of its fields keeps it.
+fn row_of(key: &[u8]) -> Option<String> {
+    let (tag, rest) = key.split_first()?;
+    let name = match *tag {
+        ROW => rest.to_vec(),
+        COUNTER | TEXT => {
+            let (mut name, mut bytes) = (Vec::new(), rest.iter());
+            loop {
+                match bytes.next()? {
+                    0 if *bytes.next()? == 1 => break name,
+                    byte => name.push(*byte),
+                }
+            }
+        }
+        _ => return None,
+    };
+    String::from_utf8(name).ok()
 }
 
 /// Whether an index has rows for a range.

@@ -47,9 +47,14 @@ pub(crate) fn reads(op: &Edits<String>, stamp: Stamp, wanted: &mut Wanted) {
     sequence::wanted_own(PREFIX, OpId::of(&stamp), wanted);
 }
 
-/// Joins the operation with the rows.
-pub(crate) fn apply(op: &Edits<String>, stamp: Stamp, view: &mut dyn ViewRows) -> Result<(), ReadError> {
-    sequence::apply(view, PREFIX, stamp, op, None)?;
+/// Joins the operation with the rows. What a void one puts in is hidden, and it deletes nothing.
+pub(crate) fn apply(
+    op: &Edits<String>,
+    stamp: Stamp,
+    standing: Standing,
+    view: &mut dyn ViewRows,
+) -> Result<(), ReadError> {
+    sequence::apply(view, PREFIX, stamp, standing, op, None)?;
     Ok(())
 }
 

@@ -4,6 +4,10 @@
 //! A config makes a store encrypted unless its entry descends from one that writes the store in plain, or is one. Nobody
 //! can add such an ancestor to an entry that is there, so what counts goes on counting. It is told by headers alone:
 //! payloads may come late.
+//!
+//! Void entries say nothing, neither in plain nor as configs. When that takes the last config away, a store that others
+//! have sealed stays encrypted, and locked for whoever has not got its key: nobody who took it for secret shall write to
+//! it in plain.
 
 use eid_core::dag::{Epoch, Replica as _, Seq};
 use eid_core::{Entry, StoreName};
@@ -18,12 +22,16 @@ use crate::sealed::config::Config;
 #[derive(Debug)]
 pub(crate) struct Precedence {
     life: (Epoch, u32),
+    /// How often other entries came to count.
+    settled: u64,
     filled: u64,
     next: Seq,
     /// One bit for each entry that writes the store in plain or descends from one that does.
     after_plain: Vec<u64>,
     is_plain: bool,
     is_encrypted: bool,
+    /// Whether an entry before any plain one writes the store sealed.
+    is_sealed: bool,
     /// Entries before any plain one with a payload for the registry that is not here.
     waiting: Vec<Seq>,
 }
@@ -32,18 +40,20 @@ impl Precedence {
     pub(crate) fn new(snapshot: &TreeSnapshot) -> Self {
         Self {
             life: (snapshot.epoch(), snapshot.life()),
+            settled: snapshot.standing_changes(),
             filled: snapshot.filled_payloads(),
             next: Seq(0),
             after_plain: Vec::new(),
             is_plain: false,
             is_encrypted: false,
+            is_sealed: false,
             waiting: Vec::new(),
         }
     }
 
-    /// Whether it belongs to this life of the tree.
+    /// Whether it belongs to this life of the tree, in which the same entries count.
     pub(crate) fn is_of(&self, snapshot: &TreeSnapshot) -> bool {
-        self.life == (snapshot.epoch(), snapshot.life())
+        (self.life, self.settled) == ((snapshot.epoch(), snapshot.life()), snapshot.standing_changes())
     }
 
     /// Whether a config counts, as far as the snapshot goes. Reads what came since the last time.
@@ -65,6 +75,11 @@ impl Precedence {
         Ok(self.is_encrypted)
     }
 
+    /// Whether an entry that was looked at, and comes before any plain one, writes the store sealed.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
     /// Whether anything of what was read writes the store in plain.
     pub(crate) fn is_plain(&self) -> bool {
         self.is_plain
@@ -76,15 +91,18 @@ impl Precedence {
         if logged.is_empty() || nodes.len() != logged.len() {
             return Err(DbError::Corrupt { what: "the log" });
         }
-        for (logged, node) in logged.into_iter().zip(nodes) {
+        let seqs: Vec<Seq> = logged.iter().map(|logged| logged.seq).collect();
+        for ((logged, node), stands) in logged.into_iter().zip(nodes).zip(snapshot.stand(&seqs)?) {
             let entry = Entry::parse(logged.block, logged.payloads);
             let entry = entry.map_err(|_| DbError::Corrupt { what: "an entry" })?;
             let mut sections = entry.header().sections.iter();
-            let is_plain = sections.any(|section| section.store == *store && section.enc.is_none());
+            let section = sections.find(|section| stands && section.store == *store);
+            let is_plain = section.is_some_and(|section| section.enc.is_none());
             self.is_plain |= is_plain;
             if is_plain || node.parents.iter().any(|parent| self.is_after_plain(*parent)) {
                 self.mark(logged.seq);
-            } else {
+            } else if stands {
+                self.is_sealed |= section.is_some();
                 match says(&entry, store) {
                     Said::Encrypted => self.is_encrypted = true,
                     Said::Missing => self.waiting.push(logged.seq),

@@ -57,29 +57,35 @@ impl PasswordStore {
     }
 }
 
-/// Names the set of entries that write a store sealed. A replica that cannot read them holds the same as one that can
+/// Names the set of entries that count and write a store sealed; nothing when there are none. A replica that cannot read them holds the same as one that can
 /// exactly when these are the same.
 ///
 /// The sum of hashes of 2 KiB (LtHash, "Fully Homomorphic Collision-Resistant Hashing", 2019): order does not matter,
 /// and memory does not grow with the history.
-pub(crate) fn hash_sealed(snapshot: &TreeSnapshot, store: &str) -> Result<[u8; 32], DbError> {
+pub(crate) fn hash_sealed(snapshot: &TreeSnapshot, store: &str) -> Result<Option<[u8; 32]>, DbError> {
     let mut sum = [0u16; 1024];
+    let mut is_empty = true;
     let mut next = Seq(0);
     while next < snapshot.end() {
         let logged = snapshot.log(next..snapshot.end(), LOG_PAGE_BYTES)?;
         next =
             logged.last().map(|logged| Seq(logged.seq.0 + 1)).ok_or(DbError::Corrupt { what: "the log" })?;
-        for logged in logged {
+        let seqs: Vec<Seq> = logged.iter().map(|logged| logged.seq).collect();
+        for (logged, stands) in logged.into_iter().zip(snapshot.stand(&seqs)?) {
+            if !stands {
+                continue;
+            }
             let entry = Entry::parse(logged.block, logged.payloads);
             let entry = entry.map_err(|_| DbError::Corrupt { what: "an entry" })?;
             let sections = &entry.header().sections;
             if sections.iter().any(|section| section.store.as_str() == store && section.enc.is_some()) {
                 add(&mut sum, &entry.id().0);
+                is_empty = false;
             }
         }
     }
     let bytes: Vec<u8> = sum.iter().flat_map(|lane| lane.to_le_bytes()).collect();
-    Ok(*blake3::hash(&bytes).as_bytes())
+    Ok((!is_empty).then(|| *blake3::hash(&bytes).as_bytes()))
 }
 
 fn add(sum: &mut [u16; 1024], id: &[u8; 32]) {

@@ -22,7 +22,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::env::Env;
 use crate::error::DbError;
-use crate::kind::Kinds;
+use crate::kind::{Kinds, index};
 use crate::limits::{LOG_PAGE_BYTES, OPENED_VERSIONS_MAX, UNDO_ROWS_MAX, UNWRITTEN_ROWS_MAX};
 use crate::rows::{Changed, Overlaid, Rows};
 use crate::sealed::format::{self, DataKey, Enc, KeyId, Place};
@@ -41,8 +41,9 @@ pub(crate) struct Vault {
     apart: VecDeque<(Version, Memory)>,
 }
 
-/// Names what a snapshot shows.
-type Version = (Epoch, u32, u64, Vec<EntryId>);
+/// Names what a snapshot shows: the life of the log and of the tree, how many payloads came late, how often other entries
+/// came to count, and the tips.
+type Version = (Epoch, u32, u64, u64, Vec<EntryId>);
 
 /// Names a set of keys that is open, and so what can be read.
 pub(crate) type Opened = [u8; 16];
@@ -84,6 +85,8 @@ struct Memory {
     waiting: BTreeSet<Seq>,
     /// How many payloads of the whole tree had come later than their entries when those that wait were last looked at.
     filled: u64,
+    /// The last change of what counts that the rows show.
+    settled: u64,
     undo: VecDeque<Undo>,
     undo_rows: usize,
     /// From this end on, earlier states can be read by undoing.
@@ -379,15 +382,61 @@ impl Vault {
         epoch.is_some_and(|epoch| (epoch, life) != (snapshot.epoch(), snapshot.life()))
     }
 
-    /// Whether the snapshot is not the beginning of the log that the rows follow from, but a version of one's choice.
+    /// Whether the snapshot is not the beginning of the log that the rows follow from, but a version of one's choice, or
+    /// of a time when other entries counted.
     fn is_apart(&self, snapshot: &TreeSnapshot) -> bool {
-        self.is_of_another_life(snapshot) || snapshot.count() != snapshot.end().0
+        self.is_of_another_life(snapshot)
+            || snapshot.count() != snapshot.end().0
+            || snapshot.standing_changes() < self.memory.settled
+    }
+
+    /// Works the rows out anew when entries count otherwise that write the store.
+    fn settle(&mut self, snapshot: &TreeSnapshot) -> Result<(), DbError> {
+        let settled = snapshot.standing_changes();
+        while self.memory.settled < settled {
+            let page = snapshot.standing_changes_after(self.memory.settled, 1)?;
+            let Some(change) = page.into_iter().next() else {
+                return Err(DbError::Corrupt { what: "the changes of what counts" });
+            };
+            let taken_in = |seq: &&Seq| **seq < self.memory.next;
+            for seq in change.voided.iter().chain(&change.restored).filter(taken_in) {
+                let entry = snapshot.entry_at(*seq)?.ok_or(DbError::Corrupt { what: "an entry" })?;
+                if self.reader().section(&entry).is_some() {
+                    return self.begin_anew(settled);
+                }
+            }
+            self.memory.settled = change.number;
+        }
+        Ok(())
+    }
+
+    /// Lets go of all rows but those that say which indexes there are: they are built while entries are taken in.
+    fn begin_anew(&mut self, settled: u64) -> Result<(), DbError> {
+        let definitions: Vec<(String, Bytes)> = (self.memory.kinds.iter())
+            .filter_map(|(kind, (_, rows))| Some((kind.clone(), rows.get(index::DEFINITIONS)?.clone())))
+            .collect();
+        self.forget_rows()?;
+        self.memory.settled = settled;
+        for (kind, bytes) in definitions {
+            let key = index::DEFINITIONS.to_vec();
+            self.memory.unwritten.insert((kind.clone(), key.clone()));
+            Arc::make_mut(&mut self.memory.kinds.entry(kind).or_default().1).insert(key, bytes);
+        }
+        Ok(())
+    }
+
+    fn reader(&self) -> Opener<'_> {
+        Opener { tree: &self.tree, store: &self.store, keys: &self.keys }
     }
 
     /// Takes in what the snapshot holds. Nothing is read when it holds nothing that is not here.
     pub(crate) fn catch_up(&mut self, snapshot: &TreeSnapshot) -> Result<(), DbError> {
         if self.is_apart(snapshot) {
             return Ok(());
+        }
+        if self.memory.settled != snapshot.standing_changes() {
+            self.apart.clear();
+            self.settle(snapshot)?;
         }
         (self.memory.epoch, self.memory.life) = (Some(snapshot.epoch()), snapshot.life());
         if self.memory.next < snapshot.end() || self.memory.filled != snapshot.filled_payloads() {
@@ -439,7 +488,8 @@ impl Vault {
     fn version(&mut self, snapshot: &TreeSnapshot) -> Result<&Memory, DbError> {
         let tips = snapshot.tips()?;
         let ids = tips.iter().map(|(id, _)| *id).collect();
-        let version = (snapshot.epoch(), snapshot.life(), snapshot.filled_payloads(), ids);
+        let settled = snapshot.standing_changes();
+        let version = (snapshot.epoch(), snapshot.life(), snapshot.filled_payloads(), settled, ids);
         let at = match self.apart.iter().position(|(held, _)| *held == version) {
             Some(at) => at,
             None => {
@@ -526,11 +576,12 @@ impl Opener<'_> {
         if logged.is_empty() {
             return Err(DbError::Corrupt { what: "the log" });
         }
-        for logged in logged {
+        let seqs: Vec<Seq> = logged.iter().map(|logged| logged.seq).collect();
+        for (logged, stands) in logged.into_iter().zip(snapshot.stand(&seqs)?) {
             let seq = logged.seq;
             let entry = Entry::parse(logged.block, logged.payloads);
             let entry = entry.map_err(|_| DbError::Corrupt { what: "an entry" })?;
-            self.take(memory, snapshot, &entry, seq, seq)?;
+            self.take(memory, snapshot, &entry, (seq, stands), seq)?;
             memory.next = Seq(seq.0 + 1);
         }
         memory.filled = snapshot.filled_payloads();
@@ -548,12 +599,19 @@ impl Opener<'_> {
         let last = Seq(snapshot.end().0.saturating_sub(1));
         for seq in memory.waiting.clone() {
             let entry = snapshot.entry_at(seq)?.ok_or(DbError::Corrupt { what: "an entry" })?;
-            if self.take(memory, snapshot, &entry, seq, last)? {
+            let stands = snapshot.stand(&[seq])? == [true];
+            if self.take(memory, snapshot, &entry, (seq, stands), last)? {
                 memory.waiting.remove(&seq);
             }
         }
         memory.filled = snapshot.filled_payloads();
         Ok(())
+    }
+
+    /// The section of an entry that is sealed in the store.
+    fn section(&self, entry: &Entry) -> Option<usize> {
+        let ours = |section: &eid_core::Section| section.store == *self.store && section.enc.is_some();
+        entry.header().sections.iter().position(ours)
     }
 
     /// Takes one entry in, which `seen` is the first snapshot to show. Says whether its payload is here. One that cannot
@@ -563,12 +621,11 @@ impl Opener<'_> {
         memory: &mut Memory,
         snapshot: &TreeSnapshot,
         entry: &Entry,
-        seq: Seq,
+        (seq, stands): (Seq, bool),
         seen: Seq,
     ) -> Result<bool, DbError> {
         let header = entry.header();
-        let ours = |section: &eid_core::Section| section.store == *self.store && section.enc.is_some();
-        let Some(section) = header.sections.iter().position(ours) else { return Ok(true) };
+        let Some(section) = self.section(entry) else { return Ok(true) };
         let payload = match open_payload(self.keys, self.tree, entry, section) {
             Ok(payload) => payload,
             Err(Unreadable::Missing) => {
@@ -598,7 +655,11 @@ impl Opener<'_> {
         let mut before = Changed::new();
         // Readers keep the rows that they have; the copy shares the values.
         let mut view = Applying { rows: Arc::make_mut(rows), before: &mut before, snapshot };
-        let applied = match Kinds.apply(&change, &mut view) {
+        let applied = match stands {
+            true => Kinds.apply(&change, &mut view),
+            false => Kinds.apply_void(&change, &mut view),
+        };
+        let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
                 put_back(Arc::make_mut(rows), before);
@@ -628,7 +689,7 @@ struct Rest {
 
 const STATE: u8 = 0;
 const ROW: u8 = 1;
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// The local rows of all unlocked stores.
 pub(crate) fn namespace(local: &Local) -> Local {
@@ -772,9 +833,9 @@ fn decode_row(bytes: &[u8]) -> Result<(String, Key, Bytes), CborError> {
 
 fn encode_state(memory: &Memory) -> Vec<u8> {
     let mut w = Writer::new();
-    w.array(9).uint(VERSION).uint(memory.epoch.map_or(0, |epoch| epoch.0)).uint(u64::from(memory.life));
+    w.array(10).uint(VERSION).uint(memory.epoch.map_or(0, |epoch| epoch.0)).uint(u64::from(memory.life));
     w.uint(memory.next.0);
-    w.uint(memory.filled).uint(memory.locked).uint(memory.damaged);
+    w.uint(memory.filled).uint(memory.settled).uint(memory.locked).uint(memory.damaged);
     w.array(memory.waiting.len());
     for seq in &memory.waiting {
         w.uint(seq.0);
@@ -788,14 +849,15 @@ fn encode_state(memory: &Memory) -> Vec<u8> {
 
 fn decode_state(bytes: &[u8], memory: &mut Memory) -> Result<(), CborError> {
     let mut r = Reader::new(bytes);
-    r.array_exact(9)?;
+    r.array_exact(10)?;
     if r.uint()? != VERSION {
         return Err(CborError::Limit);
     }
     memory.epoch = Some(Epoch(r.uint()?));
     memory.life = u32::try_from(r.uint()?).map_err(|_| CborError::Limit)?;
     memory.next = Seq(r.uint()?);
-    (memory.filled, memory.locked, memory.damaged) = (r.uint()?, r.uint()?, r.uint()?);
+    (memory.filled, memory.settled) = (r.uint()?, r.uint()?);
+    (memory.locked, memory.damaged) = (r.uint()?, r.uint()?);
     memory.undo_from = memory.next;
     for _ in 0..r.array(usize::MAX)? {
         memory.waiting.insert(Seq(r.uint()?));

@@ -10,7 +10,7 @@ use eid_store::{Backend, Memory};
 use serde_json::{Value as Json, json};
 
 use super::support::{copy, database, node, node_over, two};
-use crate::{Cursor, DbError, Path, Since, WriteNotice, WriteWatch};
+use crate::{Change, Changes, Cursor, DbError, Event, Path, Since, WriteNotice, WriteWatch};
 
 #[test]
 fn changes_name_store_keys_author_and_entry_and_go_on_from_a_cursor() {
@@ -27,7 +27,7 @@ fn changes_name_store_keys_author_and_entry_and_go_on_from_a_cursor() {
     copy(&a, b.instance());
     b.doc("d").set("q", 1).unwrap();
     copy(&b, a.instance());
-    let first = changes.next_ready().unwrap().unwrap();
+    let first = next_change(&mut changes).unwrap();
     assert_eq!(first.author, a.instance().device());
     let named: Vec<_> =
         first.stores.iter().map(|s| (s.name.as_str(), s.kind.as_deref(), s.keys.clone())).collect();
@@ -40,9 +40,9 @@ fn changes_name_store_keys_author_and_entry_and_go_on_from_a_cursor() {
     );
     let text = changes.cursor().to_string();
     let mut resumed = a.changes(Since::Cursor(text.parse::<Cursor>().unwrap())).unwrap();
-    let second = resumed.next_ready().unwrap().unwrap();
+    let second = next_change(&mut resumed).unwrap();
     assert_eq!(second.author, b.instance().device());
-    assert_eq!(Some(second.clone()), changes.next_ready().unwrap());
+    assert_eq!(Some(second.clone()), next_change(&mut changes));
     assert_eq!(a.log(1).unwrap()[0].id, second.entry);
     assert_eq!(resumed.next_ready().unwrap(), None);
     let all = a.changes(Since::Beginning).unwrap();
@@ -54,6 +54,11 @@ fn changes_name_store_keys_author_and_entry_and_go_on_from_a_cursor() {
     assert_eq!(count, a.entries().unwrap());
     let foreign = node(7).create_database("x").unwrap().database;
     assert!(matches!(foreign.changes(Since::Cursor(changes.cursor())), Err(DbError::ForeignCursor)));
+}
+
+/// The next change; nothing when there is none, or something else comes.
+fn next_change(changes: &mut Changes) -> Option<Change> {
+    changes.next_ready().unwrap().and_then(Event::into_change)
 }
 
 /// Counts how often it is woken.
@@ -79,7 +84,7 @@ fn a_waiting_reader_is_woken_by_a_write() {
     db.doc("d").set("a", 1).unwrap();
     assert_eq!(woken.0.load(Ordering::SeqCst), 1);
     let Poll::Ready(change) = waiting.as_mut().poll(&mut context) else { panic!("the change is there") };
-    assert_eq!(change.unwrap().stores[0].name, "d");
+    assert_eq!(change.unwrap().into_change().unwrap().stores[0].name, "d");
 }
 
 #[test]
@@ -212,7 +217,7 @@ fn a_consumer_goes_on_after_a_restart_where_it_acknowledged() {
     };
     let db = node_over(&backend, 1).database_by_id(id);
     let mut mail = db.consumer("mail").unwrap();
-    let again = mail.next_ready().unwrap().unwrap();
+    let again = next_change(&mut mail).unwrap();
     assert_eq!(again.seq, Seq(2), "what was not acknowledged comes again, and nothing before it");
     assert_eq!(db.consumer("all").unwrap().behind().unwrap(), 0);
     let names: Vec<String> = db.consumers().unwrap().into_iter().map(|consumer| consumer.name).collect();
@@ -230,9 +235,8 @@ fn a_reader_that_is_far_behind_is_told_so_and_loses_nothing() {
     for n in 0..beyond {
         db.prepare_blind(|tx| tx.doc("d").set("n", n as i64)).unwrap().1.relaxed().commit().unwrap();
     }
-    let behind: Vec<Option<u64>> = (0..beyond)
-        .map(|_| changes.next_ready().unwrap().unwrap().lagged.map(|lagged| lagged.behind))
-        .collect();
+    let behind: Vec<Option<u64>> =
+        (0..beyond).map(|_| next_change(&mut changes).unwrap().lagged.map(|lagged| lagged.behind)).collect();
     assert_eq!(behind[..3], [Some(beyond - 1), Some(beyond - 2), None]);
     assert!(behind[3..].iter().all(Option::is_none));
     assert_eq!(changes.next_ready().unwrap(), None);

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::support::{admit, causal_order, copy, entries, exchange, node, node_over, two};
 use crate::kind::registry::RegistryOp;
 use crate::limits::UNDO_ROWS_MAX;
-use crate::{Database, DbError, EncryptionStatus, PasswordCost, PasswordStore, Path, Since};
+use crate::{Database, DbError, EncryptionStatus, Event, PasswordCost, PasswordStore, Path, Since};
 
 const CHEAP: PasswordCost = PasswordCost { memory_kib: 8, passes: 1, lanes: 1 };
 const MARK: &str = "Xanadu-7301";
@@ -657,7 +657,7 @@ fn changes_name_keys_only_where_it_is_unlocked() {
     let last = |db: &Database| {
         let mut changes = db.changes(Since::Beginning).unwrap();
         let mut last = None;
-        while let Some(change) = changes.next_ready().unwrap() {
+        while let Some(change) = changes.next_ready().unwrap().and_then(Event::into_change) {
             last = change.stores.last().cloned();
         }
         last.unwrap()

@@ -195,15 +195,14 @@ fn what_a_void_entry_did_to_a_text_is_taken_out_and_put_back_without_the_rest() 
         id: entry.id(),
         ops: &payload.ops,
     };
-    let stand = |standing| {
-        let mut work =
-            |view: &mut dyn eid_store::ViewRows| crate::Kinds.set_standing(&change, standing, view);
+    let stand = |stands| {
+        let mut work = |view: &mut dyn eid_store::ViewRows| crate::Kinds.set_standing(&change, stands, view);
         assert!(a.instance().store().maintain(&a.id(), change.store, change.kind, &mut work).unwrap());
     };
-    stand(crate::Standing::Void);
+    stand(false);
     let without = text(&a);
     assert!(without == "!one two" || without == "one! two", "what hangs on it stays: {without}");
     a.text("t").insert(without.len(), ".").unwrap();
-    stand(crate::Standing::Stands);
+    stand(true);
     assert_eq!(text(&a), "ONE! two.");
 }

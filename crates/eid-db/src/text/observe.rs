@@ -63,6 +63,8 @@ pub struct TextChanges {
     waiting: Option<u64>,
     /// How many payloads are missing there.
     missing: u64,
+    /// How often other entries had come to count there.
+    settled: u64,
     /// By which keys it was open; nothing when it was plain, or could not be read.
     opened: Option<Opened>,
     ready: VecDeque<Observed>,
@@ -77,7 +79,9 @@ impl TextChanges {
     pub(super) fn from(handle: TextHandle, snapshot: &TreeSnapshot) -> Self {
         let (next, missing) = (snapshot.end(), snapshot.missing_payloads());
         let ready = VecDeque::new();
-        let mut changes = Self { handle, next, len: None, waiting: None, missing, opened: None, ready };
+        let settled = snapshot.standing_changes();
+        let mut changes =
+            Self { handle, next, len: None, waiting: None, missing, settled, opened: None, ready };
         changes.go_on_from(snapshot);
         changes
     }
@@ -133,6 +137,7 @@ impl TextChanges {
         self.ready.clear();
         self.next = snapshot.end();
         self.missing = snapshot.missing_payloads();
+        self.settled = snapshot.standing_changes();
         self.opened = self.opened_in(snapshot);
         // Nothing is known of what cannot be read; whoever reads it is told why.
         let known = self.handle.reading_in(snapshot, |reader| Ok((reader.len(), reader.waiting()))).ok();
@@ -162,6 +167,9 @@ impl TextChanges {
     /// Reads everything that a snapshot has beyond what was told.
     fn read(&mut self, snapshot: &TreeSnapshot) -> Result<(), DbError> {
         let (end, missing) = (snapshot.end(), snapshot.missing_payloads());
+        if self.settled != snapshot.standing_changes() {
+            return self.lose(snapshot);
+        }
         if self.next >= end && missing == self.missing {
             return Ok(());
         }
@@ -231,12 +239,18 @@ impl TextChanges {
             sections.any(|section| section.store == store && section.enc.is_some())
         };
         while next < snapshot.end() {
-            for logged in snapshot.log(next..snapshot.end(), LOG_PAGE_BYTES)? {
+            let logged = snapshot.log(next..snapshot.end(), LOG_PAGE_BYTES)?;
+            let seqs: Vec<Seq> = logged.iter().map(|logged| logged.seq).collect();
+            for (logged, stands) in logged.into_iter().zip(snapshot.stand(&seqs)?) {
                 let seq = logged.seq;
                 next = Seq(seq.0 + 1);
                 let entry = Entry::parse(logged.block, logged.payloads)
                     .map_err(|_| DbError::Corrupt { what: "an entry" })?;
                 missing += entry.payloads().iter().filter(|payload| payload.is_none()).count() as u64;
+                // What a void entry puts in is never shown, and what it wakes is seen by what has waited.
+                if !stands {
+                    continue;
+                }
                 let payload = match self.handle.db.payload_of(&entry, &store, self.opened) {
                     Ok(Some(payload)) => payload,
                     // A sealed one that is not opened here changes no text.

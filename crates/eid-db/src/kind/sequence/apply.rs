@@ -59,7 +59,12 @@ impl<'v, R: Content> Changing<'v, R> {
         op_key(self.list.pages().prefix(), tag, op)
     }
 
-    pub(super) fn apply(&mut self, stamp: Stamp, edits: &Edits<R>) -> Result<(), ReadError> {
+    pub(super) fn apply(
+        &mut self,
+        stamp: Stamp,
+        standing: Standing,
+        edits: &Edits<R>,
+    ) -> Result<(), ReadError> {
         let own = OpId::of(&stamp);
         self.now = own.seq;
         if self.list.pages().operation(own)?.is_some() {
@@ -67,10 +72,10 @@ impl<'v, R: Content> Changing<'v, R> {
         }
         match self.named(own, edits.refs())? {
             Named::Known(numbers) => {
-                self.integrate(stamp, Standing::Stands, edits.ops(&numbers))?;
+                self.integrate(stamp, standing, edits.ops(&numbers))?;
                 self.wake(own)
             }
-            Named::Missing(missing) => self.wait(stamp, Standing::Stands, edits, missing),
+            Named::Missing(missing) => self.wait(stamp, standing, edits, missing),
         }
     }
 

@@ -125,7 +125,7 @@ const PREFIX: &[u8] = b"\x05at";
 fn apply_entry(view: &mut View, entry: &Entry, seq: Seq) -> Vec<Delta<String>> {
     let mut changes = Vec::new();
     for (op, edits) in (0..).zip(&entry.ops) {
-        changes.extend(apply(view, PREFIX, entry.stamp(seq, op), edits, None).unwrap());
+        changes.extend(apply(view, PREFIX, entry.stamp(seq, op), Standing::Stands, edits, None).unwrap());
     }
     view.fresh = None;
     changes
@@ -217,7 +217,7 @@ fn history(steps: &[Step]) -> Vec<Entry> {
                     }
                     let edits = splice_edits(&staged, PREFIX, position, deleted, letters).unwrap();
                     let stamp = Stamp::staged(u32::try_from(ops.len()).unwrap());
-                    apply(&mut staged, PREFIX, stamp, &edits, None).unwrap();
+                    apply(&mut staged, PREFIX, stamp, Standing::Stands, &edits, None).unwrap();
                     ops.push(edits);
                 }
                 entries.push(Entry { id: id(place), time: u64::from(*time), ops });
@@ -560,7 +560,10 @@ fn a_floor_hides_what_is_below_it_whenever_it_comes() {
     let mut early = View::default();
     let floor = Stamp::new(Time(1), Height(0), seq(7), 0);
     early.arrive(old.id, seq(0));
-    assert_eq!(apply(&mut early, PREFIX, old.stamp(seq(0), 0), &old.ops[0], Some(floor)).unwrap(), []);
+    assert_eq!(
+        apply(&mut early, PREFIX, old.stamp(seq(0), 0), Standing::Stands, &old.ops[0], Some(floor)).unwrap(),
+        []
+    );
     let newer = entry(&mut view, 2, 3, 0, "new");
     let changes = raise_floor::<String>(&mut view, PREFIX, floor).unwrap();
     assert_eq!(changes, [Delta::Deleted { position: 0, count: 3 }]);
