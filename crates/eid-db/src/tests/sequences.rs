@@ -1,7 +1,7 @@
 use eid_core::Entry;
 use eid_core::dag::{Replica as _, Seq};
 use eid_crdt::sequence::{Anchor, Name, Op};
-use eid_store::{Offer, Verdict};
+use eid_store::{Apply as _, Offer, Verdict};
 use proptest::prelude::*;
 
 use super::replicas::three;
