@@ -64,6 +64,11 @@ impl Bits {
         self.len = if inside { self.len + 1 } else { self.len - 1 };
     }
 
+    /// Whether two sets are known to be the same without a look at their numbers.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.chunks, &other.chunks) || self.len == 0 && other.len == 0
+    }
+
     pub(crate) fn with(&self, number: u32) -> Self {
         let mut set = self.clone();
         set.put(number, true);
@@ -86,6 +91,7 @@ impl Bits {
         for (mine, theirs) in chunks.iter_mut().zip(other.chunks.iter()) {
             let Some(theirs) = theirs else { continue };
             let Some(held) = mine else {
+                self.len += theirs.iter().map(|word| word.count_ones()).sum::<u32>();
                 *mine = Some(Arc::clone(theirs));
                 continue;
             };
@@ -189,34 +195,49 @@ mod tests {
         std::iter::successors(Some(seed), next).map(|n| (n >> 16) % 9_000).take(count).collect()
     }
 
-    #[test]
-    fn sets_agree_with_plain_ones() {
-        let (mut a, mut b) = (Bits::default(), Bits::default());
-        let (mut plain_a, mut plain_b) = (BTreeSet::new(), BTreeSet::new());
-        for n in numbers(1, 700) {
-            a.put(n, true);
-            plain_a.insert(n);
+    /// All that is asked of two sets, against plain ones.
+    fn compare(numbers_a: &[u32], numbers_b: &[u32], removed: &[u32], b_is_copied: bool) {
+        let (mut a, mut plain_a) = (Bits::default(), BTreeSet::new());
+        for n in numbers_a {
+            a.put(*n, true);
+            plain_a.insert(*n);
         }
-        b.clone_from(&a);
-        plain_b.clone_from(&plain_a);
-        for n in numbers(2, 500) {
-            b.put(n, n % 3 != 0);
-            if n % 3 == 0 {
-                plain_b.remove(&n)
-            } else {
-                plain_b.insert(n)
-            };
+        let (mut b, mut plain_b) =
+            if b_is_copied { (a.clone(), plain_a.clone()) } else { (Bits::default(), BTreeSet::new()) };
+        for n in numbers_b {
+            b.put(*n, true);
+            plain_b.insert(*n);
+        }
+        for n in removed {
+            b.put(*n, false);
+            plain_b.remove(n);
         }
         assert!(a.iter().eq(plain_a.iter().copied()));
         assert!(b.iter().eq(plain_b.iter().copied()));
-        assert_eq!(b.len() as usize, plain_b.len());
+        assert_eq!((a.len() as usize, b.len() as usize), (plain_a.len(), plain_b.len()));
         assert!(a.minus(&b).eq(plain_a.difference(&plain_b).copied()));
         assert!(a.differing(&b).eq(plain_a.symmetric_difference(&plain_b).copied()));
-        assert!(!a.is_within(&b) && a != b);
-        let mut both = a.clone();
-        both.unite(&b);
-        assert!(both.iter().eq(plain_a.union(&plain_b).copied()));
-        assert_eq!(both.len() as usize, plain_a.union(&plain_b).count());
-        assert!(a.is_within(&both) && b.is_within(&both) && both.contains(plain_b.first().copied().unwrap()));
+        assert_eq!(a.is_within(&b), plain_a.is_subset(&plain_b));
+        assert_eq!(a == b, plain_a == plain_b);
+        for (one, other) in [(&a, &b), (&b, &a)] {
+            let mut both = one.clone();
+            both.unite(other);
+            assert!(both.iter().eq(plain_a.union(&plain_b).copied()));
+            assert_eq!(both.len() as usize, plain_a.union(&plain_b).count());
+            assert!(a.is_within(&both) && b.is_within(&both));
+        }
+    }
+
+    #[test]
+    fn sets_agree_with_plain_ones() {
+        let far: Vec<u32> = numbers(3, 50).into_iter().map(|n| n + 20_000).collect();
+        for copied in [true, false] {
+            compare(&numbers(1, 700), &numbers(2, 300), &numbers(2, 100), copied);
+            compare(&numbers(1, 300), &[], &[], copied);
+            compare(&[], &numbers(1, 300), &[], copied);
+            compare(&numbers(1, 5), &far, &[], copied);
+            compare(&far, &numbers(1, 5), &numbers(1, 2), copied);
+            compare(&far, &far, &far, copied);
+        }
     }
 }

@@ -9,7 +9,7 @@ use eid_core::{
 
 use crate::bits::Bits;
 use crate::history::History;
-use crate::limits::{ACCEPTED_VIEWS_MAX, BASES_MAX, FRONTIERS_MAX, FRONTIERS_MIN};
+use crate::limits::{ACCEPTED_VIEWS_MAX, BASES_MAX, FRONTIER_SHORT, FRONTIERS_MAX, FRONTIERS_MIN};
 use crate::run::Run;
 use crate::tables::{
     EVERYONE, Fault, Fence, How, Level, NO_LEVEL, Node, Overreach, Row, Scene, SlotNo, Subject, TITLE,
@@ -117,9 +117,11 @@ pub struct Engine {
     views: BTreeMap<(Vec<Node>, Node), Bits>,
 }
 
+/// Resolutions by frontier; the one that was not asked for longest goes first.
 #[derive(Debug)]
 struct Memo {
     max: usize,
+    weight: usize,
     clock: u64,
     held: BTreeMap<Vec<Node>, (u64, Arc<Resolution>)>,
     by_use: BTreeMap<u64, Vec<Node>>,
@@ -138,20 +140,28 @@ impl Memo {
     }
 
     fn put(&mut self, resolution: Arc<Resolution>) {
-        if self.held.len() >= self.max
+        let frontier = resolution.frontier.clone();
+        self.weight += weight(&frontier);
+        while self.weight > self.max
             && let Some((_, oldest)) = self.by_use.pop_first()
         {
+            self.weight -= weight(&oldest);
             self.held.remove(&oldest);
         }
         self.clock += 1;
-        let frontier = resolution.frontier.clone();
         self.bases.insert(0, Arc::clone(&resolution));
         self.bases.truncate(BASES_MAX);
         if let Some((used, _)) = self.held.insert(frontier.clone(), (self.clock, resolution)) {
+            self.weight -= weight(&frontier);
             self.by_use.remove(&used);
         }
         self.by_use.insert(self.clock, frontier);
     }
+}
+
+/// What a resolution takes, in resolutions of a short frontier.
+fn weight(frontier: &[Node]) -> usize {
+    1 + frontier.len() / FRONTIER_SHORT
 }
 
 /// A settings entry that is named by another is not held.
@@ -180,7 +190,14 @@ impl Engine {
     #[must_use]
     pub fn remembering(frontiers: usize) -> Self {
         let max = frontiers.max(FRONTIERS_MIN);
-        let memo = Memo { max, clock: 0, held: BTreeMap::new(), by_use: BTreeMap::new(), bases: Vec::new() };
+        let memo = Memo {
+            max,
+            weight: 0,
+            clock: 0,
+            held: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            bases: Vec::new(),
+        };
         Self { tables: Tables::new(), memo, views: BTreeMap::new() }
     }
 
@@ -256,7 +273,9 @@ impl Engine {
                         Ok(past) => match self.memo.get(&past) {
                             Some(past) => {
                                 let number = self.add(&node, &past, history)?;
-                                let run = Run::adding(past.set.clone(), past.void.clone(), vec![number]);
+                                let all = past.set.with(number);
+                                let void = past.void.clone();
+                                let run = Run::adding(&self.tables, all, &past.set, void);
                                 job.tasks.push(Task::Settle(number, run));
                             }
                             None => {
@@ -320,8 +339,8 @@ impl Engine {
                 }
             }
         }
-        let missing = all.minus(&base.0).collect();
-        Run::adding(base.0, base.1, missing)
+        let (settled, void) = base;
+        Run::adding(&self.tables, all, &settled, void)
     }
 
     /// Adds an entry that was judged valid, whose past is resolved.
@@ -523,7 +542,7 @@ impl Engine {
     #[must_use]
     pub fn title(&self, at: &Resolution) -> Option<&str> {
         let current = self.tables.current(TITLE, Level::MAX, |node| at.scene().is_live(node));
-        let rows = current.into_iter().map(|node| self.tables.row(node));
+        let rows = current.into_iter().map(|writer| self.tables.row(writer.node));
         rows.min_by_key(|row| row.id)?.title.as_deref()
     }
 
@@ -660,7 +679,7 @@ impl Engine {
             return view.clone();
         }
         let mut run = Run::heard_by(&self.tables, now.set.clone(), now.void.clone(), acceptor);
-        while !run.step(&self.tables, &mut usize::MAX.clone()) {}
+        while !run.step(&self.tables, &mut { usize::MAX }) {}
         if self.views.len() >= ACCEPTED_VIEWS_MAX {
             self.views.clear();
         }
@@ -713,14 +732,14 @@ impl Engine {
         if self.tables.takes(node, write, data) {
             reaches.push(Reach { slot, outside: Some(outside(node, write)) });
         }
-        for (level, other) in &self.tables.slots[write.slot as usize].writers {
-            if *level > row.level
-                && new.scene().is_live(*other)
-                && !self.tables.row(*other).past.contains(node)
-                && let Some(removal) = self.tables.write(*other, write.slot)
-                && self.tables.takes(*other, removal, data)
+        for writer in &self.tables.slots[write.slot as usize].writers {
+            let removal = self.tables.write_of(*writer);
+            if writer.level > row.level
+                && new.scene().is_live(writer.node)
+                && !self.tables.row(writer.node).past.contains(node)
+                && self.tables.takes(writer.node, removal, data)
             {
-                reaches.push(Reach { slot, outside: Some(outside(*other, removal)) });
+                reaches.push(Reach { slot, outside: Some(outside(writer.node, removal)) });
             }
         }
     }

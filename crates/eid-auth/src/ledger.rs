@@ -56,13 +56,12 @@ impl Entries {
     fn heads(&self, mut ids: Vec<EntryId>) -> Vec<EntryId> {
         ids.sort_unstable();
         ids.dedup();
-        let below = |id: &EntryId| {
-            let at = self.ids.get(id);
-            at.is_some_and(|at| {
-                ids.iter().any(|other| self.find(other).is_some_and(|held| held.past.contains(*at)))
-            })
-        };
-        ids.iter().filter(|id| ids.len() == 1 || !below(id)).copied().collect()
+        if ids.len() > 1 {
+            let mut below = Bits::default();
+            ids.iter().filter_map(|id| self.find(id)).for_each(|held| below.unite(&held.past));
+            ids.retain(|id| self.ids.get(id).is_some_and(|at| !below.contains(*at)));
+        }
+        ids
     }
 }
 
@@ -218,6 +217,12 @@ impl Ledger {
     #[must_use]
     pub fn history(&self) -> &dyn History {
         &self.entries
+    }
+
+    /// The settings frontier of all entries.
+    #[must_use]
+    pub fn frontier(&self) -> &[EntryId] {
+        &self.frontier
     }
 
     /// What all settings entries amount to.

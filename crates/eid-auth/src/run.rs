@@ -1,6 +1,6 @@
-//! Settles which settings entries of a set are void, by adding one at a time to a set that is settled.
+//! Settles which settings entries of a set are void, from a part of it that is settled.
 //!
-//! A later entry changes the standing of weaker ones only, and what changes them in turn is weaker again, or equal
+//! A further entry changes the standing of weaker ones only, and what changes them in turn is weaker again, or equal
 //! and later. So what may have changed is looked at strongest first, each once, and nothing is looked at that cannot
 //! have changed.
 
@@ -14,48 +14,51 @@ use crate::tables::{How, Level, Node, Scene, TITLE, Tables, Write};
 pub(crate) struct Run {
     pub set: Bits,
     pub void: Bits,
-    /// Not added yet, the last first.
-    missing: Vec<Node>,
+    /// Not looked at yet.
+    fresh: Bits,
     open: BTreeSet<(Level, Node)>,
     heard_by: Option<Node>,
 }
 
 impl Run {
-    /// Adds these, which are rising, to a set that is settled and has their past or gets it from them.
-    pub(crate) fn adding(set: Bits, void: Bits, mut missing: Vec<Node>) -> Self {
-        missing.reverse();
-        Self { set, void, missing, open: BTreeSet::new(), heard_by: None }
+    /// Settles `all`, of which the part `settled` is settled with these void entries.
+    pub(crate) fn adding(tables: &Tables, all: Bits, settled: &Bits, void: Bits) -> Self {
+        let mut fresh = Bits::default();
+        let mut open = BTreeSet::new();
+        for node in all.minus(settled) {
+            fresh.put(node, true);
+            open.insert((tables.row(node).level, node));
+        }
+        Self { set: all, void, fresh, open, heard_by: None }
     }
 
     /// Settles a settled set again as an entry that accepts would have it. With fewer removals heard, the first to
     /// change is void.
     pub(crate) fn heard_by(tables: &Tables, set: Bits, void: Bits, acceptor: Node) -> Self {
         let open = void.iter().map(|node| (tables.row(node).level, node)).collect();
-        Self { set, void, missing: Vec::new(), open, heard_by: Some(acceptor) }
+        Self { set, void, fresh: Bits::default(), open, heard_by: Some(acceptor) }
     }
 
     /// Goes on for `budget` entries; says whether it is done.
     pub(crate) fn step(&mut self, tables: &Tables, budget: &mut usize) -> bool {
-        while *budget > 0 {
-            *budget -= 1;
-            if let Some((_, node)) = self.open.pop_first() {
-                let is_void = tables.fault(node, self.scene()).is_some();
-                if is_void != self.void.contains(node) {
-                    self.void.put(node, is_void);
-                    self.reopen(tables, node);
-                }
-            } else if let Some(node) = self.missing.pop() {
-                self.set.put(node, true);
-                if tables.fault(node, self.scene()).is_some() {
-                    self.void.put(node, true);
-                } else {
+        while let Some((_, node)) = self.open.pop_first() {
+            let is_void = tables.fault(node, self.scene()).is_some();
+            if self.fresh.contains(node) {
+                self.fresh.put(node, false);
+                self.void.put(node, is_void);
+                if !is_void {
                     self.reach(tables, node);
                 }
-            } else {
-                return true;
+            } else if is_void != self.void.contains(node) {
+                self.void.put(node, is_void);
+                self.reopen(tables, node);
+            }
+            *budget = budget.saturating_sub(1);
+            if *budget == 0 {
+                return self.open.is_empty();
             }
         }
-        false
+        true
     }
 
     fn scene(&self) -> Scene<'_> {
@@ -90,7 +93,7 @@ impl Run {
         let row = tables.row(node);
         for write in row.writes.iter().filter(|write| write.slot != TITLE) {
             let slot = &tables.slots[write.slot as usize];
-            for other in slot.writers.iter().map(|(_, node)| node).chain(&slot.authored) {
+            for other in slot.writers.iter().map(|writer| &writer.node).chain(&slot.authored) {
                 let dependent = tables.row(*other);
                 let weaker = dependent.level > row.level;
                 if (weaker || dependent.level == row.level && dependent.past.contains(node))

@@ -71,12 +71,20 @@ pub(crate) struct Row {
     pub void_after: Option<Bits>,
 }
 
+/// One write of a slot: by which entry, and which of its writes it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Writer {
+    pub level: Level,
+    pub node: Node,
+    at: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct SlotRow {
     /// Nothing for the title.
     pub slot: Option<Slot>,
     /// Who wrote it, the strongest first, of equals the earlier numbered first.
-    pub writers: Vec<(Level, Node)>,
+    pub writers: Vec<Writer>,
     /// The settings entries by this key.
     pub authored: Vec<Node>,
 }
@@ -183,10 +191,11 @@ impl Tables {
     /// Adds an entry whose whole past is known.
     pub(crate) fn add(&mut self, row: Row) -> Node {
         let node = self.nodes.len() as Node;
-        for write in &row.writes {
+        for (at, write) in (0..).zip(&row.writes) {
             let writers = &mut self.slots[write.slot as usize].writers;
-            let at = writers.partition_point(|held| *held < (row.level, node));
-            writers.insert(at, (row.level, node));
+            let writer = Writer { level: row.level, node, at };
+            let place = writers.partition_point(|held| *held < writer);
+            writers.insert(place, writer);
         }
         for id in &row.accepts {
             self.accepted.entry(*id).or_default().push(node);
@@ -202,35 +211,35 @@ impl Tables {
         writes.binary_search_by_key(&slot, |write| write.slot).ok().map(|at| &writes[at])
     }
 
+    pub(crate) fn write_of(&self, writer: Writer) -> &Write {
+        &self.row(writer.node).writes[writer.at as usize]
+    }
+
     /// The current writes of a slot: the last effective ones of those that `member` admits.
     ///
     /// A write is effective when it has seen every stronger effective one. So the writes of one level that are
     /// effective have all seen what is effective above, and the weakest effective level is the current one.
-    pub(crate) fn current(&self, slot: SlotNo, below: Level, member: impl Fn(Node) -> bool) -> Vec<Node> {
-        let (mut above, mut heads, mut level) = (Vec::new(), Vec::<Node>::new(), 0);
-        for &(at, node) in &self.slots[slot as usize].writers {
-            if at >= below {
+    pub(crate) fn current(&self, slot: SlotNo, below: Level, member: impl Fn(Node) -> bool) -> Vec<Writer> {
+        let (mut above, mut heads, mut level) = (Vec::new(), Vec::<Writer>::new(), 0);
+        for writer in &self.slots[slot as usize].writers {
+            if writer.level >= below {
                 break;
             }
-            if !member(node) {
+            if !member(writer.node) {
                 continue;
             }
-            let past = &self.row(node).past;
-            if at > level {
-                if heads.iter().all(|head| past.contains(*head)) {
-                    above = std::mem::replace(&mut heads, vec![node]);
-                    level = at;
+            let past = &self.row(writer.node).past;
+            if writer.level > level {
+                if heads.iter().all(|head| past.contains(head.node)) {
+                    above = std::mem::replace(&mut heads, vec![*writer]);
+                    level = writer.level;
                 }
-            } else if above.iter().all(|head| past.contains(*head)) {
-                heads.retain(|head| !past.contains(*head));
-                heads.push(node);
+            } else if above.iter().all(|head: &Writer| past.contains(head.node)) {
+                heads.retain(|head| !past.contains(head.node));
+                heads.push(*writer);
             }
         }
         heads
-    }
-
-    fn gives(&self, node: Node, slot: SlotNo) -> Option<Permission> {
-        self.write(node, slot).and_then(|write| write.gives)
     }
 
     /// What a slot gives: of several current writes, the most restrictive. Nothing when it was never written.
@@ -240,7 +249,7 @@ impl Tables {
         member: impl Fn(Node) -> bool,
     ) -> Option<(Option<Permission>, Node)> {
         let values = self.current(slot, Level::MAX, member);
-        let values = values.into_iter().map(|node| (self.gives(node, slot), node));
+        let values = values.into_iter().map(|writer| (self.write_of(writer).gives, writer.node));
         values.min_by_key(|(gives, node)| (*gives, self.row(*node).id))
     }
 
@@ -270,14 +279,14 @@ impl Tables {
         }
         for write in writes.iter().filter(|write| write.slot != TITLE) {
             let slot = write.slot;
-            for node in self.current(slot, Level::MAX, &member) {
-                let outranked = match self.gives(node, slot) {
+            for value in self.current(slot, Level::MAX, &member) {
+                let outranked = match self.write_of(value).gives {
                     Some(Permission::Admin(held)) => slot == author || level < Level::from(held),
                     Some(_) => true,
-                    None => level <= self.row(node).level,
+                    None => level <= value.level,
                 };
                 if !outranked {
-                    return Some(Overreach::Outranked { slot, by: node });
+                    return Some(Overreach::Outranked { slot, by: value.node });
                 }
             }
             if write.gives.and_then(Permission::level).is_some_and(|granted| Level::from(granted) < level) {
@@ -318,18 +327,18 @@ impl Tables {
     /// the removal is effective all the same: then that grant gave way to a write that the remover did know.
     fn is_shielded(&self, remover: Node, slot: SlotNo, subject: Subject<'_>, scene: Scene<'_>) -> bool {
         let row = self.row(remover);
-        let stronger = self.slots[slot as usize].writers.iter().take_while(|(level, _)| *level < row.level);
-        let unseen_grant = stronger.map(|(_, node)| *node).any(|node| {
-            subject.past.contains(node)
-                && !row.past.contains(node)
-                && scene.is_live(node)
-                && self.gives(node, slot).is_some()
+        let stronger = self.slots[slot as usize].writers.iter().take_while(|writer| writer.level < row.level);
+        let unseen_grant = stronger.copied().any(|writer| {
+            subject.past.contains(writer.node)
+                && !row.past.contains(writer.node)
+                && scene.is_live(writer.node)
+                && self.write_of(writer).gives.is_some()
         });
         unseen_grant
             && !self
                 .current(slot, row.level, |node| scene.is_live(node))
                 .iter()
-                .all(|head| row.past.contains(*head))
+                .all(|head| row.past.contains(head.node))
     }
 
     /// Who takes away what the subject used through a slot, whatever their fences keep.
@@ -339,13 +348,15 @@ impl Tables {
         subject: Subject<'a>,
         scene: Scene<'a>,
     ) -> impl Iterator<Item = (Node, &'a Write)> + 'a {
-        let writers = self.slots[slot as usize].writers.iter();
+        let writers = self.slots[slot as usize].writers.iter().copied();
         writers
-            .take_while(move |(level, _)| *level < subject.level)
-            .filter(move |(_, node)| scene.is_live(*node) && self.hears(scene.heard_by, *node))
-            .filter_map(move |(_, node)| self.write(*node, slot).map(|write| (*node, write)))
+            .take_while(move |writer| writer.level < subject.level)
+            .map(move |writer| (writer.node, self.write_of(writer)))
             .filter(move |(node, write)| {
-                self.takes(*node, write, subject) && !self.is_shielded(*node, slot, subject, scene)
+                self.takes(*node, write, subject)
+                    && scene.is_live(*node)
+                    && self.hears(scene.heard_by, *node)
+                    && !self.is_shielded(*node, slot, subject, scene)
             })
     }
 
@@ -389,11 +400,16 @@ impl Tables {
     /// An entry of its past that became void, or stands again, and that matters to a settings entry.
     fn change_of_past(&self, node: Node, scene: Scene<'_>) -> Option<Node> {
         let row = self.row(node);
-        scene.void.differing(&row.void_before).find(|other| {
-            let writes_one_of = |slot| self.write(*other, slot).is_some();
-            row.past.contains(*other)
-                && self.row(*other).level <= row.level
-                && (writes_one_of(row.author) || row.writes.iter().any(|write| writes_one_of(write.slot)))
+        if scene.void.is_same(&row.void_before) {
+            return None;
+        }
+        let slots = [row.author].into_iter().chain(row.writes.iter().map(|write| write.slot));
+        let mut writers = slots.flat_map(|slot| {
+            let writers = self.slots[slot as usize].writers.iter();
+            writers.take_while(|writer| writer.level <= row.level).map(|writer| writer.node)
+        });
+        writers.find(|other| {
+            row.past.contains(*other) && scene.void.contains(*other) != row.void_before.contains(*other)
         })
     }
 }

@@ -236,7 +236,7 @@ impl Grown {
         let rng = &mut rng;
         let mut grown = Self::start(rng, None);
         let all: Vec<u8> = vec![0, 1, 2, 3, 4, 5, 6, 8];
-        match seed % 4 {
+        match seed % 5 {
             0 => {
                 grown.grow(rng, 25, &all, &slots(), View::Any, false);
                 grown.grow(rng, 15, &[3, 4, 5, 6, 8], &slots(), View::Any, true);
@@ -249,6 +249,12 @@ impl Grown {
                 let admins: Vec<Slot> = (1..5).map(slot).collect();
                 grown.grow(rng, 40, &[0, 1, 2, 3, 4], &admins, View::Any, true);
                 grown.grow(rng, 10, &all, &slots(), View::Any, false);
+            }
+            3 => {
+                // Ever weaker admins, who are then removed one above the other.
+                let admins: Vec<Slot> = [2, 3, 4, 8].into_iter().map(slot).collect();
+                grown.grow(rng, 30, &[1, 2, 3, 4, 8], &admins, View::Any, true);
+                grown.grow(rng, 30, &[0, 1, 2, 3, 4, 8], &admins, View::Recent, true);
             }
             _ => {
                 grown.grow(rng, 45, &all, &slots(), View::Recent, false);
