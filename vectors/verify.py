@@ -283,7 +283,7 @@ def settings_ops(data):
             ops.append(settings_op(one))
         except Cbor:
             raise Refused("settings_malformed") from None
-    slots = [op[1] for op in ops if op[0] in ("set", "revoke")]
+    slots = [op[1] if op[0] in ("set", "revoke") else op[0] for op in ops]
     if len(set(slots)) != len(slots):
         raise Refused("settings_malformed")
     return ops

@@ -98,6 +98,21 @@ impl SettingsOp {
         }
     }
 
+    /// Whether operations can stand in one entry: no slot is written twice, and there is at most one operation of each
+    /// other kind.
+    #[must_use]
+    pub fn are_distinct(ops: &[Self]) -> bool {
+        let mut slots: Vec<Slot> = ops.iter().filter_map(Self::slot).collect();
+        slots.sort_unstable();
+        let kinds: [fn(&Self) -> bool; 3] = [
+            |op| matches!(op, Self::Rules(_)),
+            |op| matches!(op, Self::Accept(_)),
+            |op| matches!(op, Self::Title(_)),
+        ];
+        slots.windows(2).all(|pair| pair[0] != pair[1])
+            && kinds.into_iter().all(|is_kind| ops.iter().filter(|op| is_kind(op)).count() <= 1)
+    }
+
     fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
         let mut r = Reader::new(bytes);
         let items = r.array(usize::MAX).map_err(malformed)?;
@@ -125,7 +140,8 @@ impl SettingsOp {
     }
 }
 
-/// Decodes the payload of the settings store: every operation must decode, and no slot is written twice.
+/// Decodes the payload of the settings store: every operation must decode, no slot is written twice, and there is at
+/// most one operation of each other kind.
 pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<SettingsOp>, Refusal> {
     let payload = Payload::decode(bytes).map_err(|_| Invalid::SettingsMalformed)?;
     if payload.kind != SETTINGS_KIND || payload.ops.is_empty() || payload.ops.len() > OPS_MAX {
@@ -135,12 +151,7 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<SettingsOp>, Refusal> {
     for op in &payload.ops {
         ops.push(SettingsOp::decode(op)?);
     }
-    let mut slots: Vec<Slot> = ops.iter().filter_map(SettingsOp::slot).collect();
-    slots.sort_unstable();
-    if slots.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(Invalid::SettingsMalformed.into());
-    }
-    Ok(ops)
+    if SettingsOp::are_distinct(&ops) { Ok(ops) } else { Err(Invalid::SettingsMalformed.into()) }
 }
 
 fn malformed(_: CborError) -> Invalid {

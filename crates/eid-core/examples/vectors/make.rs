@@ -441,6 +441,10 @@ fn valid_settings(all: &mut Vectors) {
     one("settings_rules_again", rules(1));
     let many = [set(key(), 2, 0), revoke(slot(&device()), 1, NULL.into()), set(text("*"), 0, 0), title("x")];
     all.valid("settings_of_several_operations", Raw::change(settings(&many)));
+    let rotation = [set(key(), 3, 1), revoke(slot(&device()), 1, NULL.into())];
+    all.valid("settings_rotation", Raw::change(settings(&rotation)));
+    let every = [rules(1), set(key(), 1, 0), revoke(text("*"), 0, NULL.into()), accept(&ids(2)), title("x")];
+    all.valid("settings_of_every_operation", Raw::change(settings(&every)));
     all.valid("settings_with_salt", Raw::change(payload("settings", &[7; 16], &[title("x")])));
 }
 
@@ -691,6 +695,9 @@ fn invalid_settings(all: &mut Vectors) {
     bytes("settings_that_set_everyone_twice", {
         settings(&[set(text("*"), 1, 0), title("x"), set(text("*"), 1, 0)])
     });
+    bytes("settings_that_accept_twice", settings(&[accept(&ids(1)), accept(&ids(2))]));
+    bytes("settings_that_give_a_title_twice", settings(&[title("x"), title("x")]));
+    bytes("settings_that_name_the_rules_twice", settings(&[rules(1), title("x"), rules(1)]));
     let mut one = |name: &str, op: Vec<u8>| bytes(name, settings(&[op]));
     one("settings_operation_that_is_a_number", uint(1));
     one("settings_operation_without_code", array(&[]));
