@@ -37,6 +37,7 @@ const LONG: &[Step] = &[
     ("release build", || sim::release().map(drop)),
     ("demo", demo),
     ("processes", processes),
+    ("authority", authority),
     ("simulator", simulator),
     ("sabotages", sabotages),
 ];
@@ -172,6 +173,12 @@ fn demo() -> Result<(), Failure> {
 /// The program as real processes, smaller than by hand.
 fn processes() -> Result<(), Failure> {
     sim::processes(&["--entries", "20000", "--kills", "10"].map(str::to_owned))
+}
+
+/// Fewer DAGs than by hand, and every rule broken on purpose.
+fn authority() -> Result<(), Failure> {
+    sim::auth(&["--dags", "10000"].map(str::to_owned))?;
+    sim::auth(&["--mutants".to_owned()])
 }
 
 fn simulator() -> Result<(), Failure> {

@@ -18,7 +18,7 @@ use eid_auth::oracle::Mutant;
 #[expect(unreachable_pub, reason = "shared with the tests")]
 mod support;
 
-use support::properties::{Tally, broken, differs, disagreements};
+use support::properties::{Tally, attacks, broken, differs, disagreements};
 
 /// Seeds within which every broken rule must be found.
 const MUTANT_SEEDS: u64 = 20_000;
@@ -50,7 +50,11 @@ fn search(first: u64, count: u64) -> Result<(), String> {
                     let mut faults = Vec::new();
                     for seed in first + from..first + (from + SHARE).min(count) {
                         let mut found = disagreements(seed, &mut tally);
-                        found.extend(broken(seed, None, &mut tally));
+                        let gaps = tally.gaps;
+                        found.extend(attacks(seed, &mut tally));
+                        if tally.gaps > gaps {
+                            println!("seed {seed}: the known gap of the definition");
+                        }
                         faults.extend(found.into_iter().map(|fault| format!("seed {seed}: {fault}")));
                     }
                     let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -74,7 +78,7 @@ fn search(first: u64, count: u64) -> Result<(), String> {
     let (tally, faults) = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     println!(
         "{} DAGs: {} valid entries, {} of them void, {} refused; {} hostile entries, once strong in {} DAGs; \
-         {} faults; {:.1} s",
+         {} faults, the known gap of the definition in {} DAGs; {:.1} s",
         tally.dags,
         tally.entries,
         tally.void,
@@ -82,6 +86,7 @@ fn search(first: u64, count: u64) -> Result<(), String> {
         tally.hostile,
         tally.once_strong,
         faults.len(),
+        tally.gaps,
         begin.elapsed().as_secs_f64()
     );
     match faults.first() {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eid_core::{
-    EntryId, KeyMode, Permission, PublicKey, ReadError, SettingsNode, SettingsOp, SettingsPast, Slot,
+    EntryId, KeyMode, Permission, PublicKey, Question, ReadError, SettingsNode, SettingsOp, SettingsPast,
+    Slot,
 };
 
 use crate::bits::Bits;
@@ -37,6 +38,14 @@ pub struct Candidate<'a> {
     pub parents: &'a [EntryId],
     /// The settings frontier of its parents.
     pub past: &'a [EntryId],
+}
+
+impl<'a> From<Question<'a>> for Candidate<'a> {
+    fn from(question: Question<'a>) -> Self {
+        let header = question.entry.header();
+        let settings = header.is_settings().then(|| question.entry.settings());
+        Self { author: header.author, settings, parents: &header.parents, past: question.past }
+    }
 }
 
 /// What is to be known of a data entry to say whether it counts.
@@ -86,7 +95,7 @@ pub struct Change {
 /// Data that may have changed standing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reach {
-    /// By this key; for everyone, by every key that has no slot of its own, or whose own slot was void.
+    /// By this key; for everyone, by any key, of which only those without a slot of their own are touched.
     pub slot: Slot,
     /// Only what lies outside the ancestry of these; anything when there are none.
     pub outside: Option<Vec<EntryId>>,
@@ -246,7 +255,10 @@ impl Engine {
             budget -= 1;
             match task {
                 Task::Frontier(ids) => match self.numbers(&ids, history)? {
-                    Err(node) => job.tasks.extend([Task::Frontier(ids), Task::Load(node)]),
+                    Err(lacking) => {
+                        job.tasks.push(Task::Frontier(ids));
+                        job.tasks.extend(lacking.into_iter().map(Task::Load));
+                    }
                     Ok(frontier) => match self.memo.get(&frontier) {
                         Some(done) => job.done = Some(done),
                         None => {
@@ -269,7 +281,10 @@ impl Engine {
                         continue;
                     }
                     match self.numbers(&node.past, history)? {
-                        Err(lacking) => job.tasks.extend([Task::Load(node), Task::Load(lacking)]),
+                        Err(lacking) => {
+                            job.tasks.push(Task::Load(node));
+                            job.tasks.extend(lacking.into_iter().map(Task::Load));
+                        }
                         Ok(past) => match self.memo.get(&past) {
                             Some(past) => {
                                 let number = self.add(&node, &past, history)?;
@@ -302,18 +317,22 @@ impl Engine {
         self.tables.row(node).void_after.is_some().then_some(node)
     }
 
-    /// The numbers of a frontier, or an entry that has to be loaded first.
+    /// The numbers of a frontier, or the entries of it that have to be loaded first.
     fn numbers(
         &self,
         ids: &[EntryId],
         past: &(impl SettingsPast + ?Sized),
-    ) -> Result<Result<Vec<Node>, Arc<SettingsNode>>, ReadError> {
+    ) -> Result<Result<Vec<Node>, Vec<Arc<SettingsNode>>>, ReadError> {
         let mut numbers = Vec::with_capacity(ids.len());
+        let mut lacking = Vec::new();
         for id in ids {
             match self.settled(id) {
                 Some(node) => numbers.push(node),
-                None => return past.settings(id)?.map(Err).ok_or_else(|| not_held(id)),
+                None => lacking.push(past.settings(id)?.ok_or_else(|| not_held(id))?),
             }
+        }
+        if !lacking.is_empty() {
+            return Ok(Err(lacking));
         }
         numbers.sort_unstable();
         numbers.dedup();
@@ -428,7 +447,7 @@ impl Engine {
         candidate: Candidate<'_>,
         history: &dyn History,
     ) -> Result<Result<(), Denied>, ReadError> {
-        if candidate.settings.is_some_and(|ops| !is_set_of_settings(ops)) {
+        if candidate.settings.is_some_and(|ops| ops.is_empty() || !SettingsOp::are_distinct(ops)) {
             return Ok(Err(Denied::Malformed));
         }
         if let ([], Some(ops)) = (candidate.parents, candidate.settings) {
@@ -745,6 +764,25 @@ impl Engine {
     }
 }
 
+impl Reach {
+    /// Whether data by this author may be meant.
+    #[must_use]
+    pub fn concerns(&self, author: &PublicKey) -> bool {
+        match &self.slot {
+            Slot::Key(key) => key == author,
+            Slot::Everyone => true,
+        }
+    }
+}
+
+impl Change {
+    /// Whether no data can have changed standing.
+    #[must_use]
+    pub fn leaves_data_alone(&self) -> bool {
+        self.reaches.is_empty() && self.accepted.is_empty()
+    }
+}
+
 impl Resolution {
     fn scene(&self) -> Scene<'_> {
         Scene { set: &self.set, void: &self.void, heard_by: None }
@@ -761,18 +799,4 @@ impl Resolution {
     pub fn void_count(&self) -> usize {
         self.void.len() as usize
     }
-}
-
-/// At least one operation, no slot twice, and each other kind at most once.
-fn is_set_of_settings(ops: &[SettingsOp]) -> bool {
-    let mut slots: Vec<Slot> = ops.iter().filter_map(SettingsOp::slot).collect();
-    slots.sort_unstable();
-    let kinds: [fn(&SettingsOp) -> bool; 3] = [
-        |op| matches!(op, SettingsOp::Accept(_)),
-        |op| matches!(op, SettingsOp::Title(_)),
-        |op| matches!(op, SettingsOp::Rules(_)),
-    ];
-    !ops.is_empty()
-        && slots.windows(2).all(|pair| pair[0] != pair[1])
-        && kinds.into_iter().all(|is_kind| ops.iter().filter(|op| is_kind(op)).count() <= 1)
 }

@@ -181,17 +181,14 @@ impl Ledger {
             }
         }
         for reach in &change.reaches {
-            let authored = match reach.slot {
-                Slot::Key(key) => self.authored.get(&key).cloned().unwrap_or_default(),
-                Slot::Everyone => self.authored.values().flatten().copied().collect(),
-            };
-            for at in authored {
-                let kept = match &reach.outside {
-                    Some(tips) => self.entries.includes(tips, &self.entries.rows[at as usize].id)?,
+            let authors = self.authored.iter().filter(|(author, _)| reach.concerns(author));
+            for at in authors.flat_map(|(_, authored)| authored) {
+                let is_kept = match &reach.outside {
+                    Some(tips) => self.entries.includes(tips, &self.entries.rows[*at as usize].id)?,
                     None => false,
                 };
-                if !kept {
-                    open.put(at, true);
+                if !is_kept {
+                    open.put(*at, true);
                 }
             }
         }

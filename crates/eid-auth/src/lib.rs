@@ -38,6 +38,58 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # How a store uses it
+//!
+//! One [`Engine`] per tree, behind a lock. Nothing is loaded at open: the first question loads the settings entries
+//! that it needs through [`History`], once; data is never loaded and never kept.
+//!
+//! 1. *Admission.* [`Engine::judge`] with the settings frontier of the parents, derived and never claimed. It is final.
+//! 2. *Standing of what was admitted.* With `now`, the resolution of the settings frontier of the tips,
+//!    [`Engine::standing`] says of each data entry whether it counts. While nothing was removed concurrently this reads
+//!    nothing. [`Engine::class`] gives the answer for all data of one author and one frontier.
+//! 3. *A settings entry.* Resolve the frontier of the tips before and after the batch; [`Engine::change`] says which
+//!    data may have changed standing: by whom, and outside the ancestry of which entries. A walk over what lies outside
+//!    finds it, and usually that is nothing. Only this data is asked for again.
+//! 4. *Reads* of older versions resolve the settings frontier of the tips they read at.
+//!
+//! So a store keeps, besides the settings frontier of each entry, one row for each void entry, changed in the same
+//! atomic write as what changed it.
+//!
+//! ```
+//! use eid_auth::{Candidate, Data, Engine, History};
+//! use eid_core::{EntryId, PublicKey, ReadError, SettingsOp};
+//!
+//! /// Takes in a settings entry that was written at these tips; gives those of `concurrent`, which is data that it has
+//! /// not seen, that are void from now on.
+//! fn take_in(
+//!     engine: &mut Engine,
+//!     history: &dyn History,
+//!     (author, ops): (PublicKey, &[SettingsOp]),
+//!     (parents, past, after): (&[EntryId], &[EntryId], &[EntryId]),
+//!     concurrent: &[Data<'_>],
+//! ) -> Result<Vec<EntryId>, ReadError> {
+//!     if engine.judge(Candidate { author, settings: Some(ops), parents, past }, history)?.is_err() {
+//!         return Ok(Vec::new());
+//!     }
+//!     // It is stored here, so that `history` has it.
+//!     let (old, new) = (engine.resolve(past, history)?, engine.resolve(after, history)?);
+//!     let change = engine.change(&old, &new);
+//!     let mut void = Vec::new();
+//!     for data in concurrent {
+//!         let reached = change.reaches.iter().any(|reach| reach.concerns(&data.author));
+//!         if reached && !engine.standing(&new, *data, history)?.counts() {
+//!             void.push(data.id);
+//!         }
+//!     }
+//!     Ok(void)
+//! }
+//! ```
+//!
+//! Resolving is memoised within [`limits`], iterative, and can be done in steps of any size ([`Engine::begin`],
+//! [`Engine::advance`]): a smaller budget makes it slower, never different.
+//!
+//! # Where it is checked
+//!
 //! [`oracle`] is the definition of the rules, naive and slow; `tests/auth_model.py` is the model that it is a port of.
 //! `cargo xtask auth` holds the three together.
 

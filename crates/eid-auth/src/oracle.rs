@@ -16,34 +16,52 @@ use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Slot};
 /// The level of whoever is not an admin.
 pub const INF: u64 = 1 << 32;
 
-/// A rule broken on purpose, so that a search for differences can show that it finds them.
+/// A rule that is other than defined: all but the last are broken on purpose, so that a search for differences can
+/// show that it finds them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(
-    missing_docs,
-    reason = "each bears the name that the model gives it, which says what is broken there"
-)]
 pub enum Mutant {
+    /// Only an entry's own past decides: no removal reaches what is concurrent.
     Pinned,
+    /// A demotion voids nothing.
     Nodemote,
+    /// An entry stands though its author's level is weaker without void work.
     Nolost,
+    /// What relied on void work stands.
     Notrans,
+    /// Weaker keys remove stronger ones' work.
     Nolevel,
+    /// A stronger grant that the remover had not seen protects nothing.
     Noshield,
+    /// Anybody who may write settings re-activates what was revoked.
     React,
+    /// Admins grant above themselves.
     Grantup,
+    /// A weaker write replaces what it had not seen.
     Flat,
+    /// The longer chain wins among concurrent values.
     Lww,
+    /// Who accepts hears no removal at all.
     Accept,
+    /// Only the value that counts must be outranked, not each concurrent one.
     Winner,
+    /// Equals outrank each other.
     Equal,
+    /// Weaker work is undecided where an entry had seen it decided.
     Undecided,
+    /// A grant shields though it gave way to what the remover knew.
     Anyshield,
+    /// The wildcard's removal voids nothing.
     Wild,
+    /// Leaving voids like a removal.
     Noleave,
+    /// Not a fault, and not in [`Mutant::ALL`]: closes the one gap in the definition that is known. By the definition
+    /// an entry is upheld when its author would be allowed to write it without the void work of its past, also by more
+    /// strength than he wrote it with; here only with the strength that he wrote it with. See decision 0012.
+    Mended,
 }
 
 impl Mutant {
-    /// All of them: first those that the properties find, from [`Mutant::Winner`] on those that only a comparison does.
+    /// All faults: first those that the properties find, from [`Mutant::Winner`] on those that only a comparison does.
     pub const ALL: [Self; 17] = [
         Self::Pinned,
         Self::Nodemote,
@@ -274,7 +292,7 @@ impl Dag {
         if !settings.is_none_or(|ops| self.well_formed(&author, ops, &past)) {
             return false;
         }
-        if !root && !self.allowed(&author, settings, &st) {
+        if !root && !self.allowed(&author, settings, &st, 0) {
             return false;
         }
         let lvl = match settings {
@@ -330,19 +348,19 @@ impl Dag {
         })
     }
 
-    fn allowed(&self, author: &Slot, ops: Option<&[SettingsOp]>, st: &State) -> bool {
+    fn allowed(&self, author: &Slot, ops: Option<&[SettingsOp]>, st: &State, strength: u64) -> bool {
         match ops {
             None => perm(st, author) >= Some(Permission::Write),
             Some(ops) => {
                 perm(st, author) >= Some(Permission::Admin(u32::MAX))
-                    && ops.iter().all(|op| self.may_write(author, op, st))
+                    && ops.iter().all(|op| self.may_write(author, op, st, strength))
             }
         }
     }
 
-    fn may_write(&self, author: &Slot, op: &SettingsOp, st: &State) -> bool {
+    fn may_write(&self, author: &Slot, op: &SettingsOp, st: &State, strength: u64) -> bool {
         let Some(slot) = op.slot() else { return true };
-        let p = level(st, author);
+        let p = level(st, author).max(strength);
         let values = st.get(&slot).map_or(&[][..], Vec::as_slice);
         let values = if self.is(Mutant::Winner) { &values[..values.len().min(1)] } else { values };
         for v in values {
@@ -585,7 +603,8 @@ impl Dag {
             return true;
         }
         let author = self.author(x);
-        self.allowed(&author, self.ops(x), &st)
+        let strength = if self.is(Mutant::Mended) { self.lvl(x) } else { 0 };
+        self.allowed(&author, self.ops(x), &st, strength)
             && (level(&st, &author) <= self.lvl(x) || self.is(Mutant::Nolost))
     }
 

@@ -115,6 +115,20 @@ pub enum Void {
     },
 }
 
+impl Void {
+    /// The stable code, as in `--json` output.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Removed { left: None, .. } => "removed",
+            Self::Removed { left: Some(_), .. } => "demoted",
+            Self::Right { .. } => "lost_right",
+            Self::Level { .. } => "lost_level",
+            Self::Slot { .. } => "lost_slot",
+        }
+    }
+}
+
 impl fmt::Display for Void {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let because = |cause: &Option<EntryId>, f: &mut fmt::Formatter<'_>| match cause {

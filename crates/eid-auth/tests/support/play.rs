@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use eid_auth::Engine;
 use eid_auth::ledger::Ledger;
-use eid_auth::oracle::Dag;
+use eid_auth::oracle::{Dag, Mutant, Verdicts};
 use eid_core::{EntryId, Permission, SettingsOp, Slot};
 
 use super::random::{key, set, slot};
@@ -138,6 +138,18 @@ impl Scene {
             why = why.replace(&key(n).to_string(), &format!("key {n}"));
         }
         why
+    }
+
+    /// The same entries by the oracle, with a rule changed.
+    pub fn judged_by(&self, mutant: Mutant) -> Verdicts {
+        let mut dag = Dag::broken(mutant);
+        for i in 0..self.dag.len() {
+            let parents: Vec<EntryId> = self.dag.parents(i).iter().map(|p| self.dag.id(*p)).collect();
+            if let Slot::Key(author) = self.dag.author(i) {
+                assert!(dag.add(self.dag.id(i), author, self.dag.ops(i), &parents));
+            }
+        }
+        dag.verdicts()
     }
 
     /// What a key may do.

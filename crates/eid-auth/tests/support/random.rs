@@ -236,7 +236,7 @@ impl Grown {
         let rng = &mut rng;
         let mut grown = Self::start(rng, None);
         let all: Vec<u8> = vec![0, 1, 2, 3, 4, 5, 6, 8];
-        match seed % 5 {
+        match seed % 6 {
             0 => {
                 grown.grow(rng, 25, &all, &slots(), View::Any, false);
                 grown.grow(rng, 15, &[3, 4, 5, 6, 8], &slots(), View::Any, true);
@@ -255,6 +255,12 @@ impl Grown {
                 let admins: Vec<Slot> = [2, 3, 4, 8].into_iter().map(slot).collect();
                 grown.grow(rng, 30, &[1, 2, 3, 4, 8], &admins, View::Any, true);
                 grown.grow(rng, 30, &[0, 1, 2, 3, 4, 8], &admins, View::Recent, true);
+            }
+            4 => {
+                // One slot that everybody writes, by a key that works on what it is given.
+                let one = [slot(8), slot(8), slot(8), Slot::Everyone];
+                grown.grow(rng, 40, &[0, 1, 1, 2, 3, 4, 8, 8], &one, View::Any, false);
+                grown.grow(rng, 10, &[0, 8], &one, View::Recent, true);
             }
             _ => {
                 grown.grow(rng, 45, &all, &slots(), View::Recent, false);
