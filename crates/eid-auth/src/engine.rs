@@ -97,8 +97,17 @@ pub struct Change {
 pub struct Reach {
     /// By this key; for everyone, by any key, of which only those without a slot of their own are touched.
     pub slot: Slot,
-    /// Only what lies outside the ancestry of these; anything when there are none.
-    pub outside: Option<Vec<EntryId>>,
+    /// And only this.
+    pub place: Place,
+}
+
+/// A part of the DAG.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// What is neither one of these nor an ancestor of one. Of none: everything.
+    Outside(Vec<EntryId>),
+    /// What descends from this settings entry.
+    After(EntryId),
 }
 
 /// A resolution that can be interrupted.
@@ -716,8 +725,12 @@ impl Engine {
             let list = if new.void.contains(node) { &mut change.voided } else { &mut change.restored };
             list.push(self.tables.row(node).id);
             if old.set.contains(node) {
-                for write in self.tables.row(node).writes.iter().filter(|write| write.slot != TITLE) {
-                    change.reaches.push(Reach { slot: self.name(write.slot), outside: None });
+                let row = self.tables.row(node);
+                for write in row.writes.iter().filter(|write| write.slot != TITLE) {
+                    // Who had seen it may have relied on it.
+                    let place = Place::After(row.id);
+                    change.reaches.push(Reach { slot: self.name(write.slot), place });
+                    self.reach(node, write, new, &mut change.reaches);
                 }
             }
         }
@@ -737,28 +750,29 @@ impl Engine {
         change
     }
 
-    /// What data a live entry that is added may change by writing one slot: it removes, or it makes weaker removals
-    /// give way.
+    /// What an entry that is added or changed standing may change, by its write of one slot, for data that had not seen
+    /// it: it removes, or weaker removals give way to it or to what gave way to it.
     fn reach(&self, node: Node, write: &Write, new: &Resolution, reaches: &mut Vec<Reach>) {
-        let row = self.tables.row(node);
         let slot = self.name(write.slot);
-        let outside = |by: Node, write: &Write| match &write.how {
-            How::Remove(Some(fence)) => fence.ids.clone(),
-            _ => vec![self.tables.row(by).id],
-        };
         let nothing_seen = Bits::default();
         let data = Subject { level: NO_LEVEL, needs: Permission::Write, past: &nothing_seen };
+        let mut push = |by: Node, write: &Write| {
+            let tips = match &write.how {
+                How::Remove(Some(fence)) => fence.ids.clone(),
+                _ => vec![self.tables.row(by).id],
+            };
+            reaches.push(Reach { slot, place: Place::Outside(tips) });
+        };
         if self.tables.takes(node, write, data) {
-            reaches.push(Reach { slot, outside: Some(outside(node, write)) });
+            push(node, write);
         }
         for writer in &self.tables.slots[write.slot as usize].writers {
             let removal = self.tables.write_of(*writer);
-            if writer.level > row.level
+            if writer.level > self.tables.row(node).level
                 && new.scene().is_live(writer.node)
-                && !self.tables.row(writer.node).past.contains(node)
                 && self.tables.takes(writer.node, removal, data)
             {
-                reaches.push(Reach { slot, outside: Some(outside(writer.node, removal)) });
+                push(writer.node, removal);
             }
         }
     }

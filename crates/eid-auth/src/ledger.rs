@@ -9,7 +9,7 @@ use std::sync::Arc;
 use eid_core::{EntryId, Permission, PublicKey, ReadError, SettingsNode, SettingsOp, SettingsPast, Slot};
 
 use crate::bits::Bits;
-use crate::engine::{Candidate, Data, Engine, Resolution};
+use crate::engine::{Candidate, Data, Engine, Place, Resolution};
 use crate::history::History;
 use crate::why::{Denied, Standing, Void};
 
@@ -183,11 +183,12 @@ impl Ledger {
         for reach in &change.reaches {
             let authors = self.authored.iter().filter(|(author, _)| reach.concerns(author));
             for at in authors.flat_map(|(_, authored)| authored) {
-                let is_kept = match &reach.outside {
-                    Some(tips) => self.entries.includes(tips, &self.entries.rows[*at as usize].id)?,
-                    None => false,
+                let id = self.entries.rows[*at as usize].id;
+                let is_there = match &reach.place {
+                    Place::Outside(tips) => !self.entries.includes(tips, &id)?,
+                    Place::After(settings) => self.entries.includes(&[id], settings)?,
                 };
-                if !is_kept {
+                if is_there {
                     open.put(*at, true);
                 }
             }

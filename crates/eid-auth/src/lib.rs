@@ -48,8 +48,8 @@
 //!    [`Engine::standing`] says of each data entry whether it counts. While nothing was removed concurrently this reads
 //!    nothing. [`Engine::class`] gives the answer for all data of one author and one frontier.
 //! 3. *A settings entry.* Resolve the frontier of the tips before and after the batch; [`Engine::change`] says which
-//!    data may have changed standing: by whom, and outside the ancestry of which entries. A walk over what lies outside
-//!    finds it, and usually that is nothing. Only this data is asked for again.
+//!    data may have changed standing: by whom, and where, mostly outside the ancestry of a removal. A walk over what
+//!    lies there finds it, and usually that is nothing. Only this data is asked for again.
 //! 4. *Reads* of older versions resolve the settings frontier of the tips they read at.
 //!
 //! So a store keeps, besides the settings frontier of each entry, one row for each void entry, changed in the same
@@ -103,6 +103,6 @@ mod run;
 mod tables;
 mod why;
 
-pub use engine::{Candidate, Change, Class, Data, Engine, Job, Reach, Removal, Resolution};
+pub use engine::{Candidate, Change, Class, Data, Engine, Job, Place, Reach, Removal, Resolution};
 pub use history::History;
 pub use why::{Denied, Standing, Void};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use eid_auth::ledger::Ledger;
 use eid_auth::oracle::Mutant;
-use eid_auth::{Candidate, Change, Class, Data, Denied, Engine, History, Standing};
+use eid_auth::{Candidate, Change, Class, Data, Denied, Engine, History, Place, Standing};
 use eid_core::Permission::{Admin, Relay, Write};
 use eid_core::{
     Draft, Entry, EntryId, Height, Nonce, Permission, PublicKey, Question, ReadError, Refusal, SecretKey,
@@ -172,7 +172,7 @@ fn ordinary_grants_leave_all_data_alone() {
     let change = engine.change(&at[2], &at[3]);
     let [reach] = change.reaches.as_slice() else { panic!("{change:?}") };
     assert!(reach.concerns(&key(3)) && !reach.concerns(&key(4)));
-    assert_eq!(reach.outside, Some(vec![id(3)]));
+    assert_eq!(reach.place, Place::Outside(vec![id(3)]));
     assert_eq!(engine.change(&at[3], &at[3]), Change::default());
 }
 

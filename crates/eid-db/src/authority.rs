@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use eid_auth::{Candidate, Class, Data, Denied, Engine, Standing};
+use eid_auth::{Candidate, Class, Data, Denied, Engine, Place, Standing};
 use eid_core::{
     Entry, EntryId, History, Invalid, Judge, Permission, PublicKey, Question, Reach, ReadError, Refusal,
     Slot, Stands, TreeId,
@@ -216,10 +216,10 @@ impl Judge for Authority {
             let change = engine.change(&old, &new);
             let settings = change.voided.into_iter().chain(change.restored);
             let mut reaches: Vec<Reach> = settings.map(|id| Reach::Entries(vec![id])).collect();
-            // Without a fence it may be anything: nothing is outside.
-            reaches.extend(
-                change.reaches.into_iter().map(|reach| Reach::Outside(reach.outside.unwrap_or_default())),
-            );
+            reaches.extend(change.reaches.into_iter().map(|reach| match reach.place {
+                Place::Outside(tips) => Reach::Outside(tips),
+                Place::After(settings) => Reach::After(settings),
+            }));
             if !change.accepted.is_empty() {
                 reaches.push(Reach::Entries(change.accepted));
             }
