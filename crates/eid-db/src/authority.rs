@@ -36,6 +36,12 @@ impl Settings {
         self.slots.get(slot).map(|value| value.permission)
     }
 
+    /// What a slot gives, and which entry says so, if it was written.
+    #[must_use]
+    pub fn value(&self, slot: &Slot) -> Option<SlotValue> {
+        self.slots.get(slot).copied()
+    }
+
     /// What a key may do: by its own slot if it has one, even a revoked one, else by the one for everyone.
     #[must_use]
     pub fn permission(&self, key: &PublicKey) -> Option<Permission> {

@@ -156,24 +156,36 @@ impl Database {
         Self { user: Some(Arc::clone(user)), ..self.clone() }
     }
 
+    /// The user who writes through this handle, unless it is the device.
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        self.user.as_ref()
+    }
+
     /// The keys of whoever writes through this handle.
     pub(crate) fn own_keys(&self) -> Result<Vec<Arc<SecretKey>>, DbError> {
         match &self.user {
             Some(user) => user.keys(),
-            None => Ok(vec![self.instance.device_key()]),
+            None => Ok(self.instance.device_keys()),
         }
     }
 
-    /// What is written now through this handle is signed with this: of a user's keys the strongest.
+    /// What is written now through this handle is signed with this: of several keys the strongest.
     pub(crate) fn author(&self) -> Result<Arc<SecretKey>, DbError> {
-        let Some(user) = &self.user else { return Ok(self.instance.device_key()) };
-        let (keys, settings) = (user.keys()?, self.settings()?);
-        let found = strongest(&keys, |key| settings.permission(key));
-        found.map(|(key, _)| key).ok_or(DbError::NotPermitted)
+        let keys = self.own_keys()?;
+        if let ([only], None) = (&keys[..], &self.user) {
+            return Ok(Arc::clone(only));
+        }
+        let settings = self.settings()?;
+        if let Some((key, _)) = strongest(&keys, |key| settings.permission(key)) {
+            return Ok(key);
+        }
+        let revoked = |key: &&Arc<SecretKey>| settings.slot(&Slot::Key(key.public())) == Some(None);
+        let Some(first) = keys.iter().find(revoked).or(keys.first()) else { return Err(DbError::NoRight) };
+        Err(self.lacking(&first.public(), false)?.into())
     }
 
-    /// The key that what is written now through this handle is signed with: of a user's keys the strongest one here,
-    /// otherwise the key of the device.
+    /// The key that what is written now through this handle is signed with: of the keys of the user, or of the device,
+    /// the strongest one here.
     ///
     /// # Errors
     /// [`DbError::NotPermitted`] when no key of the user has any right, [`DbError::LoggedOut`].
@@ -304,7 +316,7 @@ impl Database {
         self.settings_in(&self.snapshot()?)
     }
 
-    fn settings_in(&self, snapshot: &TreeSnapshot) -> Result<Arc<Settings>, DbError> {
+    pub(crate) fn settings_in(&self, snapshot: &TreeSnapshot) -> Result<Arc<Settings>, DbError> {
         let known = snapshot.settings_frontier()?;
         Ok(self.instance.authority().settings(&self.id, &known, snapshot)?)
     }
@@ -326,7 +338,11 @@ impl Database {
     }
 
     /// Takes the right of a key, or of everyone, away.
-    pub fn revoke(&self, slot: Slot, mode: KeyMode) -> Result<Committed, DbError> {
+    pub fn revoke(&self, slot: Slot, mut mode: KeyMode) -> Result<Committed, DbError> {
+        if let KeyMode::Remove { fence: Some(ids) } = &mut mode {
+            ids.sort_unstable();
+            ids.dedup();
+        }
         self.write_settings(&[SettingsOp::Revoke { slot, mode }])
     }
 
@@ -351,7 +367,7 @@ impl Database {
     ) -> Result<Committed, DbError> {
         self.check_writable()?;
         let salt: [u8; SALT_BYTES] = self.instance.env().random();
-        Ok(self.instance.store().commit(LocalCommit {
+        let committed = self.instance.store().commit(LocalCommit {
             tree: Some(self.id),
             author: Arc::clone(author),
             now_ms: self.instance.env().clock.now_ms(),
@@ -359,7 +375,8 @@ impl Database {
             sections: vec![SectionDraft::settings(ops, &salt)],
             nonce: None,
             durability: Durability::Durable,
-        })?)
+        });
+        committed.map_err(|error| self.explained(error.into(), &author.public(), Some(ops)))
     }
 
     // ---- stores and transactions

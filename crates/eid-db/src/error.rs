@@ -3,6 +3,7 @@
 use eid_core::{EntryId, Invalid, ReadError, Refusal, TreeId};
 use eid_store::StoreError;
 
+use crate::refusal::Refused;
 use crate::typed::FormError;
 
 /// Why something was not done. Nothing was written, unless the variant says otherwise.
@@ -11,9 +12,9 @@ pub enum DbError {
     /// The store below failed.
     #[error(transparent)]
     Store(StoreError),
-    /// The device has no right to this in the database.
-    #[error("this device has no right to do this in the database")]
-    NotPermitted,
+    /// Whoever writes has no right to this in the database.
+    #[error(transparent)]
+    NotPermitted(Box<Refused>),
     /// The database is tracked, and nothing of it is held.
     #[error("nothing of the database is here yet")]
     NotHere,
@@ -306,13 +307,19 @@ impl DbError {
 impl From<StoreError> for DbError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Refused(Refusal::Invalid(Invalid::NotPermitted)) => Self::NotPermitted,
+            StoreError::Refused(Refusal::Invalid(Invalid::NotPermitted)) => Refused::Past.into(),
             StoreError::Refused(Refusal::Invalid(Invalid::PayloadTooLarge | Invalid::HeaderTooLarge)) => {
                 Self::TooLarge
             }
             StoreError::UnknownTree => Self::NotHere,
             error => Self::Store(error),
         }
+    }
+}
+
+impl From<Refused> for DbError {
+    fn from(refused: Refused) -> Self {
+        Self::NotPermitted(Box::new(refused))
     }
 }
 

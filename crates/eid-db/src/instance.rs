@@ -14,7 +14,7 @@ use crate::database::{Database, TreeState};
 use crate::env::Env;
 use crate::error::DbError;
 use crate::kind::Kinds;
-use crate::limits::{ID_PREFIX_CHARS_MIN, NAME_BYTES_MAX, SALT_BYTES};
+use crate::limits::{ID_PREFIX_CHARS_MIN, NAME_BYTES_MAX, SALT_BYTES, USER_KEYS_MAX};
 use crate::users::Users;
 use crate::users::account::UserId;
 
@@ -28,6 +28,8 @@ struct Inner {
     authority: Arc<Authority>,
     env: Env,
     device: Arc<SecretKey>,
+    /// Keys that took the place of the device's own in some database.
+    further: Mutex<Vec<Arc<SecretKey>>>,
     trees: Arc<Trees>,
     accounts: Users,
     made_keys: Mutex<(u64, u16)>,
@@ -89,6 +91,8 @@ pub struct DatabaseInfo {
 }
 
 const DEVICE: &[u8] = b"device";
+/// Where its further keys are kept.
+const FURTHER: &str = "device-keys";
 const DISPLAY_NAME: &[u8] = b"display name";
 
 fn check_name(name: &str) -> Result<(), DbError> {
@@ -102,6 +106,7 @@ impl Instance {
         let judge = Arc::clone(&authority);
         let store = EntryStore::open(backend, judge, Arc::new(Kinds), env.random())?;
         let device = Arc::new(device_key(&store.local().namespace("instance"), &env)?);
+        let further = Mutex::new(further_keys(&store.local().namespace(FURTHER))?);
         let trees = Arc::new(Trees::default());
         let notified = Arc::clone(&trees);
         let watch = store.on_admitted(Arc::new(move |admitted| notified.notify(admitted)));
@@ -110,6 +115,7 @@ impl Instance {
             authority,
             env,
             device,
+            further,
             trees,
             accounts: Users::default(),
             made_keys: Mutex::default(),
@@ -128,6 +134,30 @@ impl Instance {
     #[must_use]
     pub fn device_key(&self) -> Arc<SecretKey> {
         Arc::clone(&self.0.device)
+    }
+
+    /// Every key of this device, its own first, then those that took its place in some database.
+    #[must_use]
+    pub fn device_keys(&self) -> Vec<Arc<SecretKey>> {
+        let mut keys = vec![self.device_key()];
+        keys.extend(self.0.further.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        keys
+    }
+
+    /// Makes another key of this device, and keeps it as the first one is kept.
+    pub(crate) fn make_device_key(&self) -> Result<PublicKey, DbError> {
+        let mut further = self.0.further.lock().unwrap_or_else(PoisonError::into_inner);
+        if further.len() >= USER_KEYS_MAX {
+            return Err(DbError::TooManyKeys);
+        }
+        let mut seed: [u8; 32] = self.0.env.random();
+        let key = SecretKey::from_seed(seed);
+        let kept = self.0.store.local().namespace(FURTHER).put(&key.public().0, seed.to_vec());
+        seed.zeroize();
+        kept?;
+        let public = key.public();
+        further.push(Arc::new(key));
+        Ok(public)
     }
 
     /// The store of entries.
@@ -358,6 +388,15 @@ impl Instance {
     pub fn close(&self) -> Result<(), DbError> {
         Ok(self.0.store.close()?)
     }
+}
+
+/// The keys of the device other than the one that it is known by.
+fn further_keys(local: &Local) -> Result<Vec<Arc<SecretKey>>, DbError> {
+    let rows = local.scan(&[])?;
+    let keys = rows.iter().map(|(_, bytes)| <[u8; 32]>::try_from(bytes.as_ref()));
+    let keys: Result<Vec<_>, _> =
+        keys.map(|seed| seed.map(|seed| Arc::new(SecretKey::from_seed(seed)))).collect();
+    keys.map_err(|_| DbError::Corrupt { what: "a key of this device" })
 }
 
 /// The device key: made on first use, and the one that is there whoever made it.

@@ -10,6 +10,7 @@ use crate::database::Database;
 use crate::error::{DbError, RedeemError};
 use crate::instance::Instance;
 use crate::limits::INVITES_MAX;
+use crate::refusal::Refused;
 
 /// What this device remembers of an invite that it made. Its secret is in the ticket only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,8 +118,11 @@ impl Database {
     ) -> Result<SecretKey, DbError> {
         let issuer = self.author_key()?;
         let own = self.permission(&[issuer])?;
-        if own.and_then(Permission::level).is_none() || own < Some(permission) {
-            return Err(DbError::NotPermitted);
+        if own.and_then(Permission::level).is_none() {
+            return Err(self.lacking(&issuer, true)?.into());
+        }
+        if own < Some(permission) {
+            return Err(Refused::AboveOneself { key: issuer, has: own }.into());
         }
         self.instance().remember_invite(&self.id(), permission, issuer, uses, expires_ms)
     }
@@ -251,11 +255,8 @@ impl Instance {
             return Ok(granted);
         }
         held.check(joiner, self.env().clock.now_ms())?;
-        let issuer = if held.issuer == self.device() {
-            self.device_key()
-        } else {
-            self.accounts().unlocked(&held.issuer).ok_or(RedeemError::IssuerAway)?
-        };
+        let own = self.device_keys().into_iter().find(|key| key.public() == held.issuer);
+        let issuer = own.or_else(|| self.accounts().unlocked(&held.issuer)).ok_or(RedeemError::IssuerAway)?;
         let mut counted = held.clone();
         counted.count(joiner, name);
         self.invites().put(row, counted.encode()).map_err(DbError::from)?;

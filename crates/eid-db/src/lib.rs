@@ -51,6 +51,7 @@ mod live;
 mod log;
 mod path;
 mod query;
+mod refusal;
 mod registry;
 mod rows;
 mod sealed;
@@ -65,7 +66,7 @@ mod users;
 mod watch;
 mod wrap;
 
-pub use audit::VoidEntry;
+pub use audit::{KeyInfo, SettingsChange, VoidEntry};
 pub use authority::{Authority, Settings, SlotValue};
 pub use changes::{
     Change, ChangedStore, Changes, ConsumerInfo, Cursor, Event, Lagged, ParseCursorError, Restanding, Since,
@@ -90,6 +91,7 @@ pub use query::{
     Comparison, Filter, FilterProblem, Looked, Page, PageCursor, ParseFilterError, ParsePageCursorError,
     Plan, Query,
 };
+pub use refusal::Refused;
 pub use registry::{Registry, StoreListing};
 pub use sealed::{EncryptionStatus, PasswordStore, UnlockedStore};
 pub use table::{CounterField, RawTable, Table, TxTable};

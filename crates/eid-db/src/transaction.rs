@@ -300,7 +300,9 @@ impl PendingCommit {
                 return Err(DbError::AlreadyEncrypted { store: section.store.as_str().to_owned() });
             }
         }
-        let committed = db.instance().store().commit(commit)?;
+        let author = commit.author.public();
+        let committed = db.instance().store().commit(commit);
+        let committed = committed.map_err(|error| db.explained(error.into(), &author, None))?;
         drop(turn);
         Ok(Some(committed))
     }

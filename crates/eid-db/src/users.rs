@@ -226,7 +226,7 @@ impl Instance {
     /// The user who needs no account, with the key of this device.
     #[must_use]
     pub fn device_user(&self) -> User {
-        let account = Account { master: None, keys: Mutex::new(vec![self.device_key()]) };
+        let account = Account { master: None, keys: Mutex::new(self.device_keys()) };
         let account = Mutex::new(Some(Arc::new(account)));
         let session = Session { id: UserId::DEVICE, name: DEVICE_USER.to_owned(), account };
         User { instance: self.clone(), session: Arc::new(session) }
@@ -376,12 +376,15 @@ impl Instance {
         Ok(keys)
     }
 
-    /// The keys of those who are logged in that may do more than the key of this device, in a database or, with `None`, in
-    /// any that is here: what a peer has to be shown so that it lets this device do as much.
+    /// The keys of those who are logged in, and further ones of this device, that may do more than the key by which this
+    /// device is known, in a database or, with `None`, in any that is here: what a peer has to be shown so that it lets this device do as much.
     pub fn keys_to_prove(&self, tree: Option<&TreeId>) -> Result<Vec<Arc<SecretKey>>, DbError> {
         let open: Vec<Arc<Account>> =
             lock(&self.accounts().open).values().filter_map(Weak::upgrade).collect();
-        if open.is_empty() {
+        let mut people: Vec<Vec<Arc<SecretKey>>> =
+            open.iter().map(|account| lock(&account.keys).clone()).collect();
+        people.push(self.device_keys());
+        if people.iter().map(Vec::len).sum::<usize>() == 1 {
             return Ok(Vec::new());
         }
         let trees = match tree {
@@ -395,8 +398,8 @@ impl Instance {
                 Err(DbError::NotHere) => continue,
                 Err(error) => return Err(error),
             };
-            for account in &open {
-                let found = strongest(&lock(&account.keys), |key| settings.permission(key));
+            for keys in &people {
+                let found = strongest(keys, |key| settings.permission(key));
                 let Some((key, permission)) = found else { continue };
                 let more = Some(permission) > settings.permission(&self.device());
                 if more && !proven.iter().any(|held| held.public() == key.public()) {
@@ -544,6 +547,11 @@ impl User {
         let public = key.public();
         lock(&account.keys).push(key);
         Ok(public)
+    }
+
+    /// A user of this device for whom a handle of a database writes.
+    pub(crate) fn of_session(instance: &Instance, session: &Arc<Session>) -> Self {
+        Self { instance: instance.clone(), session: Arc::clone(session) }
     }
 
     /// What the user may do in a database, and with which key: the strongest one, directly or as everyone.

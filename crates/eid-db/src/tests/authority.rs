@@ -1,9 +1,9 @@
 use eid_core::dag::Seq;
-use eid_core::{EntryId, KeyMode, Permission, Slot};
+use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Slot};
 use serde_json::json;
 
 use super::support::{copy, exchange, node, two};
-use crate::{DbError, EntryStanding, Instance, Void};
+use crate::{DbError, EntryStanding, Instance, Refused, Void};
 
 fn key_of(instance: &Instance) -> Slot {
     Slot::Key(instance.device())
@@ -35,7 +35,7 @@ fn what_a_removed_key_wrote_beside_its_removal_has_no_effect_whatever_came_first
         assert_eq!(replica.state_hash().unwrap(), a.state_hash().unwrap(), "{name}");
     }
     // It may not write any more, and an admin lets the entry count again.
-    assert!(matches!(b.doc("d").set("x", 1), Err(DbError::NotPermitted)));
+    assert!(matches!(b.doc("d").set("x", 1), Err(DbError::NotPermitted(_))));
     assert!(matches!(a.accept(&[EntryId([9; 32])]), Err(DbError::UnknownEntry { .. })));
     a.accept(&[late]).unwrap();
     assert!(matches!(a.accept(&[late]), Err(DbError::NotVoid { id }) if id == late));
@@ -86,8 +86,112 @@ fn a_key_that_is_rotated_passes_its_right_on_and_what_it_wrote_stands() {
     let there = copy(&a, &new);
     assert_eq!(there.permission(&[second]).unwrap(), Some(Permission::Admin(1)));
     assert_eq!(there.permission(&[first]).unwrap(), None);
-    assert!(matches!(a.doc("d").set("x", 1), Err(DbError::NotPermitted)));
+    assert!(matches!(a.doc("d").set("x", 1), Err(DbError::NotPermitted(_))));
     there.doc("d").set("new", 2).unwrap();
     assert_eq!(there.doc("d").to_json().unwrap(), json!({"old": 1, "new": 2}));
     assert_eq!(there.void_entries(Seq(0), 1).unwrap(), []);
+}
+
+fn refused<R: std::fmt::Debug>(result: Result<R, DbError>) -> Refused {
+    match result.unwrap_err() {
+        DbError::NotPermitted(refused) => *refused,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_refusal_says_who_lacks_what_and_which_entry_took_it() {
+    let (a, b) = (node(1), node(2));
+    let created = a.create_database("x").unwrap();
+    let db = created.database;
+    let (first, key, slot) = (a.device(), b.device(), key_of(&b));
+    let there = copy(&db, &b);
+    assert_eq!(refused(there.doc("d").set("x", 1)), Refused::Stranger { key });
+    db.grant(slot, Permission::Read).unwrap();
+    exchange(&db, &there);
+    let weak = |settings| Refused::Weak { key, has: Permission::Read, settings };
+    assert_eq!(refused(there.doc("d").set("x", 1)), weak(false));
+    assert_eq!(refused(there.set_title("mine")), weak(true));
+    assert_eq!(refused(there.create_invite(Permission::Read, None, None)), weak(true));
+
+    let by = db.grant(slot, Permission::Admin(1)).unwrap().id;
+    let equal = refused(db.revoke(slot, REMOVE));
+    let (has, held) = (Some(Permission::Admin(1)), Some(Permission::Admin(1)));
+    assert_eq!(equal, Refused::Outranked { key: first, has, slot, held, by, author: first });
+    assert!(
+        equal.to_string().contains("is admin:1, and a slot of admin:1 may be changed only by a stronger one"),
+        "{equal}"
+    );
+    assert_eq!(
+        refused(db.grant(key_of(&node(3)), Permission::Admin(0))),
+        Refused::AboveOneself { key: first, has }
+    );
+
+    let remover = created.recovery.public();
+    let revoke = SettingsOp::Revoke { slot, mode: REMOVE };
+    let by = db.write_settings_as(&created.recovery.into(), &[revoke]).unwrap().id;
+    exchange(&db, &there);
+    let gone = refused(there.doc("d").set("x", 1));
+    assert_eq!(gone, Refused::Revoked { key, by, remover });
+    assert!(gone.to_string().contains(&format!("was revoked by {remover} in {by}")), "{gone}");
+    assert_eq!(refused(there.set_title("mine")), gone);
+    let again = refused(db.grant(slot, Permission::Read));
+    assert_eq!(again, Refused::Outranked { key: first, has, slot, held: None, by, author: remover });
+}
+
+#[test]
+fn an_audit_lists_who_changed_what_in_order_and_which_of_it_is_void() {
+    let (a, b) = (node(1), node(2));
+    let created = a.create_database("x").unwrap();
+    let db = created.database;
+    db.doc("d").set("x", 1).unwrap();
+    let grant = db.grant(key_of(&b), Permission::Admin(2)).unwrap();
+    let there = copy(&db, &b);
+    let guest: PublicKey = node(3).device();
+    // Beside the removal of who grants it.
+    let given = there.grant(Slot::Key(guest), Permission::Write).unwrap();
+    let removal = db.revoke(key_of(&b), REMOVE).unwrap();
+    exchange(&db, &there);
+    let told = db.audit(Seq(0), 10).unwrap();
+    let ids: Vec<EntryId> = told.iter().map(|change| change.id).collect();
+    assert_eq!(ids, [db.id().root(), grant.id, removal.id, given.id]);
+    assert_eq!(told[1].changes, [SettingsOp::Set { slot: key_of(&b), permission: Permission::Admin(2) }]);
+    assert_eq!(
+        told.iter().map(|change| change.void.is_some()).collect::<Vec<_>>(),
+        [false, false, false, true]
+    );
+    assert_eq!((told[3].author, db.void_count().unwrap()), (b.device(), 1));
+    let page = db.audit(told[1].seq, 2).unwrap();
+    assert_eq!(page.iter().map(|change| change.id).collect::<Vec<_>>(), [grant.id, removal.id]);
+    let keys = db.keys().unwrap();
+    let of = |slot: Slot| *keys.iter().find(|key| key.slot == slot).unwrap();
+    assert_eq!((of(key_of(&b)).permission, of(key_of(&b)).entry), (None, removal.id));
+    assert_eq!(of(key_of(&a)).by, created.recovery.public());
+    assert!(keys.iter().all(|key| key.slot != Slot::Key(guest)), "what is void gives nothing");
+}
+
+#[test]
+fn a_device_goes_on_with_a_key_of_its_own_making_and_only_reads_with_the_old_one() {
+    let a = node(1);
+    let db = a.create_database("x").unwrap().database;
+    db.doc("d").set("x", 1).unwrap();
+    let (rotation, made) = db.renew_key().unwrap();
+    assert_eq!(db.author_key().unwrap(), made);
+    assert_eq!(db.permission(&[made]).unwrap(), Some(Permission::Admin(1)));
+    assert_eq!(db.permission(&[a.device()]).unwrap(), Some(Permission::Read), "peers know it by that key");
+    db.doc("d").set("x", 2).unwrap();
+    let log = db.log(2).unwrap();
+    assert_eq!((log[0].author, log[1].id, log[1].settings.len()), (made, rotation.id, 2));
+    assert_eq!(db.void_count().unwrap(), 0);
+    // Peers are shown the key where it may do more.
+    let proven: Vec<PublicKey> =
+        a.keys_to_prove(Some(&db.id())).unwrap().iter().map(|key| key.public()).collect();
+    assert_eq!(proven, [made]);
+    let other = a.create_database("y").unwrap().database;
+    assert_eq!(other.author_key().unwrap(), a.device());
+    other.doc("d").set("x", 1).unwrap();
+    // Once more: the key that was made is revoked, since nobody knows the device by it.
+    let (_, next) = db.renew_key().unwrap();
+    assert_eq!(db.settings().unwrap().slot(&Slot::Key(made)), Some(None));
+    assert_eq!(db.author_key().unwrap(), next);
 }

@@ -157,11 +157,11 @@ fn an_invite_expires_and_only_an_admin_makes_one() {
     assert!(matches!(a.redeem(&db.id(), &[invite], &b.device(), "b"), Err(RedeemError::Expired)));
     assert!(matches!(
         a.create_invite(&db.id(), Permission::Admin(0), None, None),
-        Err(DbError::NotPermitted)
+        Err(DbError::NotPermitted(_))
     ));
     db.grant(Slot::Key(b.device()), Permission::Write).unwrap();
     copy(&db, &b);
-    assert!(matches!(b.create_invite(&db.id(), Permission::Read, None, None), Err(DbError::NotPermitted)));
+    assert!(matches!(b.create_invite(&db.id(), Permission::Read, None, None), Err(DbError::NotPermitted(_))));
 }
 
 #[test]

@@ -65,17 +65,17 @@ fn readers_do_not_write_writers_do_not_change_settings_and_a_revoked_key_does_no
     let key = Slot::Key(b.device());
     db.grant(key, Permission::Read).unwrap();
     let there = copy(&db, &b);
-    assert!(matches!(there.doc("d").set("a", 1), Err(DbError::NotPermitted)));
+    assert!(matches!(there.doc("d").set("a", 1), Err(DbError::NotPermitted(_))));
     db.grant(key, Permission::Write).unwrap();
     copy(&db, &b);
     there.doc("d").set("a", 1).unwrap();
-    assert!(matches!(there.grant(Slot::Everyone, Permission::Read), Err(DbError::NotPermitted)));
-    assert!(matches!(there.set_title("mine"), Err(DbError::NotPermitted)));
+    assert!(matches!(there.grant(Slot::Everyone, Permission::Read), Err(DbError::NotPermitted(_))));
+    assert!(matches!(there.set_title("mine"), Err(DbError::NotPermitted(_))));
     exchange(&db, &there);
     db.revoke(key, KeyMode::Remove { fence: None }).unwrap();
     copy(&db, &b);
     let refused = there.entries().unwrap();
-    assert!(matches!(there.doc("d").set("a", 2), Err(DbError::NotPermitted)));
+    assert!(matches!(there.doc("d").set("a", 2), Err(DbError::NotPermitted(_))));
     assert_eq!(there.entries().unwrap(), refused);
     assert_eq!(db.permission(&[b.device()]).unwrap(), None);
     assert_eq!(db.slots().unwrap().len(), 3);
@@ -88,10 +88,10 @@ fn admins_act_only_below_themselves() {
     let db = created.database;
     let recovery = Slot::Key(created.recovery.public());
     let leave = || KeyMode::Leave;
-    assert!(matches!(db.revoke(recovery, leave()), Err(DbError::NotPermitted)), "a stronger admin");
-    assert!(matches!(db.grant(Slot::Key(b.device()), Permission::Admin(0)), Err(DbError::NotPermitted)));
+    assert!(matches!(db.revoke(recovery, leave()), Err(DbError::NotPermitted(_))), "a stronger admin");
+    assert!(matches!(db.grant(Slot::Key(b.device()), Permission::Admin(0)), Err(DbError::NotPermitted(_))));
     db.grant(Slot::Key(b.device()), Permission::Admin(1)).unwrap();
-    assert!(matches!(db.revoke(Slot::Key(b.device()), leave()), Err(DbError::NotPermitted)), "an equal");
+    assert!(matches!(db.revoke(Slot::Key(b.device()), leave()), Err(DbError::NotPermitted(_))), "an equal");
     let there = copy(&db, &b);
     // Stepping down is one's own affair.
     there.grant(Slot::Key(b.device()), Permission::Admin(5)).unwrap();
@@ -100,7 +100,7 @@ fn admins_act_only_below_themselves() {
     let recovery = Arc::new(created.recovery);
     let revoke = SettingsOp::Revoke { slot: Slot::Key(b.device()), mode: leave() };
     db.write_settings_as(&recovery, &[revoke]).unwrap();
-    assert!(matches!(db.grant(Slot::Key(b.device()), Permission::Read), Err(DbError::NotPermitted)));
+    assert!(matches!(db.grant(Slot::Key(b.device()), Permission::Read), Err(DbError::NotPermitted(_))));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn an_explicit_slot_overrides_the_one_for_everyone() {
     there.doc("d").set("a", 1).unwrap();
     db.revoke(Slot::Key(c.device()), KeyMode::Leave).unwrap();
     let elsewhere = copy(&db, &c);
-    assert!(matches!(elsewhere.doc("d").set("a", 1), Err(DbError::NotPermitted)));
+    assert!(matches!(elsewhere.doc("d").set("a", 1), Err(DbError::NotPermitted(_))));
     assert_eq!(db.permission(&[c.device()]).unwrap(), None);
     assert_eq!(db.permission(&[c.device(), b.device()]).unwrap(), Some(Permission::Write));
 }
@@ -126,7 +126,7 @@ fn all_operations_of_a_settings_entry_stand_or_fall_together() {
         SettingsOp::Set { slot: Slot::Everyone, permission: Permission::Read },
         SettingsOp::Revoke { slot: Slot::Key(created.recovery.public()), mode: KeyMode::Leave },
     ];
-    assert!(matches!(db.write_settings(&ops), Err(DbError::NotPermitted)));
+    assert!(matches!(db.write_settings(&ops), Err(DbError::NotPermitted(_))));
     assert_eq!(db.permission(&[node(5).device()]).unwrap(), None);
 }
 

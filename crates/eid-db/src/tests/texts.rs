@@ -498,11 +498,11 @@ fn edits_stay_when_a_flush_fails() {
     let there = copy(&db, &b);
     let mut edit = there.text("t").edit().unwrap();
     edit.insert(4, "!").unwrap();
-    assert!(matches!(edit.flush(), Err(DbError::NotPermitted)));
+    assert!(matches!(edit.flush(), Err(DbError::NotPermitted(_))));
     edit.insert(0, "> ").unwrap();
     assert!(edit.is_dirty());
     let (mut edit, error) = *edit.close().unwrap_err();
-    assert!(matches!(error, DbError::NotPermitted));
+    assert!(matches!(error, DbError::NotPermitted(_)));
     assert_eq!(edit.text(), "> base!");
     db.grant(Slot::Key(b.device()), Permission::Write).unwrap();
     db.text("t").insert(2, "...").unwrap();
@@ -598,7 +598,7 @@ fn a_buffer_can_be_edited_while_its_flush_is_under_way() {
     let flush = edit.prepare_flush().unwrap().unwrap();
     edit.insert(1, "2").unwrap();
     drop(flush);
-    edit.finish_flush(Err(DbError::NotPermitted)).unwrap_err();
+    edit.finish_flush(Err(crate::Refused::Past.into())).unwrap_err();
     assert!(edit.is_dirty());
     edit.flush().unwrap();
     assert_eq!(a.text("t").read().unwrap(), format!("12{text}"));
@@ -644,7 +644,7 @@ fn edits_are_due_after_a_pause_and_at_the_latest_after_a_while() {
     assert_eq!(edit.due(start + ms(950)), Some(start + ms(950)));
     let flush = edit.prepare_flush().unwrap().unwrap();
     assert_eq!(edit.due(start + ms(950)), None);
-    edit.finish_flush(Err(DbError::NotPermitted)).unwrap_err();
+    edit.finish_flush(Err(crate::Refused::Past.into())).unwrap_err();
     drop(flush);
     // After a failure it waits, however much there is.
     assert_eq!(edit.due(start + ms(960)), Some(start + ms(1460)));
