@@ -109,11 +109,6 @@ impl Database {
         found.collect()
     }
 
-    /// How many of the entries that are held do not count.
-    pub fn void_count(&self) -> Result<u64, DbError> {
-        Ok(self.snapshot()?.void_entries())
-    }
-
     /// The entries that are held and do not count, in the order of arrival, at most `count` of them, beginning with the
     /// first at or after `from`.
     pub fn void_entries(&self, from: Seq, count: usize) -> Result<Vec<VoidEntry>, DbError> {
