@@ -22,7 +22,7 @@ use crate::offer::{Admission, Admitted, Committed, LocalCommit, Parents, Prepare
 use crate::past::{Interval, past_key};
 use crate::prepare::{Checked, Item, Sound, Write};
 use crate::rows::{
-    Edge, Facts, Meta, Space, StoreRow, TreeNo, TreeState, Unsettled, checkpoint_key, decode_log,
+    Edge, Facts, Late, Meta, Space, StoreRow, TreeNo, TreeState, Unsettled, checkpoint_key, decode_log,
     encode_checkpoint, encode_frontier, encode_log, encode_tree_no, frontier_key, id_key, late_key, meta_key,
     missing_key, seq_key, settings_key, state_key, store_key, trees_key,
 };
@@ -837,8 +837,8 @@ impl<'a> Work<'a> {
                 self.state.filled = self.state.filled.wrapping_add(1);
                 self.state.bytes += payload.len() as u64;
                 self.deletes.push(missing_key(number, seq, section));
-                let interval = Interval::of(self.state.next_seq);
-                self.puts.push((late_key(number, interval, seq, section), Value::new()));
+                let late = Late { end: self.state.next_seq, seq, section };
+                self.puts.push((late_key(number, Interval::of(late.end), self.state.filled), late.encode()));
                 if let Some(write) = sound.writes.iter().find(|write| write.store == name.store) {
                     self.change((seq, void.is_none()), entry, write, changes);
                 }

@@ -12,6 +12,7 @@
 //! give them again; positions change then, and with them the epoch. A report names every entry that loses something.
 
 mod compare;
+mod late;
 mod rebuild;
 mod salvage;
 
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 use eid_core::dag::Seq;
 use eid_core::{EntryId, TreeId};
 
-use crate::backend::{Batch, Snapshot};
+use crate::backend::{Backend, Batch, Snapshot};
 use crate::cursor::Cursor;
 use crate::entry_store::{EntryStore, read_meta, read_trees};
 use crate::error::StoreError;
@@ -30,6 +31,7 @@ use crate::rows::{
     tree_range, trees_key,
 };
 use compare::Sides;
+use late::LatePayloads;
 use rebuild::{Scratch, rebuild};
 
 /// What a check found.
@@ -178,10 +180,12 @@ pub(crate) fn run(
     for (tree, number) in trees {
         let mut found = Found::default();
         let scratch = Scratch::new(snapshot.clone(), number);
-        let log = rebuild(store, tree, (&*snapshot, number), (&scratch, number), &mut found, &mut progress)?;
+        let (source, target) = ((&*snapshot, number), (&scratch as &dyn Backend, number));
+        let late = LatePayloads::new(source)?;
+        let log = rebuild(store, tree, source, target, late, &mut found, &mut progress)?;
         found.name_entries(&*snapshot, number)?;
         if log.damaged == 0 {
-            let again = crate::Backend::snapshot(&scratch)?;
+            let again = scratch.snapshot()?;
             Sides { tree, number, stored: &*snapshot, again: &*again }.compare(&log, &mut found)?;
         }
         report.trees += 1;
@@ -230,7 +234,8 @@ fn rewrite(store: &EntryStore, tree: TreeId, source: (&dyn Snapshot, TreeNo)) ->
     let mut ignored = |_, _| {};
     let mut progress = Progress { done: 0, total: 0, tell: &mut ignored };
     let target = (store.backend(), number);
-    let log = rebuild(store, tree, source, target, &mut Found::default(), &mut progress)?;
+    let late = LatePayloads::none(source);
+    let log = rebuild(store, tree, source, target, late, &mut Found::default(), &mut progress)?;
     let mut flip = Batch {
         puts: vec![(sweep_key(source.1), bytes::Bytes::new())],
         deletes: vec![sweep_key(number)],

@@ -20,6 +20,9 @@ pub const SWEEP_ROWS_MAX: usize = 4096;
 pub const FSCK_ENTRIES_MAX: usize = 1024;
 /// Most bytes that `fsck` reads at once.
 pub const FSCK_BYTES_MAX: usize = 1024 * 1024;
+/// Most payloads of a tree that came late and are applied again in their order by `fsck`: it keeps their names in
+/// memory. With more, only the values of rows are compared, and not which interval changed them.
+pub const FSCK_LATE_MAX: usize = 1024 * 1024;
 /// Longest row of positions without an entry that `fsck` names one by one: a longer one is a damaged position.
 pub const FSCK_HOLE_MAX: u64 = 1024 * 1024;
 /// Most problems that a report of `fsck` lists; the rest are counted.

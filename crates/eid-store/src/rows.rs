@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::past::Interval;
 
 /// The format of the rows. A store with a greater one is refused before anything is written.
-pub(crate) const FORMAT: u32 = 4;
+pub(crate) const FORMAT: u32 = 5;
 
 /// The tag that a key begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(crate) enum Space {
     Past = 0x19,
     /// tree, checkpoint -> the tips of the entries before it.
     Checkpoint = 0x1a,
-    /// tree, interval, seq, section -> (): a payload that came later than its entry.
+    /// tree, interval, number -> end of the log, seq, section: a payload that came later than its entry, in order.
     Late = 0x1b,
     /// tree, seq -> (): an entry that does not count.
     Void = 0x1c,
@@ -196,20 +196,36 @@ pub(crate) fn decode_checkpoint(value: &Value) -> Result<Vec<Seq>, StoreError> {
     Ok(tips)
 }
 
-pub(crate) fn late_key(tree: TreeNo, interval: Interval, seq: Seq, section: usize) -> Key {
-    let section = u16::try_from(section).unwrap_or(u16::MAX);
-    let rest = [&interval.0.to_be_bytes()[..], &seq.0.to_be_bytes(), &section.to_be_bytes()].concat();
-    tree_key(Space::Late, tree, &rest)
+/// The `number`s of late payloads ascend in the order in which they came.
+pub(crate) fn late_key(tree: TreeNo, interval: Interval, number: u64) -> Key {
+    tree_key(Space::Late, tree, &[&interval.0.to_be_bytes()[..], &number.to_be_bytes()].concat())
 }
 
-/// The position and the section in a key made by [`late_key`].
-pub(crate) fn late_of_key(key: &[u8]) -> Result<(Seq, usize), StoreError> {
-    let parse = || {
-        let (seq, section) = key.get(9..)?.split_first_chunk::<8>()?;
-        let section = u16::from_be_bytes(section.try_into().ok()?);
-        Some((Seq(u64::from_be_bytes(*seq)), usize::from(section)))
-    };
-    parse().ok_or(StoreError::Corrupt { what: "the key of a late payload" })
+/// A payload that came later than its entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Late {
+    /// Where the log ended when it came.
+    pub end: Seq,
+    /// The position of its entry.
+    pub seq: Seq,
+    pub section: usize,
+}
+
+impl Late {
+    pub(crate) fn encode(&self) -> Value {
+        let mut out = Vec::with_capacity(12);
+        write_uint(&mut out, self.end.0);
+        write_uint(&mut out, self.seq.0);
+        write_uint(&mut out, self.section as u64);
+        out.into()
+    }
+
+    pub(crate) fn decode(value: &Value) -> Result<Self, StoreError> {
+        let mut r = RowReader::new(value, "the row of a late payload");
+        let late = Self { end: Seq(r.uint()?), seq: Seq(r.uint()?), section: r.usize()? };
+        r.finish()?;
+        Ok(late)
+    }
 }
 
 /// Appends a LEB128 number.

@@ -19,8 +19,8 @@ use crate::limits::{FOLD_ENTRIES_MAX, VERSION_BYTES_MAX};
 use crate::past::{Interval, PastSnapshot};
 use crate::prepare::{Write, write_of};
 use crate::rows::{
-    Edge, Facts, Space, StoreRow, TreeNo, TreeState, checkpoint_key, decode_checkpoint, decode_log, id_key,
-    late_key, late_of_key, seq_key, seq_of_key, store_key, tree_range,
+    Edge, Facts, Late, Space, StoreRow, TreeNo, TreeState, checkpoint_key, decode_checkpoint, decode_log,
+    id_key, late_key, seq_key, seq_of_key, store_key, tree_range,
 };
 use crate::settings::{Frontier, Overlay, TreeMemory};
 use crate::standing::{Weigher, steady};
@@ -273,7 +273,7 @@ impl<'a> Fold<'a> {
 
     /// Payloads of entries before the checkpoint that came after it.
     fn late_payloads(&mut self) -> Result<(), StoreError> {
-        let from = late_key(self.tree, self.ancestry.base, Seq(0), 0);
+        let from = late_key(self.tree, self.ancestry.base, 0);
         let (_, to) = tree_range(Space::Late, self.tree);
         let present = self.present.clone();
         let mut late = Cursor::new(&*present, (from, to), FOLD_ENTRIES_MAX);
@@ -281,8 +281,8 @@ impl<'a> Fold<'a> {
         loop {
             let row = late.next()?;
             match &row {
-                Some((key, _)) => {
-                    let (seq, section) = late_of_key(key)?;
+                Some((_, row)) => {
+                    let Late { seq, section, .. } = Late::decode(row)?;
                     if seq < self.ancestry.base.start() {
                         sections.push((seq, section));
                     }

@@ -1,11 +1,15 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use eid_core::Entry;
 use eid_core::dag::{Replica as _, Seq};
 use eid_crdt::sequence::{Anchor, Name, Op};
-use eid_store::{Apply as _, Offer, Verdict};
+use eid_store::{Apply as _, Backend, Batch, Memory, Offer, Scan, Verdict};
 use proptest::prelude::*;
 
 use super::replicas::three;
-use super::support::{admit, causal_order, copy, entries, exchange, node, offer, two};
+use super::support::{admit, causal_order, copy, entries, exchange, node, node_over, offer, two};
 use crate::kind::sequence::{Edits, OpId};
 use crate::kind::text as text_kind;
 use crate::stamp::STAGED;
@@ -123,10 +127,33 @@ fn a_long_text_is_the_same_when_payloads_come_late() {
     exchange(&a, &b);
     let all = entries(&a);
     let order = causal_order(&all, &[0]);
-    let there = node(9);
+    let backend: Arc<dyn Backend> = Arc::new(Memory::new());
+    let there = node_over(&backend, 9);
     let c = bring_late(&there, &a, &order, |at| at % 5 == 1);
     assert_eq!(text(&c), text(&a));
     assert_eq!(c.state_hash().unwrap(), a.state_hash().unwrap());
+    // A check cuts the pages where they were cut, and finds one letter that is another.
+    let check = || there.store().fsck(false, &mut |_, _| {}).unwrap().problems;
+    assert_eq!(check(), []);
+    let rows = backend.snapshot().unwrap().scan_many(&[Scan::range(vec![0], vec![0xff])]).unwrap().remove(0);
+    let place = |row: &[u8]| row.windows(4).position(|part| part == b"word");
+    let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    for (key, row) in rows {
+        // One row of the log and one of the view.
+        let Some(at) = place(&row).filter(|_| seen.insert(key[0])) else { continue };
+        let mut other = row.to_vec();
+        other[at] ^= 1;
+        let put = |row: Bytes| {
+            backend.commit(Batch { puts: vec![(key.clone(), row)], ..Batch::default() }).unwrap();
+        };
+        put(other.into());
+        let problems = check();
+        assert!(!problems.is_empty());
+        found.extend(problems.iter().map(|problem| problem.name));
+        put(row);
+    }
+    assert!(found.contains("view_row") && found.contains("payload"), "{found:?}");
+    assert_eq!(check(), []);
 }
 
 /// An author who is not honest names what he does not have, so that it comes after what names it.

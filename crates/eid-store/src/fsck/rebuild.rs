@@ -6,6 +6,7 @@ use std::sync::Arc;
 use eid_core::dag::{Seq, add_to_tips};
 use eid_core::{EntryId, TreeId};
 
+use super::late::LatePayloads;
 use super::salvage::{Copies, Harm, are_known, salvage};
 use super::{Found, Lost, Progress};
 use crate::admit::{Door, Job, Outcome, judge_group};
@@ -17,7 +18,7 @@ use crate::limits::{FSCK_BYTES_MAX, FSCK_ENTRIES_MAX, FSCK_HOLE_MAX};
 use crate::memory::Memory;
 use crate::offer::{Offer, Verdict};
 use crate::prepare::prepare;
-use crate::rows::{Space, TreeNo, seq_key, seq_of_key, tree_range, trees_key};
+use crate::rows::{Space, TreeNo, decode_log, encode_log, seq_key, seq_of_key, tree_range, trees_key};
 use crate::settings::TreeMemory;
 use crate::standing::Settling;
 
@@ -29,6 +30,8 @@ pub(super) struct LogFacts {
     pub tips: BTreeSet<EntryId>,
     /// Rows of the log of which something cannot be admitted. What is derived cannot be compared then.
     pub damaged: u64,
+    /// Whether payloads were applied in the order in which they came.
+    pub in_order: bool,
     /// Whether entries are left out, so that those after them come to other positions.
     pub moved: bool,
 }
@@ -40,17 +43,19 @@ impl LogFacts {
     }
 }
 
-/// Admits the log of a tree into another backend, or into the same one under another number.
+/// Admits the log of a tree into another backend, or into the same one under another number; `late` says what is kept
+/// back for later.
 pub(super) fn rebuild(
     store: &EntryStore,
     tree: TreeId,
     source: (&dyn Snapshot, TreeNo),
     target: (&dyn Backend, TreeNo),
+    mut late: LatePayloads<'_>,
     found: &mut Found,
     progress: &mut Progress<'_>,
 ) -> Result<LogFacts, StoreError> {
     let memory = Arc::new(TreeMemory::new(target.1));
-    let mut facts = LogFacts::default();
+    let mut facts = LogFacts { in_order: late.in_order, ..LogFacts::default() };
     let (mut from, to) = tree_range(Space::Log, source.1);
     let (mut next, mut copies) = (Seq(0), Copies::default());
     loop {
@@ -76,11 +81,12 @@ pub(super) fn rebuild(
             while next <= seq {
                 let row = (next == seq).then_some(&value);
                 match salvage(source, next, (row, known), &mut copies)? {
-                    Some(salvaged) => {
+                    Some(mut salvaged) => {
                         facts.bytes += salvaged.bytes_len() as u64;
                         if let Some((id, parents)) = &salvaged.place {
                             add_to_tips(&mut facts.tips, *id, parents);
                         }
+                        late.leave_out(next, &mut salvaged.payloads);
                         offers.push(Offer { block: salvaged.block, payloads: salvaged.payloads });
                         offered.push((next, salvaged.harm));
                     }
@@ -95,7 +101,17 @@ pub(super) fn rebuild(
             }
         }
         facts.entries += offers.len() as u64;
-        let verdicts = admit(store, tree, offers, target.0, &memory)?;
+        let into = Into { store, tree, target: target.0, memory: &memory };
+        let mut verdicts = Vec::with_capacity(offers.len());
+        let mut offers = offers.into_iter().zip(offered.iter().map(|(seq, _)| *seq)).peekable();
+        while offers.peek().is_some() {
+            let end = late.next_end().unwrap_or(Seq(u64::MAX));
+            let before = std::iter::from_fn(|| offers.next_if(|(_, seq)| *seq < end)).map(|(offer, _)| offer);
+            verdicts.extend(into.admit(before.collect())?);
+            if let Some((_, seq)) = offers.peek() {
+                into.fill(&mut late, *seq)?;
+            }
+        }
         for ((seq, harm), verdict) in offered.into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Admitted(_) => match harm {
@@ -129,6 +145,7 @@ pub(super) fn rebuild(
         }
         progress.advance(count);
     }
+    Into { store, tree, target: target.0, memory: &memory }.fill(&mut late, next)?;
     // What follows the last row of the log is known from the edges.
     let mut edges = Cursor::new(source.0, edges_from(source.1, next), FSCK_ENTRIES_MAX);
     while let Some((key, _)) = edges.next()? {
@@ -143,34 +160,49 @@ pub(super) fn rebuild(
     Ok(facts)
 }
 
-fn admit(
-    store: &EntryStore,
+/// Where entries are admitted again.
+#[derive(Clone, Copy)]
+struct Into<'a> {
+    store: &'a EntryStore,
     tree: TreeId,
-    offers: Vec<Offer>,
-    target: &dyn Backend,
-    memory: &Arc<TreeMemory>,
-) -> Result<Vec<Verdict>, StoreError> {
-    let job = Job::Foreign(prepare(store.judge(), tree, offers));
-    let snapshot = target.snapshot()?;
-    let door = Door { judge: store.judge(), apply: store.apply(), snapshot: &*snapshot };
-    let judged = judge_group(door, &[&job], &|_| Some(memory.clone()))?;
-    drop(snapshot);
-    if let Some(mut batch) = judged.batch {
-        // The tree keeps the number that it has until everything is there.
-        batch.puts.retain(|(key, _)| *key != trees_key(&tree));
-        batch.guards.clear();
-        target.commit(batch)?;
+    target: &'a dyn Backend,
+    memory: &'a Arc<TreeMemory>,
+}
+
+impl Into<'_> {
+    fn admit(self, offers: Vec<Offer>) -> Result<Vec<Verdict>, StoreError> {
+        let store = self.store;
+        let job = Job::Foreign(prepare(store.judge(), self.tree, offers));
+        let snapshot = self.target.snapshot()?;
+        let door = Door { judge: store.judge(), apply: store.apply(), snapshot: &*snapshot };
+        let judged = judge_group(door, &[&job], &|_| Some(self.memory.clone()))?;
+        drop(snapshot);
+        if let Some(mut batch) = judged.batch {
+            // The tree keeps the number that it has until everything is there.
+            batch.puts.retain(|(key, _)| *key != trees_key(&self.tree));
+            batch.guards.clear();
+            self.target.commit(batch)?;
+        }
+        for learned in judged.learned {
+            learned.memory.absorb(learned.pending);
+        }
+        match judged.outcomes.into_iter().next() {
+            Some(Outcome::Foreign(admission)) => Ok(admission.verdicts),
+            _ => Ok(Vec::new()),
+        }
     }
-    for learned in judged.learned {
-        learned.memory.absorb(learned.pending);
-    }
-    match judged.outcomes.into_iter().next() {
-        Some(Outcome::Foreign(admission)) => Ok(admission.verdicts),
-        _ => Ok(Vec::new()),
+
+    /// Applies the payloads that came while the log ended at a position or before.
+    fn fill(self, late: &mut LatePayloads<'_>, end: Seq) -> Result<(), StoreError> {
+        while late.next_end().is_some_and(|next| next <= end) {
+            self.admit(late.next_batch(end)?)?;
+        }
+        Ok(())
     }
 }
 
-/// Rows of one tree in memory, without the log: that is read where it is.
+/// Rows of one tree in memory, without the log: that is read where it is. Of entries that are not there as they are
+/// here, because a payload came late or others before them are left out, the block is kept.
 #[derive(Debug)]
 pub(super) struct Scratch {
     rows: Memory,
@@ -192,7 +224,17 @@ impl Backend for Scratch {
 
     fn commit(&self, mut batch: Batch) -> Result<(), BackendError> {
         let (from, to) = &self.log_range;
-        batch.puts.retain(|(key, _)| key < from || key >= to);
+        let (logged, mut puts): (Vec<_>, Vec<_>) =
+            batch.puts.into_iter().partition(|(key, _)| key >= from && key < to);
+        let keys: Vec<Key> = logged.iter().map(|(key, _)| key.clone()).collect();
+        for ((key, row), held) in logged.into_iter().zip(self.log.get_many(&keys)?) {
+            if held.as_ref() == Some(&row) {
+                batch.deletes.push(key);
+            } else if let Ok(logged) = decode_log(Seq(0), &row) {
+                puts.push((key, encode_log(&logged.block, &vec![None; logged.payloads.len()])));
+            }
+        }
+        batch.puts = puts;
         self.rows.commit(batch)
     }
 }
@@ -208,7 +250,7 @@ impl Snapshot for ScratchSnapshot {
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, BackendError> {
         let mut found = self.rows.get_many(keys)?;
         for (key, value) in keys.iter().zip(&mut found) {
-            if *key >= self.log_range.0 && *key < self.log_range.1 {
+            if value.is_none() && *key >= self.log_range.0 && *key < self.log_range.1 {
                 *value = self.log.get_many(std::slice::from_ref(key))?.pop().flatten();
             }
         }

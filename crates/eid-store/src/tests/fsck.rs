@@ -10,7 +10,7 @@ use eid_core::{Entry, EntryId, Permission, StoreName};
 use super::kit::*;
 use crate::rows::{
     Edge, Facts, Space, StoreRow, TreeNo, TreeState, frontier_key, id_key, missing_key, seq_key,
-    settings_key, state_key, store_key, view_key,
+    settings_key, state_key, store_key, tree_range, view_key,
 };
 use crate::{Batch, EntryStore, FsckReport, Key, Lost, Memory};
 
@@ -75,6 +75,35 @@ fn a_sound_store_is_clean_and_progress_ends_at_the_total() {
     store.commit(write(root.tree(), &[5])).unwrap();
     admit(&store, &[&bare]);
     assert_eq!(names(&check(&store)), []);
+}
+
+#[test]
+fn rows_of_late_payloads_are_checked_too() {
+    let filled_late = || {
+        let (store, root) = store_with_root();
+        let (a, b) = (child(&[&root], 1), child(&[&root], 2));
+        let bare = |entry: &Entry| crate::Offer { block: entry.block().clone(), payloads: vec![None] };
+        admit_offers(&store, root.tree(), vec![bare(&a), bare(&b)]);
+        admit(&store, &[&b]);
+        admit(&store, &[&a]);
+        assert_eq!(names(&check(&store)), []);
+        let range = tree_range(Space::Late, TREE);
+        let scan = crate::Scan::range(range.0, range.1);
+        let rows = store.backend().snapshot().unwrap().scan_many(&[scan]).unwrap().remove(0);
+        assert_eq!(rows.len(), 2);
+        (store, rows)
+    };
+    for change in 0..3 {
+        let (store, rows) = filled_late();
+        match change {
+            0 => delete(&store, rows[1].0.clone()),
+            1 => put(&store, rows[0].0.clone(), rows[1].1.clone()),
+            _ => put(&store, rows[0].0.clone(), Bytes::from_static(&[0x80])),
+        }
+        assert!(names(&check(&store)).contains(&("late_row", None)), "{change}: {:?}", names(&check(&store)));
+        assert!(store.fsck(true, &mut |_, _| {}).unwrap().is_clean());
+        assert_eq!(names(&check(&store)), []);
+    }
 }
 
 type Damage = fn(&EntryStore, &[Entry]);

@@ -436,6 +436,7 @@ fn check(arrival: &Arrival) {
             assert!(!store.tree(&tree).unwrap().unwrap().is_stale());
         }
         if number % 3 == 0 || at >= order.len() {
+            assert_eq!(store.fsck(false, &mut |_, _| {}).unwrap().problems, []);
             let snapshot = store.tree(&tree).unwrap().unwrap();
             let present: Vec<EntryId> = snapshot.tips().unwrap().into_iter().map(|(id, _)| id).collect();
             for asked in &arrival.asked {
