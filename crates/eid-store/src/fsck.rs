@@ -12,7 +12,7 @@
 //! give them again; positions change then, and with them the epoch. A report names every entry that loses something.
 
 mod compare;
-mod late;
+mod later;
 mod rebuild;
 mod salvage;
 
@@ -31,7 +31,7 @@ use crate::rows::{
     tree_range, trees_key,
 };
 use compare::Sides;
-use late::LatePayloads;
+use later::Later;
 use rebuild::{Scratch, rebuild};
 
 /// What a check found.
@@ -181,8 +181,8 @@ pub(crate) fn run(
         let mut found = Found::default();
         let scratch = Scratch::new(snapshot.clone(), number);
         let (source, target) = ((&*snapshot, number), (&scratch as &dyn Backend, number));
-        let late = LatePayloads::new(source)?;
-        let log = rebuild(store, tree, source, target, late, &mut found, &mut progress)?;
+        let later = Later::new(source)?;
+        let log = rebuild(store, tree, source, target, later, &mut found, &mut progress)?;
         found.name_entries(&*snapshot, number)?;
         if log.damaged == 0 {
             let again = scratch.snapshot()?;
@@ -234,8 +234,8 @@ fn rewrite(store: &EntryStore, tree: TreeId, source: (&dyn Snapshot, TreeNo)) ->
     let mut ignored = |_, _| {};
     let mut progress = Progress { done: 0, total: 0, tell: &mut ignored };
     let target = (store.backend(), number);
-    let late = LatePayloads::none(source);
-    let log = rebuild(store, tree, source, target, late, &mut Found::default(), &mut progress)?;
+    let later = Later::none(source);
+    let log = rebuild(store, tree, source, target, later, &mut Found::default(), &mut progress)?;
     let mut flip = Batch {
         puts: vec![(sweep_key(source.1), bytes::Bytes::new())],
         deletes: vec![sweep_key(number)],

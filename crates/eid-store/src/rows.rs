@@ -420,6 +420,8 @@ pub(crate) struct Settled {
     pub since: Seq,
     /// How far the log went when views took it in.
     pub applied: Seq,
+    /// [`TreeState::filled`] then: the number of the last late payload before it.
+    pub filled: u64,
     /// Entries that count no longer, ascending.
     pub voided: Vec<Seq>,
     /// Entries that count again, ascending.
@@ -436,6 +438,7 @@ impl Settled {
         let mut out = Vec::with_capacity(16 + 3 * (self.voided.len() + self.restored.len()));
         write_uint(&mut out, self.since.0);
         write_uint(&mut out, self.applied.0);
+        write_uint(&mut out, self.filled);
         for seqs in [&self.voided, &self.restored] {
             write_uint(&mut out, seqs.len() as u64);
             let mut last = 0;
@@ -458,10 +461,10 @@ impl Settled {
             (0..r.uint()?).map(|_| read(r, &mut last)).collect()
         }
         let mut r = RowReader::new(value, WHAT);
-        let (since, applied) = (Seq(r.uint()?), Seq(r.uint()?));
+        let (since, applied, filled) = (Seq(r.uint()?), Seq(r.uint()?), r.uint()?);
         let (voided, restored) = (seqs(&mut r)?, seqs(&mut r)?);
         r.finish()?;
-        Ok(Self { since, applied, voided, restored })
+        Ok(Self { since, applied, filled, voided, restored })
     }
 }
 

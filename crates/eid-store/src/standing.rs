@@ -277,8 +277,13 @@ impl Settling<'_> {
         let mut weigher = Weigher::new(self.judge, self.tree, settings, known);
         let from = weigher.reached_from(&settings.frontier(open.before)?)?;
         let voids = voids_from(&*snapshot, number, from.unwrap_or(state.next_seq))?;
-        let mut settled =
-            Settled { since: open.since, applied: state.next_seq, voided: Vec::new(), restored: Vec::new() };
+        let mut settled = Settled {
+            since: open.since,
+            applied: state.next_seq,
+            filled: state.filled,
+            voided: Vec::new(),
+            restored: Vec::new(),
+        };
         if let Some(from) = from {
             let (first, end) = (seq_key(Space::Edges, number, from), tree_range(Space::Edges, number).1);
             let mut edges = Cursor::new(&*snapshot, (first, end), FOLD_ENTRIES_MAX);

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::limits::FSCK_ENTRIES_MAX;
 use crate::past::decode_changed;
 use crate::rows::{
-    Edge, Facts, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_frontier, seq_of_key,
+    Edge, Facts, Settled, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_frontier, seq_of_key,
     state_key, store_of_key, tree_key, tree_range,
 };
 
@@ -51,23 +51,26 @@ impl Sides<'_> {
         self.merge(Space::Settings, found, "settings_row", |_, stored, again| Ok(stored == again))?;
         self.merge(Space::Missing, found, "missing_row", |_, stored, again| Ok(stored == again))?;
         self.merge(Space::Checkpoint, found, "checkpoint_row", |_, stored, again| Ok(stored == again))?;
-        if log.in_order {
+        if log.order.payloads {
             self.compare_late(found)?;
         } else {
-            found.problem(
-                "late_row",
-                self.tree,
-                None,
-                "which payloads came late does not read, or are too many",
-            );
+            let detail = "which payloads came late does not read, or are too many";
+            found.problem("late_row", self.tree, None, detail);
         }
-        // What is to be worked out still, or cannot be told, is not compared.
-        let Some(state) = self.state(self.stored)?.filter(|state| state.unsettled.is_none()) else {
+        if !log.order.changes {
+            let detail = "when what counts changed does not read";
+            found.problem("settled_row", self.tree, None, detail);
+        }
+        let is_open = |side| Ok::<_, StoreError>(self.state(side)?.map(|state| state.unsettled.is_some()));
+        // Without the order, or the memory, views may be in line with what counts on one side alone.
+        if is_open(self.stored)? != is_open(self.again)? {
             return Ok(());
-        };
+        }
+        if log.order.is_kept() {
+            self.compare_changes(found)?;
+        }
         self.merge(Space::Void, found, "void_row", |_, stored, again| Ok(stored == again))?;
-        // Settings that changed what counts changed rows later than they do now.
-        self.compare_stores(state.settled == 0 && log.in_order, found)
+        self.compare_stores(log.order.is_kept(), found)
     }
 
     fn state(&self, side: &dyn Snapshot) -> Result<Option<TreeState>, StoreError> {
@@ -92,6 +95,33 @@ impl Sides<'_> {
                     None,
                     "the row of a late payload is not what the log gives",
                 );
+                return Ok(());
+            }
+        }
+    }
+
+    /// One that changed nothing may have left no row.
+    fn compare_changes(&self, found: &mut Found) -> Result<(), StoreError> {
+        let cursor = |side| Cursor::new(side, tree_range(Space::Settled, self.number), FSCK_ENTRIES_MAX);
+        let next = |rows: &mut Cursor<'_>| -> Result<Option<Settled>, StoreError> {
+            while let Some((_, row)) = rows.next()? {
+                let settled = Settled::decode(&row)?;
+                if settled.first().is_some() {
+                    return Ok(Some(settled));
+                }
+            }
+            Ok(None)
+        };
+        let (mut stored, mut again) = (cursor(self.stored), cursor(self.again));
+        loop {
+            let (a, b) = (next(&mut stored)?, next(&mut again)?);
+            if a.is_none() && b.is_none() {
+                return Ok(());
+            }
+            let of = |settled: Option<Settled>| settled.map(|it| (it.applied, it.voided, it.restored));
+            if of(a) != of(b) {
+                let detail = "a change of what counts is not what the log gives";
+                found.problem("settled_row", self.tree, None, detail);
                 return Ok(());
             }
         }
@@ -122,7 +152,8 @@ impl Sides<'_> {
         }
         let counts = |state: &TreeState| (state.next_seq, state.bytes, state.missing, state.time);
         let from_log = (stored.next_seq.0, stored.bytes) == (log.entries, log.bytes);
-        let voids_differ = stored.unsettled.is_none() && stored.voids != again.voids;
+        let same_standing = stored.unsettled.is_some() == again.unsettled.is_some();
+        let voids_differ = same_standing && stored.voids != again.voids;
         if counts(&stored) != counts(&again) || voids_differ || !from_log {
             found.problem("counts", self.tree, None, "the counts of the tree are wrong");
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use eid_core::dag::{Seq, add_to_tips};
 use eid_core::{EntryId, TreeId};
 
-use super::late::LatePayloads;
+use super::later::{Later, Order, Step};
 use super::salvage::{Copies, Harm, are_known, salvage};
 use super::{Found, Lost, Progress};
 use crate::admit::{Door, Job, Outcome, judge_group};
@@ -30,8 +30,8 @@ pub(super) struct LogFacts {
     pub tips: BTreeSet<EntryId>,
     /// Rows of the log of which something cannot be admitted. What is derived cannot be compared then.
     pub damaged: u64,
-    /// Whether payloads were applied in the order in which they came.
-    pub in_order: bool,
+    /// Whether everything was applied in the order in which it came.
+    pub order: Order,
     /// Whether entries are left out, so that those after them come to other positions.
     pub moved: bool,
 }
@@ -43,19 +43,19 @@ impl LogFacts {
     }
 }
 
-/// Admits the log of a tree into another backend, or into the same one under another number; `late` says what is kept
-/// back for later.
+/// Admits the log of a tree into another backend, or into the same one under another number; `later` says what is kept
+/// back.
 pub(super) fn rebuild(
     store: &EntryStore,
     tree: TreeId,
     source: (&dyn Snapshot, TreeNo),
     target: (&dyn Backend, TreeNo),
-    mut late: LatePayloads<'_>,
+    mut later: Later<'_>,
     found: &mut Found,
     progress: &mut Progress<'_>,
 ) -> Result<LogFacts, StoreError> {
     let memory = Arc::new(TreeMemory::new(target.1));
-    let mut facts = LogFacts { in_order: late.in_order, ..LogFacts::default() };
+    let mut facts = LogFacts { order: later.order(), ..LogFacts::default() };
     let (mut from, to) = tree_range(Space::Log, source.1);
     let (mut next, mut copies) = (Seq(0), Copies::default());
     loop {
@@ -86,7 +86,7 @@ pub(super) fn rebuild(
                         if let Some((id, parents)) = &salvaged.place {
                             add_to_tips(&mut facts.tips, *id, parents);
                         }
-                        late.leave_out(next, &mut salvaged.payloads);
+                        later.leave_out(next, &mut salvaged.payloads);
                         offers.push(Offer { block: salvaged.block, payloads: salvaged.payloads });
                         offered.push((next, salvaged.harm));
                     }
@@ -105,11 +105,11 @@ pub(super) fn rebuild(
         let mut verdicts = Vec::with_capacity(offers.len());
         let mut offers = offers.into_iter().zip(offered.iter().map(|(seq, _)| *seq)).peekable();
         while offers.peek().is_some() {
-            let end = late.next_end().unwrap_or(Seq(u64::MAX));
+            let end = later.next_end().unwrap_or(Seq(u64::MAX));
             let before = std::iter::from_fn(|| offers.next_if(|(_, seq)| *seq < end)).map(|(offer, _)| offer);
             verdicts.extend(into.admit(before.collect())?);
             if let Some((_, seq)) = offers.peek() {
-                into.fill(&mut late, *seq)?;
+                into.catch_up(&mut later, *seq)?;
             }
         }
         for ((seq, harm), verdict) in offered.into_iter().zip(verdicts) {
@@ -145,17 +145,16 @@ pub(super) fn rebuild(
         }
         progress.advance(count);
     }
-    Into { store, tree, target: target.0, memory: &memory }.fill(&mut late, next)?;
+    let into = Into { store, tree, target: target.0, memory: &memory };
+    into.catch_up(&mut later, next)?;
+    if later.settled {
+        into.settle()?;
+    }
     // What follows the last row of the log is known from the edges.
     let mut edges = Cursor::new(source.0, edges_from(source.1, next), FSCK_ENTRIES_MAX);
     while let Some((key, _)) = edges.next()? {
         facts.leave_out();
         found.loss("log_row", tree, (seq_of_key(&key)?, Lost::Entry), "the entry is not there");
-    }
-    let settling = Settling { tree, judge: store.judge(), apply: store.apply(), memory: &memory };
-    if let Some((mut batch, _)) = settling.work_out(target.0.snapshot()?)? {
-        batch.guards.clear();
-        target.0.commit(batch)?;
     }
     Ok(facts)
 }
@@ -192,12 +191,31 @@ impl Into<'_> {
         }
     }
 
-    /// Applies the payloads that came while the log ended at a position or before.
-    fn fill(self, late: &mut LatePayloads<'_>, end: Seq) -> Result<(), StoreError> {
-        while late.next_end().is_some_and(|next| next <= end) {
-            self.admit(late.next_batch(end)?)?;
+    /// Applies what came while the log ended at a position or before.
+    fn catch_up(self, later: &mut Later<'_>, end: Seq) -> Result<(), StoreError> {
+        while let Some(step) = later.next(end)? {
+            match step {
+                Step::Payloads(offers) => {
+                    self.admit(offers)?;
+                }
+                Step::Change => self.settle()?,
+            }
         }
         Ok(())
+    }
+
+    /// Brings views in line with what counts, as far as that fits in memory.
+    fn settle(self) -> Result<(), StoreError> {
+        let (tree, memory) = (self.tree, &**self.memory);
+        let settling = Settling { tree, judge: self.store.judge(), apply: self.store.apply(), memory };
+        match settling.work_out(self.target.snapshot()?) {
+            Ok(Some((mut batch, _))) => {
+                batch.guards.clear();
+                Ok(self.target.commit(batch)?)
+            }
+            Ok(None) | Err(StoreError::VersionTooLarge { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 

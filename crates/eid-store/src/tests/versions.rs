@@ -21,9 +21,18 @@ use crate::{
 };
 
 /// The last write to a key wins. `[0, key, n]` sets, `[1, key]` removes. Each write also leaves a row of its own, and
-/// puts one row that is never read.
-#[derive(Debug)]
-struct Cells;
+/// puts one row that is never read. With pages it notes each change in a page besides, which is cut where it was full
+/// when it grew: which changes lie in one depends on the order in which they came.
+#[derive(Debug, Clone, Copy)]
+struct Cells {
+    paged: bool,
+}
+
+const PLAIN: Cells = Cells { paged: false };
+const PAGED: Cells = Cells { paged: true };
+/// Where pages are, and how many changes they hold.
+const PAGES: [&[u8]; 2] = [b"G", b"H"];
+const NOTED: &[u8] = b"N";
 
 const CELLS: &str = "cells";
 
@@ -42,8 +51,33 @@ fn decode(op: &[u8]) -> Option<(bool, Vec<u8>, Bytes)> {
     (code < 2).then(|| (code == 0, key, Bytes::copy_from_slice(&value.to_be_bytes())))
 }
 
+impl Cells {
+    fn note(change: &Change<'_>, view: &mut dyn ViewRows) -> Result<(), ReadError> {
+        let noted = view.get(NOTED)?.map_or(0, |count| u32::from_be_bytes(count[..].try_into().unwrap()));
+        let page = [PAGES[0], &(noted / 3).to_be_bytes()].concat();
+        let held = view.get(&page)?.unwrap_or_default();
+        view.put(&page, [&held[..], &change.id.0].concat().into());
+        view.put(NOTED, Bytes::copy_from_slice(&(noted + 1).to_be_bytes()));
+        Ok(())
+    }
+}
+
+/// What is noted, wherever it lies.
+fn without_pages(rows: Vec<(Key, Bytes)>) -> Vec<(Key, Bytes)> {
+    let (pages, mut others): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(key, _)| key.starts_with(PAGES[0]));
+    let noted = pages.iter().flat_map(|(_, page)| page.chunks(32));
+    others.extend(noted.map(|id| ([PAGES[0], id].concat(), Bytes::new())));
+    others.sort();
+    others
+}
+
 impl Apply for Cells {
     fn reads(&self, change: &Change<'_>, wanted: &mut Wanted) {
+        if self.paged {
+            wanted.key(NOTED);
+            wanted.scan(PAGES[0], PAGES[1]);
+        }
         for (_, key, _) in change.ops.iter().filter_map(|op| decode(op)) {
             rows_of(&key).iter().for_each(|row| wanted.key(row));
         }
@@ -66,6 +100,9 @@ impl Apply for Cells {
             }
             view.put(&[b"O", &stamp[..], &key].concat(), value);
             view.put(b"P", Bytes::from_static(b"never read"));
+        }
+        if self.paged {
+            Self::note(change, view)?;
         }
         Ok(applied)
     }
@@ -156,7 +193,11 @@ impl Judge for Removals {
 }
 
 fn open(backend: Arc<dyn Backend>) -> Arc<EntryStore> {
-    EntryStore::open(backend, Arc::new(Removals), Arc::new(Cells), [5; 32]).unwrap()
+    open_with(backend, PLAIN)
+}
+
+fn open_with(backend: Arc<dyn Backend>, cells: Cells) -> Arc<EntryStore> {
+    EntryStore::open(backend, Arc::new(Removals), Arc::new(cells), [5; 32]).unwrap()
 }
 
 /// What an entry writes: a store, a key, and a value or nothing; or operation 9, which does not decode.
@@ -270,7 +311,7 @@ fn see_version(snapshot: &TreeSnapshot) -> Version {
                 assert!(range.iter().map(|(k, v)| (k, v)).eq(expected), "{from:?} {to:?}");
             }
         }
-        rows.insert(name, all);
+        rows.insert(name, without_pages(all));
     }
     let logged = snapshot.log(Seq(0)..snapshot.end(), usize::MAX).unwrap();
     let ids: BTreeSet<EntryId> = logged.iter().map(|logged| EntryId::of_block(&logged.block)).collect();
@@ -305,7 +346,7 @@ fn fresh(
             open_ids.extend(&parents[&id]);
         }
     }
-    let store = open(Arc::new(Memory::new()));
+    let store = open_with(Arc::new(Memory::new()), PAGED);
     let tree = TreeId(root().id().0);
     let offers = wanted.iter().map(|id| held[id].clone()).collect();
     admit_offers(&store, tree, offers);
@@ -398,7 +439,7 @@ fn check(arrival: &Arrival) {
         came.insert(next.id());
         order.push(next);
     }
-    let store = open(Arc::new(Memory::new()));
+    let store = open_with(Arc::new(Memory::new()), PAGED);
     let mut held: BTreeMap<EntryId, Offer> = BTreeMap::new();
     let mut waiting: Vec<(usize, &Entry)> = Vec::new();
     let mut at = 0;
@@ -443,9 +484,9 @@ fn check(arrival: &Arrival) {
                 let tips: BTreeSet<EntryId> = asked.iter().map(|i| entries[*i].id()).collect();
                 let tips: Vec<EntryId> = tips.into_iter().filter(|id| held.contains_key(id)).collect();
                 if !tips.is_empty() && (tips != present || !snapshot.is_stale()) {
-                    let version = snapshot.at(&tips, &Cells).unwrap();
+                    let version = snapshot.at(&tips, &PAGED).unwrap();
                     assert_same(&see_version(&version), &fresh(&held, &parents, &tips));
-                    let again = version.at(&tips, &Cells).unwrap();
+                    let again = version.at(&tips, &PAGED).unwrap();
                     assert_eq!(again.count(), version.count());
                 }
             }
@@ -492,7 +533,7 @@ fn an_old_version_of_a_long_chain_costs_what_a_checkpoint_holds() {
         for age in [1, count / 2, count - 20, count - 2] {
             let snapshot = store.tree(&tree).unwrap().unwrap();
             let before = backend.counts();
-            let version = snapshot.at(&[ids[(count - 1 - age) as usize]], &Cells).unwrap();
+            let version = snapshot.at(&[ids[(count - 1 - age) as usize]], &PLAIN).unwrap();
             assert_eq!(version.count(), count - age);
             let view = version.view(&StoreName::new("x").unwrap(), CELLS);
             assert!(view.get(&rows_of(KEYS[1])[0]).unwrap().is_some() || version.count() < 3);
@@ -508,11 +549,11 @@ fn a_version_that_is_not_held_is_refused_and_the_present_one_is_itself() {
     let store = open(Arc::new(Memory::new()));
     let ids = chain(&store, 30);
     let snapshot = store.tree(&root().tree()).unwrap().unwrap();
-    let refused = snapshot.at(&[ids[3], EntryId([1; 32])], &Cells);
+    let refused = snapshot.at(&[ids[3], EntryId([1; 32])], &PLAIN);
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
-    let version = snapshot.at(&[ids[29]], &Cells).unwrap();
+    let version = snapshot.at(&[ids[29]], &PLAIN).unwrap();
     assert_eq!(see_version(&version), see_version(&snapshot));
-    let nothing = snapshot.at(&[], &Cells).unwrap();
+    let nothing = snapshot.at(&[], &PLAIN).unwrap();
     assert_eq!((nothing.count(), nothing.stores().unwrap().len()), (0, 0));
 }
 
@@ -530,7 +571,7 @@ fn rows_of_this_device_are_in_no_old_version() {
     let snapshot = store.tree(&tree).unwrap().unwrap();
     let key = [LOCAL_ROWS.start, 1];
     assert!(snapshot.view(&name, CELLS).get(&key).unwrap().is_some());
-    let version = snapshot.at(&[ids[28]], &Cells).unwrap().view(&name, CELLS);
+    let version = snapshot.at(&[ids[28]], &PLAIN).unwrap().view(&name, CELLS);
     assert!(version.get(&key).unwrap().is_none());
     let rows = version.scan(b"", None, Direction::Forward, usize::MAX).unwrap();
     assert!(rows.iter().all(|(key, _)| key[0] != LOCAL_ROWS.start));
@@ -549,7 +590,7 @@ fn entry_in_both(parents: &[&Entry], n: u64) -> Entry {
 
 #[test]
 fn sections_of_one_entry_that_are_filled_at_different_times_count_once() {
-    let store = open(Arc::new(Memory::new()));
+    let store = open_with(Arc::new(Memory::new()), PAGED);
     let mut entries = vec![root()];
     let tree = entries[0].tree();
     admit(&store, &[&entries[0]]);
@@ -577,7 +618,7 @@ fn sections_of_one_entry_that_are_filled_at_different_times_count_once() {
     let held = entries.iter().map(|entry| (entry.id(), offer(entry))).collect();
     let snapshot = store.tree(&tree).unwrap().unwrap();
     for entry in &entries {
-        let version = snapshot.at(&[entry.id()], &Cells).unwrap();
+        let version = snapshot.at(&[entry.id()], &PAGED).unwrap();
         assert_eq!(see_version(&version), fresh(&held, &parents, &[entry.id()]));
     }
 }
