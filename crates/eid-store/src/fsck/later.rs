@@ -163,7 +163,7 @@ impl<'a> Later<'a> {
                 && let Some(Some(payload)) = logged.payloads.get(late.section)
             {
                 bytes += payload.len();
-                if !offers.last().is_some_and(|offer| offer.block == logged.block) {
+                if offers.last().is_none_or(|offer| offer.block != logged.block) {
                     offers.push(Offer { payloads: vec![None; logged.payloads.len()], block: logged.block });
                 }
                 if let Some(offer) = offers.last_mut() {
