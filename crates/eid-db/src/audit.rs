@@ -141,7 +141,7 @@ impl Database {
         self.standing_in(&snapshot, &entry)
     }
 
-    fn standing_in(&self, snapshot: &TreeSnapshot, entry: &Entry) -> Result<Standing, DbError> {
+    pub(crate) fn standing_in(&self, snapshot: &TreeSnapshot, entry: &Entry) -> Result<Standing, DbError> {
         let id = entry.id();
         let past = if entry.header().is_settings() {
             snapshot.settings(&id)?.map(|node| node.past.clone())

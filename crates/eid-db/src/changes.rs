@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant as Moment};
 
+use eid_auth::Standing;
 use eid_core::dag::{Epoch, Replica, Seq};
 use eid_core::{Entry, EntryId, Payload, PublicKey, SettingsOp, Time, TreeId};
 use eid_store::{Key, Local, TreeSnapshot};
@@ -96,14 +97,10 @@ pub enum Event {
 /// One change of what counts may be given in several of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restanding {
-    /// The entries, in the order of arrival; no more than a few hundred.
-    pub ids: Vec<EntryId>,
+    /// The entries, in the order of arrival, each with what it is now and why; no more than a few hundred.
+    pub entries: Vec<(EntryId, Standing)>,
     /// How many entries of the same change follow in the next ones.
     pub left: u64,
-    /// The settings entry that it follows from, where that is known.
-    pub by: Option<EntryId>,
-    /// Why, in words, where that is known.
-    pub reason: Option<String>,
 }
 
 impl Event {
@@ -444,11 +441,11 @@ impl Changes {
                         continue;
                     }
                     let seen = usize::try_from(self.next.told.saturating_sub(before)).unwrap_or(seqs.len());
-                    let ids = seqs[seen..].iter().map(|seq| snapshot.id_at(*seq));
-                    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+                    let entries = seqs[seen..].iter().map(|seq| standing_at(&self.db, snapshot, *seq));
+                    let entries = entries.collect::<Result<Vec<_>, _>>()?;
                     let left = all - told;
                     let after = if left > 0 { Cursor { told, ..self.next } } else { after_all };
-                    self.read.push_back((event(Restanding { ids, left, by: None, reason: None }), after));
+                    self.read.push_back((event(Restanding { entries, left }), after));
                 }
             }
             if self.read.is_empty() {
@@ -457,6 +454,12 @@ impl Changes {
         }
         Ok(())
     }
+}
+
+/// What an entry is now.
+fn standing_at(db: &Database, snapshot: &TreeSnapshot, seq: Seq) -> Result<(EntryId, Standing), DbError> {
+    let entry = snapshot.entry_at(seq)?.ok_or(DbError::Corrupt { what: "an entry" })?;
+    Ok((entry.id(), db.standing_in(snapshot, &entry)?))
 }
 
 fn change(db: &Database, entry: &Entry, (seq, void): (Seq, bool), lagged: Option<Lagged>) -> Change {

@@ -24,3 +24,5 @@ mod transactions;
 mod typed;
 mod undo;
 mod users;
+mod void;
+mod void_property;

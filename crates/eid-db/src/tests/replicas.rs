@@ -14,7 +14,7 @@ use crate::kind::table::{self, Detail};
 use crate::{Database, Instance};
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Set(Vec<String>, Value),
     Delete(Vec<String>),
     Increment(Vec<String>, i64),
@@ -32,7 +32,7 @@ enum Step {
 }
 
 #[derive(Debug, Clone)]
-enum ListStep {
+pub(super) enum ListStep {
     Insert(usize, Vec<u8>),
     Push(u8),
     Set(usize, u8),
@@ -67,7 +67,7 @@ fn any_hostile() -> impl Strategy<Value = ListOp<(u8, u32)>> {
     ]
 }
 
-fn any_step() -> impl Strategy<Value = (usize, Step)> {
+pub(super) fn any_step() -> impl Strategy<Value = (usize, Step)> {
     let path = || proptest::collection::vec(prop_oneof![Just("a".to_owned()), Just("b".to_owned())], 1..4);
     let value = prop_oneof![
         3 => any::<u8>().prop_map(Value::from),
@@ -95,7 +95,7 @@ fn any_step() -> impl Strategy<Value = (usize, Step)> {
     (0usize..3, step)
 }
 
-fn run(replicas: &[Database], at: usize, step: &Step) {
+pub(super) fn run(replicas: &[Database], at: usize, step: &Step) {
     let db = &replicas[at];
     // What a person would be told is a mistake here is not one when others have written meanwhile, so it is staged.
     let stage = |ops: &[doc::DocOp]| {
@@ -234,14 +234,14 @@ fn change_list(list: &crate::DocList, step: &ListStep) -> Result<(), crate::DbEr
     }
 }
 
-/// Every operation of every entry, sorted by stamps that hold ids, folded into values that hold everything.
-fn naive_replay(all: &[Entry]) -> (Value, Vec<(String, Option<Json>)>) {
+/// Every operation of every entry on the document and the table, sorted by stamps that hold ids, folded into values that hold everything.
+pub(super) fn naive_replay(all: &[Entry]) -> (Value, Vec<(String, Option<Json>)>) {
     let mut sorted: Vec<&Entry> = all.iter().collect();
     sorted.sort_by_key(|entry| (entry.header().time, entry.header().height, entry.id()));
     let mut ops = Vec::new();
     for entry in sorted {
         for (section, payload) in entry.header().sections.iter().zip(entry.payloads()) {
-            if section.store.is_settings() {
+            if !["doc", "table"].contains(&section.store.as_str()) {
                 continue;
             }
             for (index, op) in (0..).zip(Payload::decode(payload.as_ref().unwrap()).unwrap().ops) {
