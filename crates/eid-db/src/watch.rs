@@ -56,7 +56,13 @@ impl Waiting {
                 last.standing |= standing;
             }
             _ => {
-                self.notices.push_back(WriteNotice { database, entries, batches: 1, standing, lagged: false })
+                self.notices.push_back(WriteNotice {
+                    database,
+                    entries,
+                    batches: 1,
+                    standing,
+                    lagged: false,
+                });
             }
         }
     }

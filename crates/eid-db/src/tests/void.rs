@@ -183,7 +183,7 @@ fn who_follows_changes_is_told_what_counts_no_longer_and_what_does_again() {
     // Batches that come while nobody has fetched the last notice are told of together.
     while !hook.recv_timeout(Duration::from_secs(60)).unwrap().standing {}
     copy(&b, c.instance());
-    let granted = entries(&a).iter().rev().nth(0).unwrap().id().short();
+    let granted = last(&a).short();
     let expected = [format!("!{one}"), removed.to_string(), granted.to_string(), format!("-{two}")];
     assert_eq!(told(&mut elsewhere), expected);
     // A consumer that stops in between repeats nothing and loses nothing.

@@ -81,11 +81,11 @@ fn act(replicas: &[Database], at: usize, what: &Act) {
             .unwrap(),
         Act::Remove(member) => {
             let slot = Slot::Key(replicas[*member].instance().device());
-            drop(replicas[0].revoke(slot, KeyMode::Remove { fence: None }).unwrap());
+            replicas[0].revoke(slot, KeyMode::Remove { fence: None }).unwrap();
         }
         Act::Grant(member) => {
             let slot = Slot::Key(replicas[*member].instance().device());
-            drop(replicas[0].grant(slot, Permission::Write).unwrap());
+            replicas[0].grant(slot, Permission::Write).unwrap();
         }
         Act::Accept(pick) => {
             let void = replicas[0].void_entries(Seq(0), usize::MAX).unwrap();
