@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eid_core::dag::{Replica, tips_hash};
-use eid_core::{PublicKey, TreeId};
+use eid_core::{EntryId, PublicKey, TreeId};
 use eid_proto::message::{Request, Response, TreeInfo};
 use eid_proto::{Established, Handshake, HandshakeOutput, List, RefusalCode, Text, bits};
 use eid_store::StoreError;
@@ -188,7 +188,7 @@ fn open_many(asked: &[([u8; 32], [u8; 32])], context: &Context) -> Result<Respon
     let (mut differs, mut unavailable) = (Vec::new(), Vec::new());
     for (tree, theirs) in asked {
         let tree = TreeId(*tree);
-        let may_read = served.contains(&tree) && context.rights_in(&tree).read;
+        let may_read = context.rights_if(served.contains(&tree), &tree, served.first()).read;
         let snapshot = if may_read { context.store.tree(&tree)? } else { None };
         let mine = match &snapshot {
             Some(snapshot) => {
@@ -203,8 +203,16 @@ fn open_many(asked: &[([u8; 32], [u8; 32])], context: &Context) -> Result<Respon
 }
 
 fn redeem(tree: &TreeId, name: &str, context: &Context, caller: &Caller) -> Response {
-    if caller.further.is_empty() || !context.access.trees().contains(tree) {
+    let takes_part = context.access.trees().contains(tree);
+    if caller.further.is_empty() {
         return Response::Refused(RefusalCode::Unavailable);
+    }
+    if !takes_part {
+        // As much is looked up as for one that does: of a database that nobody has, no invite was made.
+        let nobodys = TreeId(tips_hash([&EntryId(tree.0)]));
+        return match context.access.redeem(&nobodys, &caller.further, &caller.device, name) {
+            Ok(_) | Err(_) => Response::Refused(RefusalCode::Unavailable),
+        };
     }
     match context.access.redeem(tree, &caller.further, &caller.device, name) {
         Ok(permission) => Response::Granted(permission.into()),

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
 use eid_core::sabotage::{self, Sabotage};
 use eid_core::{EntryId, Permission, PublicKey, ReadError, TreeId};
-use eid_proto::{Arrived, Known, Outcome, Output, RefusalCode, Rights, Session};
+use eid_proto::{Arrived, Known, Outcome, Output, RefusalCode, Rights, Session, SessionError};
 use eid_store::{Admission, EntryStore, Offer, Prepared, StoreError, Verdict};
 use eid_transport::{BoxFuture, Link, LinkError, Received};
 
 use crate::access::Access;
 use crate::error::SyncError;
-use crate::limits::{BURST_BYTES, FRAME_MS, IDLE_MS, POLLS_MAX, SABOTAGE_MS, SESSIONS_MAX};
+use crate::limits::{BURST_BYTES, FRAME_MS, IDLE_MS, POLLS_MAX, RIGHTS_MS, SABOTAGE_MS, SESSIONS_MAX};
 use crate::place::Place;
 use crate::relations::Relations;
 use crate::runtime::{Runtime, blocking, within};
@@ -44,10 +44,19 @@ pub(crate) struct Context {
 impl Context {
     /// What the peer may do in a database, by the settings of this moment.
     pub(crate) fn rights(&self, tree: &TreeId) -> Rights {
-        if self.serving && !self.access.trees().contains(tree) {
-            return Rights::default();
+        if !self.serving {
+            return self.rights_in(tree);
         }
-        self.rights_in(tree)
+        let served = self.access.trees();
+        self.rights_if(served.contains(tree), tree, served.first())
+    }
+
+    /// The same when it is known whether the database takes part. For one that does not, the rights in another are looked
+    /// up and not told: how long an answer takes says nothing of what is here.
+    pub(crate) fn rights_if(&self, takes_part: bool, tree: &TreeId, another: Option<&TreeId>) -> Rights {
+        let looked_up = if takes_part { Some(tree) } else { another };
+        let rights = looked_up.map_or_else(Rights::default, |tree| self.rights_in(tree));
+        if takes_part { rights } else { Rights::default() }
     }
 
     /// The same for a database that takes part.
@@ -70,6 +79,7 @@ pub(crate) async fn drive(
         admitter: Admitter::default(),
         recorded: Known::default(),
         heard: false,
+        watch: Watch::default(),
     };
     let mut result = driver.run(link).await;
     // What has arrived whole is admitted, however the link ended.
@@ -95,6 +105,41 @@ struct Driver<'a> {
     recorded: Known,
     /// The other side has said something in its turn.
     heard: bool,
+    watch: Watch,
+}
+
+/// Looks every now and then whether a peer that is served may still read, also while it says nothing or takes nothing.
+#[derive(Default)]
+struct Watch {
+    looking: Option<BoxFuture<'static, bool>>,
+    /// At the last look it might not.
+    lost: bool,
+}
+
+impl Watch {
+    /// Ready when the right was gone at two looks, one after the other: in between the peer can end its turn, and is told.
+    fn poll(&mut self, cx: &mut Waking<'_>, context: &Context, tree: Option<TreeId>) -> Poll<SyncError> {
+        let Some(tree) = tree else { return Poll::Pending };
+        loop {
+            let looking = self.looking.get_or_insert_with(|| look(context.clone(), tree));
+            let Poll::Ready(may_read) = looking.as_mut().poll(cx) else { return Poll::Pending };
+            self.looking = None;
+            if self.lost && !may_read {
+                return Poll::Ready(SessionError::Denied(RefusalCode::Unavailable).into());
+            }
+            self.lost = !may_read;
+        }
+    }
+}
+
+fn look(context: Context, tree: TreeId) -> BoxFuture<'static, bool> {
+    Box::pin(async move {
+        context.runtime.sleep(RIGHTS_MS).await;
+        let runtime = Arc::clone(&context.runtime);
+        blocking(&*runtime, move || context.rights(&tree).read || sabotage::is(Sabotage::ServeWithoutRight))
+            .await
+            .unwrap_or(false)
+    })
 }
 
 /// What one piece of blocking work came to.
@@ -109,11 +154,11 @@ impl Driver<'_> {
         loop {
             let burst = self.burst().await?;
             for frame in burst.frames {
-                deadline(runtime, FRAME_MS, "sending a frame", link.send(frame)).await?;
+                self.deadline("sending a frame", link.send(frame)).await?;
             }
             match burst.next {
                 Some(Output::EndTurn) => {
-                    deadline(runtime, FRAME_MS, "ending a turn", link.end_turn()).await?;
+                    self.deadline("ending a turn", link.end_turn()).await?;
                     self.heard = false;
                     self.record().await?;
                 }
@@ -131,6 +176,26 @@ impl Driver<'_> {
 
     fn session(&mut self) -> Result<&mut Session, SyncError> {
         self.session.as_mut().ok_or(SyncError::Stopped)
+    }
+
+    /// The database, while a peer is served from it.
+    fn served(&self) -> Option<TreeId> {
+        self.session.as_ref().and_then(Session::tree).filter(|_| self.place.is_some())
+    }
+
+    /// Sends within the deadline, and for as long as the peer may read.
+    async fn deadline(
+        &mut self,
+        what: &'static str,
+        mut sending: BoxFuture<'_, Result<(), LinkError>>,
+    ) -> Result<(), SyncError> {
+        let (served, context, watch) = (self.served(), self.context, &mut self.watch);
+        let sending = poll_fn(|cx| match sending.as_mut().poll(cx) {
+            Poll::Ready(sent) => Poll::Ready(sent.map_err(SyncError::from)),
+            Poll::Pending => watch.poll(cx, context, served).map(Err),
+        });
+        let ms = FRAME_MS;
+        within(&*self.context.runtime, ms, sending).await.ok_or(SyncError::TimedOut { what, ms })?
     }
 
     /// Polls the session on a blocking thread, on one snapshot, until it waits for something or has enough to send.
@@ -166,11 +231,12 @@ impl Driver<'_> {
     async fn receive(&mut self, link: &mut dyn Link) -> Result<(), SyncError> {
         let (ms, what) = if self.heard { (FRAME_MS, "the next frame") } else { (IDLE_MS, "a turn") };
         let runtime = &*self.context.runtime;
+        let served = self.served();
         let received = {
             let mut recv = link.recv();
             let mut clock = runtime.sleep(ms);
             loop {
-                let admitter = &mut self.admitter;
+                let (admitter, watch) = (&mut self.admitter, &mut self.watch);
                 let context = self.context;
                 let event = poll_fn(|cx| {
                     if let Poll::Ready(received) = recv.as_mut().poll(cx) {
@@ -178,6 +244,9 @@ impl Driver<'_> {
                     }
                     if let Poll::Ready(outcomes) = admitter.poll(cx, context) {
                         return Poll::Ready(Event::Admitted(outcomes));
+                    }
+                    if let Poll::Ready(error) = watch.poll(cx, context, served) {
+                        return Poll::Ready(Event::Denied(error));
                     }
                     clock.as_mut().poll(cx).map(|()| Event::TimedOut)
                 })
@@ -188,6 +257,7 @@ impl Driver<'_> {
                         let session = self.session.as_mut().ok_or(SyncError::Stopped)?;
                         session.handle_admitted(&outcomes?);
                     }
+                    Event::Denied(error) => return Err(error),
                     Event::TimedOut => return Err(SyncError::TimedOut { what, ms }),
                 }
             }
@@ -229,23 +299,19 @@ impl Driver<'_> {
 enum Event {
     Received(Result<Received, LinkError>),
     Admitted(Result<Vec<Outcome>, SyncError>),
+    Denied(SyncError),
     TimedOut,
 }
 
-async fn deadline(
-    runtime: &dyn Runtime,
-    ms: u64,
-    what: &'static str,
-    sending: BoxFuture<'_, Result<(), LinkError>>,
-) -> Result<(), SyncError> {
-    within(runtime, ms, sending).await.ok_or(SyncError::TimedOut { what, ms })?.map_err(SyncError::from)
-}
-
-/// One snapshot, one look at the rights, a few polls.
+/// One snapshot, a few polls, and a look at the rights for each frame.
 fn burst(session: &mut Session, place: &mut Option<Place>, context: &Context) -> Result<Burst, SyncError> {
     let tree = session.tree();
-    let snapshot = match &tree {
-        Some(tree) => context.store.tree(tree)?,
+    let look = || tree.map_or_else(Rights::default, |tree| context.rights(&tree));
+    let mut rights = look();
+    let is_shown = !context.serving || rights.read || sabotage::is(Sabotage::ServeWithoutRight);
+    // For who may not read, nothing more is opened of a database that is here than of one that is not.
+    let snapshot = match tree.filter(|_| is_shown) {
+        Some(tree) => context.store.tree(&tree)?,
         None => None,
     };
     // What is said of this side must hold after a crash: the other side remembers positions and what is held.
@@ -262,7 +328,6 @@ fn burst(session: &mut Session, place: &mut Option<Place>, context: &Context) ->
         (None, Some(snapshot)) => snapshot,
         (None, None) => &nothing,
     };
-    let rights = tree.map_or_else(Rights::default, |tree| context.rights(&tree));
     // Only who may read takes up a place: strangers could otherwise hold them all with openings that never end.
     if context.serving && rights.read && place.is_none() {
         *place = Place::take(&context.sessions, SESSIONS_MAX);
@@ -282,6 +347,7 @@ fn burst(session: &mut Session, place: &mut Option<Place>, context: &Context) ->
                 if bytes >= BURST_BYTES {
                     break;
                 }
+                rights = look();
             }
             Output::Again => {}
             next => return Ok(Burst { frames, next: Some(next) }),

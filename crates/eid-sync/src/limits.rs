@@ -6,6 +6,9 @@ pub const HANDSHAKE_MS: u64 = 5_000;
 pub const FRAME_MS: u64 = 20_000;
 /// Milliseconds for the other side to begin its turn: it may have to plan, verify and flush first.
 pub const IDLE_MS: u64 = 60_000;
+/// Milliseconds between two looks at the rights of a peer that is served and says or takes nothing: it is left after the
+/// second that finds none, within a second of losing them.
+pub const RIGHTS_MS: u64 = 400;
 /// Milliseconds that a control link may rest between two requests before the connection is given up.
 pub const CONTROL_IDLE_MS: u64 = 600_000;
 /// Greatest number of connections that others have dialled and that are served at once.

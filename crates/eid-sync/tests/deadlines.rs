@@ -6,11 +6,12 @@ mod nodes;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
 use eid_core::{EntryId, Permission, ReadError, SecretKey, TreeId};
-use eid_proto::message::{Request, Response};
-use eid_proto::{Handshake, HandshakeOutput, Identity, Known, List, Output, Rights, Session};
+use eid_proto::message::{Message, Request, Response};
+use eid_proto::{Handshake, HandshakeOutput, Identity, Known, List, Output, Rights, Session, Text};
 use eid_sync::limits::{CONTROL_IDLE_MS, HANDSHAKE_MS, IDLE_MS, SESSIONS_MAX};
 use eid_sync::{Delivered, RefusalCode, SyncError, SyncEvent};
 use eid_transport::{Connection, Link, LinkError, Received, Transport};
@@ -18,6 +19,11 @@ use nodes::{Node, Nodes};
 
 /// Does the client's part of a handshake by hand.
 async fn greet(connection: &dyn Connection, n: u8) -> Box<dyn Link> {
+    greet_with(connection, n, vec![]).await
+}
+
+/// The same with further keys.
+async fn greet_with(connection: &dyn Connection, n: u8, further: Vec<Arc<SecretKey>>) -> Box<dyn Link> {
     let mut link = connection.open().await.unwrap();
     let identity = Identity {
         device: Arc::new(SecretKey::from_seed([n; 32])),
@@ -26,7 +32,7 @@ async fn greet(connection: &dyn Connection, n: u8) -> Box<dyn Link> {
         proven: None,
         nonce: [n; 32],
     };
-    let mut handshake = Handshake::client(identity, None, vec![]);
+    let mut handshake = Handshake::client(identity, None, further);
     loop {
         match handshake.poll() {
             HandshakeOutput::Send(frame) => link.send(frame).await.unwrap(),
@@ -102,6 +108,125 @@ async fn a_peer_that_falls_silent_in_a_session_holds_nothing_up_for_ever() {
             Delivered::Lagged(_) => panic!("nobody was slow"),
         }
     }
+}
+
+/// A session of somebody who may write, opened by hand, up to the end of the first answer.
+async fn opened(nodes: &Nodes, a: &Node, tree: TreeId) -> (Node, Arc<dyn Connection>, [Box<dyn Link>; 2]) {
+    let by_hand = nodes.node(3).await;
+    nodes.allow(tree, &by_hand, Permission::Write);
+    let connection = by_hand.transport.dial(&a.address()).await.unwrap();
+    let control = greet(&*connection, 3).await;
+    let mut link = connection.open().await.unwrap();
+    open(&mut *link, tree, by_hand.store.epoch()).await;
+    while link.recv().await.unwrap() != Received::EndOfTurn {}
+    (by_hand, connection, [control, link])
+}
+
+async fn open(link: &mut dyn Link, tree: TreeId, epoch: Epoch) {
+    let mut session = Session::initiator(tree, Known::default());
+    loop {
+        match session.poll(&Empty(epoch), Rights::default()).unwrap() {
+            Output::Send(frame) => link.send(frame).await.unwrap(),
+            Output::EndTurn => return link.end_turn().await.unwrap(),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_a_key_that_loses_its_right_ends_within_a_second_whatever_the_peer_does() {
+    for goes_on in [false, true] {
+        let nodes = Nodes::new();
+        let a = nodes.node(1).await;
+        let tree = a.create(1);
+        a.write(tree, 3);
+        let (by_hand, _connection, [_control, mut link]) = opened(&nodes, &a, tree).await;
+        let mut events = a.engine.events();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(events.try_recv(), None, "who has the right is left in peace");
+        nodes.forbid(tree, &by_hand);
+        let began = tokio::time::Instant::now();
+        let sending = async {
+            // A turn that never ends, or silence.
+            let ack = Message::Ack { upto: None, credit: eid_proto::limits::CREDIT_BYTES }.encode();
+            while goes_on && link.send(ack.clone()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let event = tokio::select! {
+            event = events.recv() => event.unwrap(),
+            () = sending => unreachable!("it waits"),
+        };
+        let Delivered::Event(SyncEvent::Failed { refusal, error, .. }) = event else { panic!("{event:?}") };
+        assert_eq!(refusal, Some(RefusalCode::Unavailable), "{error}, {goes_on}");
+        let ms = began.elapsed().as_millis();
+        assert!(ms <= 1_000, "{ms} ms, {goes_on}");
+    }
+}
+
+#[tokio::test]
+async fn the_right_is_looked_up_for_each_frame() {
+    let nodes = Nodes::new();
+    let (a, b) = (nodes.node(1).await, nodes.node(2).await);
+    let tree = a.create(1);
+    nodes.allow(tree, &b, Permission::Write);
+    a.write(tree, 3);
+    b.track(tree);
+    // It is gone after the first frame, which says what will come.
+    a.rights.asked_max.store(a.rights.asked.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
+    let error = b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap_err();
+    assert_eq!(error.refusal(), Some(RefusalCode::Unavailable));
+    assert_eq!(b.count(tree), 0);
+}
+
+#[tokio::test]
+async fn absent_disabled_and_forbidden_are_one_answer_and_one_amount_of_work() {
+    let nodes = Nodes::new();
+    let (a, stranger) = (nodes.node(1).await, nodes.node(3).await);
+    let (forbidden, disabled, _third) = (a.create(1), a.create(2), a.create(3));
+    a.write(forbidden, 50);
+    a.rights.trees.lock().unwrap().remove(&disabled);
+    // One that would be readable if it took part.
+    nodes.allow(disabled, &stranger, Permission::Read);
+    let connection = stranger.transport.dial(&a.address()).await.unwrap();
+    let unknown = Arc::new(SecretKey::from_seed([7; 32]));
+    let mut control = greet_with(&*connection, 3, vec![unknown]).await;
+    let asked = || {
+        let nodes::Rights { asked, listed, redeemed, .. } = &*a.rights;
+        [asked, listed, redeemed].map(|count| count.swap(0, Ordering::SeqCst))
+    };
+    let mut events = a.engine.events();
+    let mut seen = Vec::new();
+    for tree in [forbidden, disabled, TreeId([9; 32])] {
+        asked();
+        let mut link = connection.open().await.unwrap();
+        open(&mut *link, tree, stranger.store.epoch()).await;
+        let mut frames = Vec::new();
+        while let Ok(Received::Frame(frame)) = link.recv().await {
+            frames.push(frame);
+        }
+        while !matches!(events.recv().await.unwrap(), Delivered::Event(SyncEvent::Failed { .. })) {}
+        let session = (frames, asked());
+        let requests = [
+            Request::OpenMany(List::new(vec![(tree.0, [0; 32])])),
+            Request::Redeem { tree: tree.0, name: Text::new("stranger") },
+            Request::Discover,
+        ];
+        let mut answers = Vec::new();
+        for request in requests {
+            control.send(request.encode()).await.unwrap();
+            control.end_turn().await.unwrap();
+            let Received::Frame(frame) = control.recv().await.unwrap() else { panic!("a frame was due") };
+            assert_eq!(control.recv().await.unwrap(), Received::EndOfTurn);
+            answers.push((frame, asked()));
+        }
+        seen.push((session, answers));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0], seen[2]);
+    let (session, answers) = &seen[0];
+    assert!(session.1[0] > 0 && answers[0].1[0] > 0 && answers[1].1[2] > 0, "something was looked up");
 }
 
 #[tokio::test]

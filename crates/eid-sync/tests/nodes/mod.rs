@@ -57,10 +57,19 @@ pub struct Rights {
     pub trees: Mutex<BTreeSet<TreeId>>,
     /// How often they were listed.
     pub listed: AtomicUsize,
+    /// How often a right was looked up.
+    pub asked: AtomicUsize,
+    /// Rights end when they were looked up so often.
+    pub asked_max: AtomicUsize,
+    /// How often an invite was looked up.
+    pub redeemed: AtomicUsize,
 }
 
 impl Access for Rights {
     fn permission(&self, tree: &TreeId, keys: &[PublicKey]) -> Option<Permission> {
+        if self.asked.fetch_add(1, Ordering::SeqCst) >= self.asked_max.load(Ordering::SeqCst) {
+            return None;
+        }
         let world = self.world.lock().unwrap();
         keys.iter().filter_map(|key| world.rights.get(&(*tree, *key)).copied()).max()
     }
@@ -81,6 +90,7 @@ impl Access for Rights {
         joiner: &PublicKey,
         _: &str,
     ) -> Result<Permission, RefusalCode> {
+        self.redeemed.fetch_add(1, Ordering::SeqCst);
         let mut world = self.world.lock().unwrap();
         if invites.iter().any(|invite| world.expired.contains(invite)) {
             return Err(RefusalCode::InviteExpired);
@@ -126,6 +136,9 @@ impl Nodes {
             world: self.world.clone(),
             trees: Mutex::default(),
             listed: AtomicUsize::default(),
+            asked: AtomicUsize::default(),
+            asked_max: AtomicUsize::new(usize::MAX),
+            redeemed: AtomicUsize::default(),
         });
         let engine = SyncEngine::new(
             store.clone(),
