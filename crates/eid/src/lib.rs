@@ -81,6 +81,8 @@ mod sessions;
 mod status;
 mod stores;
 mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 mod transaction;
 mod users;
