@@ -9,7 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Slot};
 
@@ -251,7 +251,7 @@ pub struct Dag {
     mutant: Option<Mutant>,
     entries: Vec<Entry>,
     ids: BTreeMap<EntryId, usize>,
-    memo: RefCell<BTreeMap<Set, Rc<Resolved>>>,
+    memo: RefCell<BTreeMap<Set, Arc<Resolved>>>,
 }
 
 impl Dag {
@@ -562,13 +562,13 @@ impl Dag {
 
     /// What a set of settings entries amounts to.
     #[must_use]
-    pub fn resolve(&self, s: &Set) -> Rc<Resolved> {
+    pub fn resolve(&self, s: &Set) -> Arc<Resolved> {
         if let Some(resolved) = self.memo.borrow().get(s) {
-            return Rc::clone(resolved);
+            return Arc::clone(resolved);
         }
         let void = self.decide(s, &all);
-        let resolved = Rc::new(Resolved { state: self.fold(&s.minus(&void)), void });
-        self.memo.borrow_mut().insert(s.clone(), Rc::clone(&resolved));
+        let resolved = Arc::new(Resolved { state: self.fold(&s.minus(&void)), void });
+        self.memo.borrow_mut().insert(s.clone(), Arc::clone(&resolved));
         resolved
     }
 

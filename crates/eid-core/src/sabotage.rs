@@ -21,11 +21,15 @@ pub enum Sabotage {
     LoseTip,
     /// Entries are served to a peer that may not read.
     ServeWithoutRight,
+    /// What does not count when it comes is taken for what does.
+    CountVoid,
+    /// Settings that come change nothing of what counts already.
+    SettleNothing,
 }
 
 impl Sabotage {
     /// Every sabotage, with its name on the command line.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("skip-flush", Self::SkipFlush),
         ("ack-before-commit", Self::AckBeforeCommit),
         ("forget-ack", Self::ForgetAck),
@@ -34,6 +38,8 @@ impl Sabotage {
         ("apply-twice", Self::ApplyTwice),
         ("lose-tip", Self::LoseTip),
         ("serve-without-right", Self::ServeWithoutRight),
+        ("count-void", Self::CountVoid),
+        ("settle-nothing", Self::SettleNothing),
     ];
 }
 

@@ -92,6 +92,18 @@ pub enum Divergence {
         /// The operations.
         history: Vec<String>,
     },
+    /// An entry counts where it must not, or does not where it must.
+    #[error("{node}: entry {id} {said}, and by the rules it {found}")]
+    Standing {
+        /// Which replica.
+        node: String,
+        /// Which entry.
+        id: EntryId,
+        /// What the replica says.
+        said: String,
+        /// What the definition of the rules says.
+        found: &'static str,
+    },
     /// Something is derived wrongly, by the store's own check.
     #[error("{node}: fsck finds {problem}")]
     Fsck {

@@ -1,16 +1,16 @@
 //! What a set of entries means, computed naively: everything at once, in the order of stamps, in plain trees.
 //!
 //! Nothing here calls the code that it checks. Signatures are verified by [`eid_core::verify`], which no sabotage
-//! reaches; heights, tips, rights and state are computed from the entries' bytes.
+//! reaches; heights, tips and state are computed from the entries' bytes; who had the right to what, and what counts,
+//! is what [`eid_auth::oracle`] says, the naive definition of the rules.
 
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use eid_auth::oracle::{Dag, Verdicts};
 use eid_core::cbor::{CborError, Kind, Reader};
-use eid_core::{
-    Domain, Entry, EntryId, Height, Permission, PublicKey, SettingsOp, Slot, Time, TreeId, verify,
-};
+use eid_core::{Domain, Entry, EntryId, Height, Time, TreeId, verify};
 use serde_json::{Map, Value as Json};
 
 /// What is wrong with an entry that a replica holds.
@@ -44,18 +44,17 @@ pub enum Fault {
 }
 
 /// The entries of one tree and what follows from them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Model {
     facts: BTreeMap<EntryId, Facts>,
     entries: BTreeMap<EntryId, Entry>,
+    rules: Dag,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Facts {
     height: Height,
     time: Time,
-    /// The strongest right that each slot was given at or below the entry.
-    rights: BTreeMap<Slot, Permission>,
 }
 
 /// A document, table or text, as people see it.
@@ -76,29 +75,20 @@ impl Model {
             return Err(Fault::Unsigned(id));
         }
         let mut height = Height(0);
-        let mut rights: BTreeMap<Slot, Permission> = BTreeMap::new();
         for parent in &header.parents {
             let parent = self.facts.get(parent).ok_or(Fault::Hole(id))?;
             height = height.max(Height(parent.height.0 + 1));
             if parent.time > header.time {
                 return Err(Fault::Time(id));
             }
-            for (slot, right) in &parent.rights {
-                give(&mut rights, *slot, *right);
-            }
         }
         if height != header.height {
             return Err(Fault::Height { id, said: header.height, found: height });
         }
-        if !header.parents.is_empty() && !may(&rights, header.author, header.is_settings()) {
+        if !judge(&mut self.rules, id, entry) {
             return Err(Fault::Right(id));
         }
-        for op in entry.settings() {
-            if let SettingsOp::Set { slot, permission } = op {
-                give(&mut rights, *slot, *permission);
-            }
-        }
-        self.facts.insert(id, Facts { height, time: header.time, rights });
+        self.facts.insert(id, Facts { height, time: header.time });
         self.entries.insert(id, entry.clone());
         Ok(())
     }
@@ -112,10 +102,26 @@ impl Model {
     /// What only these entries mean: others may have been seen and lost since, such as relaxed commits in a crash.
     #[must_use]
     pub fn only(&self, ids: &BTreeSet<EntryId>) -> Self {
-        let mut model = self.clone();
-        model.facts.retain(|id, _| ids.contains(id));
-        model.entries.retain(|id, _| ids.contains(id));
-        model
+        let held = |id: &EntryId| ids.contains(id);
+        let facts: BTreeMap<EntryId, Facts> =
+            self.facts.iter().filter(|(id, _)| held(id)).map(|(id, facts)| (*id, *facts)).collect();
+        let entries: BTreeMap<EntryId, Entry> =
+            self.entries.iter().filter(|(id, _)| held(id)).map(|(id, entry)| (*id, entry.clone())).collect();
+        let mut order: Vec<(Height, EntryId)> = facts.iter().map(|(id, facts)| (facts.height, *id)).collect();
+        order.sort_unstable();
+        let mut rules = Dag::new();
+        for (_, id) in order {
+            if let Some(entry) = entries.get(&id) {
+                judge(&mut rules, id, entry);
+            }
+        }
+        Self { facts, entries, rules }
+    }
+
+    /// What counts and what everybody may do when these entries are all that is known.
+    #[must_use]
+    pub fn verdicts(&self) -> Verdicts {
+        self.rules.verdicts()
     }
 
     /// An entry.
@@ -173,9 +179,10 @@ impl Model {
         (merges, children.values().filter(|count| **count > 1).count() as u64)
     }
 
-    /// What every store holds, by name and kind: all operations in the order of their stamps.
+    /// What every store holds, by name and kind: all operations of entries that count, in the order of their stamps.
     #[must_use]
     pub fn state(&self) -> State {
+        let void = self.verdicts().void;
         let mut order: Vec<(Time, Height, EntryId)> =
             self.facts.iter().map(|(id, facts)| (facts.time, facts.height, *id)).collect();
         order.sort_unstable();
@@ -190,7 +197,7 @@ impl Model {
                 let key = (section.store.as_str().to_owned(), payload.kind);
                 let plain = stores.entry(key.clone()).or_insert_with(|| Plain::empty(&key.1));
                 for (index, op) in (0..).zip(&payload.ops) {
-                    plain.apply((time, height, id, index), op);
+                    plain.apply((time, height, id, index), op, void.contains(&id));
                 }
             }
         }
@@ -223,16 +230,10 @@ impl Model {
     }
 }
 
-fn give(rights: &mut BTreeMap<Slot, Permission>, slot: Slot, right: Permission) {
-    let held = rights.entry(slot).or_insert(right);
-    *held = (*held).max(right);
-}
-
-fn may(rights: &BTreeMap<Slot, Permission>, author: PublicKey, settings: bool) -> bool {
-    let right = rights.get(&Slot::Key(author)).or_else(|| rights.get(&Slot::Everyone));
-    right.is_some_and(|right| {
-        if settings { matches!(right, Permission::Admin(_)) } else { *right >= Permission::Write }
-    })
+/// Adds an entry by the rules; says whether its author had the right to it.
+fn judge(rules: &mut Dag, id: EntryId, entry: &Entry) -> bool {
+    let header = entry.header();
+    rules.add(id, header.author, header.is_settings().then(|| entry.settings()), &header.parents)
 }
 
 /// Where an operation stands: time, height, entry, its place in the entry.
@@ -267,13 +268,15 @@ impl Plain {
         }
     }
 
-    /// An operation that does not decode has no effect.
-    fn apply(&mut self, stamp: Stamp, op: &[u8]) {
+    /// An operation that does not decode has no effect. One that is void has none either, but that others may hang what
+    /// counts on its letters.
+    fn apply(&mut self, stamp: Stamp, op: &[u8], is_void: bool) {
         // Why an operation does not decode makes no difference.
         match self {
-            Self::Doc(items) => drop(doc_op(items, op)),
-            Self::Table(rows) => drop(table_op(rows, op)),
-            Self::Text(text) => drop(text.apply(stamp, op)),
+            Self::Doc(items) if !is_void => drop(doc_op(items, op)),
+            Self::Table(rows) if !is_void => drop(table_op(rows, op)),
+            Self::Text(text) => drop(text.apply(stamp, op, is_void)),
+            Self::Doc(_) | Self::Table(_) => {}
         }
     }
 
@@ -432,7 +435,9 @@ fn json(r: &mut Reader<'_>) -> Result<Json, CborError> {
 mod tests {
     use super::*;
     use eid_core::cbor::Writer;
-    use eid_core::{Draft, Nonce, Payload, SecretKey, SectionDraft, StoreName};
+    use eid_core::{
+        Draft, KeyMode, Nonce, Payload, Permission, SecretKey, SectionDraft, SettingsOp, Slot, StoreName,
+    };
 
     fn root(recovery: &SecretKey) -> Entry {
         let slot = Slot::Key(recovery.public());
@@ -482,6 +487,36 @@ mod tests {
         let unsigned = Entry::parse(block.into(), orphan.payloads().to_vec()).unwrap();
         assert_eq!(model.add(&tree, &unsigned), Err(Fault::Unsigned(unsigned.id())));
         assert_eq!(model.len(), 1);
+    }
+
+    #[test]
+    fn what_is_void_has_no_part_in_the_state() {
+        let (recovery, writer) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
+        let slot = Slot::Key(writer.public());
+        let root = root(&recovery);
+        let settings = |parent: &Entry, height, op| {
+            let draft = Draft {
+                tree: Some(root.tree()),
+                parents: vec![parent.id()],
+                height: Height(height),
+                time: Time::from_ms(9),
+                sections: vec![SectionDraft::settings(&[op], &[])],
+                nonce: None,
+            };
+            draft.seal(&recovery).unwrap()
+        };
+        let grant = settings(&root, 1, SettingsOp::Set { slot, permission: Permission::Write });
+        let late = child(&[&grant], Time::from_ms(10).0, 2, &set("a", 1), &writer);
+        let gone = settings(&grant, 2, SettingsOp::Revoke { slot, mode: KeyMode::Remove { fence: None } });
+        let mut model = Model::default();
+        for entry in [&root, &grant, &late] {
+            model.add(&root.tree(), entry).unwrap();
+        }
+        assert_eq!(model.state()[&("d".to_owned(), "doc".to_owned())], serde_json::json!({"a": 1}));
+        model.add(&root.tree(), &gone).unwrap();
+        assert_eq!(model.verdicts().void, BTreeSet::from([late.id()]));
+        assert_eq!(model.state()[&("d".to_owned(), "doc".to_owned())], serde_json::json!({}));
+        assert_eq!(model.only(&BTreeSet::from([root.id(), grant.id(), late.id()])).verdicts().void.len(), 0);
     }
 
     #[test]

@@ -1,16 +1,22 @@
 //! One node: its disk, its clock, and the process that runs on them until it crashes. Here, and nowhere else, the
 //! simulator touches the databases and the engine.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use eid_core::dag::Replica as _;
-use eid_core::{Entry, EntryId, Permission, PublicKey, SecretKey, Slot, TreeId};
+use eid_core::cbor::Writer;
+use eid_core::dag::{Replica as _, Seq};
+use eid_core::{
+    Draft, Entry, EntryId, KeyMode, Payload, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp,
+    Slot, StoreName, Time, TreeId,
+};
 use eid_db::{DbError, Entropy, Env, Instance, RedeemError, Transaction, TxText, Value};
 use eid_store::{
-    Backend, BackendError, CrashDisk, Embedded, EmbeddedConfig, EntryStore, Offer, StoreError, Verdict,
+    Backend, BackendError, CrashDisk, Embedded, EmbeddedConfig, EntryStore, Offer, StoreError, TreeSnapshot,
+    Verdict,
 };
 use eid_sync::{
     Access, Cursor, DatabaseTicket, EngineConfig, RefusalCode, Rung, Runtime, SessionReport, SyncEngine,
@@ -575,6 +581,152 @@ impl Process {
         Ok(())
     }
 
+    /// What counts, and what everybody may do, is what the rules say of the entries that are held. Gives how many do not
+    /// count; nothing while views are behind.
+    pub fn check_standing(&self, tree: &TreeId, model: &Model) -> Result<Option<usize>, Divergence> {
+        let database = self.instance.database_by_id(*tree);
+        let snapshot = database.snapshot().map_err(|e| self.failed("reading a tree", &e))?;
+        if snapshot.is_stale() {
+            return Ok(None);
+        }
+        let verdicts = model.verdicts();
+        let stored: BTreeSet<EntryId> =
+            self.voids(&snapshot).map_err(|e| self.failed("the void entries", &*e))?;
+        let wrong = |id: &EntryId, said: String| Divergence::Standing {
+            node: self.name.clone(),
+            id: *id,
+            said,
+            found: if verdicts.void.contains(id) { "is void" } else { "stands" },
+        };
+        if let Some(id) = stored.symmetric_difference(&verdicts.void).next() {
+            let said = if stored.contains(id) { "is stored as void" } else { "is stored as standing" };
+            return Err(wrong(id, said.to_owned()));
+        }
+        for id in model.ids() {
+            let standing = database.standing(&id).map_err(|e| self.failed("a standing", &e))?;
+            if standing.counts() == verdicts.void.contains(&id) {
+                return Err(wrong(&id, standing.to_string()));
+            }
+        }
+        let slots: BTreeMap<Slot, Option<Permission>> =
+            database.slots().map_err(|e| self.failed("the settings", &e))?.into_iter().collect();
+        if slots != verdicts.slots {
+            return Err(Divergence::Derived {
+                node: self.name.clone(),
+                what: "what the slots give",
+                said: format!("{slots:?}"),
+                found: format!("{:?}", verdicts.slots),
+            });
+        }
+        Ok(Some(verdicts.void.len()))
+    }
+
+    fn voids(&self, snapshot: &TreeSnapshot) -> Result<BTreeSet<EntryId>, AnyError> {
+        let mut ids = BTreeSet::new();
+        for seq in snapshot.voids(Seq(0), usize::MAX)? {
+            ids.extend(snapshot.entry_at(seq)?.map(|entry| entry.id()));
+        }
+        Ok(ids)
+    }
+
+    /// What a key may do, as far as is known here.
+    #[must_use]
+    pub fn permission(&self, tree: &TreeId, key: &PublicKey) -> Option<Permission> {
+        self.instance.database_by_id(*tree).permission(&[*key]).ok().flatten()
+    }
+
+    /// Changes settings at random, about one of these keys or everyone. Gives the entry, and what it was called.
+    pub fn change_settings(
+        &self,
+        tree: &TreeId,
+        keys: &[PublicKey],
+        wildcard: bool,
+        rng: &mut Rng,
+    ) -> Result<(EntryId, &'static str), AnyError> {
+        self.try_change_settings(tree, keys, wildcard, rng).map_err(|error| self.doubt_of(error))
+    }
+
+    fn try_change_settings(
+        &self,
+        tree: &TreeId,
+        keys: &[PublicKey],
+        wildcard: bool,
+        rng: &mut Rng,
+    ) -> Result<(EntryId, &'static str), DbError> {
+        let database = self.instance.database_by_id(*tree);
+        let key = *rng.pick(keys).ok_or(DbError::NotHere)?;
+        let mut slot = Slot::Key(key);
+        if wildcard && rng.chance(120) {
+            slot = Slot::Everyone;
+        }
+        let named = |what, committed: eid_store::Committed| Ok((committed.id, what));
+        match rng.below(12) {
+            0..=3 => named("granted", database.grant(slot, Permission::Write)?),
+            4 => named("demoted", database.grant(slot, Permission::Read)?),
+            5..=6 => {
+                let right = match slot {
+                    Slot::Key(_) => Permission::Admin(2 + u32::try_from(rng.below(5)).unwrap_or(0)),
+                    Slot::Everyone => Permission::Read,
+                };
+                named("made an admin", database.grant(slot, right)?)
+            }
+            7..=8 => named("removed", database.revoke(slot, KeyMode::Remove { fence: None })?),
+            9 => {
+                // Somewhere in the past: what came after it is purged.
+                let snapshot = database.snapshot()?;
+                let seq = Seq(rng.below(snapshot.count().max(1)));
+                let fence = snapshot.entry_at(seq)?.map(|entry| vec![entry.id()]);
+                named("purged", database.revoke(slot, KeyMode::Remove { fence })?)
+            }
+            10 => named("let leave", database.revoke(slot, KeyMode::Leave)?),
+            _ => {
+                let void = database.void_entries(Seq(0), 50)?;
+                let data: Vec<EntryId> = void
+                    .iter()
+                    .filter(|entry| !entry.stores.iter().any(|store| store == "_settings"))
+                    .map(|entry| entry.id)
+                    .collect();
+                let id = *rng.pick(&data).ok_or(DbError::NotHere)?;
+                let committed = database.accept(&[id])?.pop().ok_or(DbError::NotHere)?;
+                named("accepted", committed)
+            }
+        }
+    }
+
+    /// Signs and keeps an entry behind any that is held, as its author would have who has seen no more than that, at any
+    /// time. Gives it when it is valid.
+    pub fn back_date(
+        &self,
+        tree: &TreeId,
+        keys: &[PublicKey],
+        rng: &mut Rng,
+    ) -> Result<Option<Entry>, AnyError> {
+        let Some(snapshot) = self.store().tree(tree)? else { return Ok(None) };
+        let Some(parent) = snapshot.entry_at(Seq(rng.below(snapshot.count().max(1))))? else {
+            return Ok(None);
+        };
+        let section = match rng.pick(keys).copied().filter(|_| rng.chance(400)) {
+            Some(key) => {
+                let slot = Slot::Key(key);
+                let op = match rng.below(3) {
+                    0 => SettingsOp::Revoke {
+                        slot,
+                        mode: KeyMode::Remove { fence: Some(vec![EntryId(tree.0)]) },
+                    },
+                    1 => SettingsOp::Revoke { slot, mode: KeyMode::Remove { fence: None } },
+                    _ => SettingsOp::Set { slot, permission: Permission::Admin(6) },
+                };
+                SectionDraft::settings(&[op], &rng.bytes32())
+            }
+            None => forged_section(rng),
+        };
+        let Some(entry) = behind(&parent, &self.device_key(), section, rng) else { return Ok(None) };
+        let offer = Offer { block: entry.block().clone(), payloads: entry.payloads().to_vec() };
+        let admission = self.store().admit(self.store().prepare(*tree, vec![offer])?)?;
+        let valid = matches!(admission.verdicts.first(), Some(Verdict::Admitted(_)));
+        Ok(valid.then_some(entry))
+    }
+
     /// The operations on a store in the order of their stamps, with where this node's log has them.
     fn history(&self, tree: &TreeId, model: &Model, store: &str) -> Vec<String> {
         let snapshot = self.store().tree(tree).ok().flatten();
@@ -615,6 +767,30 @@ fn lenient(staged: Result<(), DbError>) -> Result<(), DbError> {
         Err(DbError::Type { .. } | DbError::NoSuchRow { .. } | DbError::NotARow { .. }) => Ok(()),
         other => other,
     }
+}
+
+/// A section that writes where honest ones write.
+pub fn forged_section(rng: &mut Rng) -> SectionDraft {
+    let mut op = Writer::new();
+    op.array(3).uint(0).array(1).text(rng.pick(&KEYS).unwrap_or(&"a")).uint(666);
+    let payload = Payload::encode("doc", &rng.bytes32(), &[&op.into_bytes()]);
+    let name = StoreName::new(*rng.pick(&DOCS).unwrap_or(&"notes"));
+    SectionDraft { store: name.unwrap_or_else(|_| StoreName::settings()), enc: None, payload }
+}
+
+/// An entry behind another one, well signed, at a time of its author's choice.
+pub fn behind(parent: &Entry, author: &SecretKey, section: SectionDraft, rng: &mut Rng) -> Option<Entry> {
+    let header = parent.header();
+    let time = if rng.chance(500) { header.time } else { Time(header.time.0.saturating_add(1 << 40)) };
+    let draft = Draft {
+        tree: Some(parent.tree()),
+        parents: vec![parent.id()],
+        height: header.height.child()?,
+        time,
+        sections: vec![section],
+        nonce: None,
+    };
+    draft.seal(author).ok()
 }
 
 /// Names that operations write: few, so that they meet.

@@ -21,6 +21,20 @@ pub enum Villain {
     Liar,
     /// Has the right to write, and sends frames again that it has sent before.
     Replayer,
+    /// Is an admin until it is removed, and signs behind whatever it has seen before, with a false clock.
+    BackDater,
+    /// Uses its key in two places: different peers are given different entries.
+    Equivocator,
+    /// Is an admin, removes others, purges what they wrote, and grants to whom it likes.
+    RogueAdmin,
+}
+
+impl Villain {
+    /// Whether it is made an admin.
+    #[must_use]
+    pub fn is_admin(self) -> bool {
+        matches!(self, Self::BackDater | Self::RogueAdmin)
+    }
 }
 
 /// The options of a world.
@@ -50,6 +64,10 @@ pub struct Plan {
     pub session_per_mille: u64,
     /// Whether all members are granted at the beginning, rather than invited when they join.
     pub granted: bool,
+    /// How many of a thousand actions change settings.
+    pub settings_per_mille: u64,
+    /// Whether the right of everyone is changed too. A stranger would rightly be served then.
+    pub wildcard: bool,
 }
 
 /// Faults that the world injects, besides those of the network's weather.
@@ -88,11 +106,17 @@ impl Plan {
     pub fn of(seed: u64) -> Self {
         let rng = &mut Rng::new(seed, "plan");
         let calm = rng.chance(80);
-        let villain = rng.chance(300).then(|| match rng.below(3) {
+        let mut villain = rng.chance(300).then(|| match rng.below(3) {
             0 => Villain::Forger,
             1 => Villain::Liar,
             _ => Villain::Replayer,
         });
+        // Who breaks the rules of authority, while honest admins change the settings too.
+        let of_authority = &mut Rng::new(seed, "authority");
+        let kinds = [Villain::BackDater, Villain::Equivocator, Villain::RogueAdmin, Villain::Forger];
+        let broken = of_authority.pick(&kinds).copied().filter(|_| of_authority.chance(200));
+        let settings = broken.is_some() || of_authority.chance(100);
+        villain = broken.or(villain);
         let honest = 2 + rng.index(if villain.is_some() { 3 } else { 4 });
         let long = rng.chance(100);
         Self {
@@ -108,6 +132,8 @@ impl Plan {
             pace_us: rng.range(30_000..600_000),
             session_per_mille: rng.range(100..500),
             granted: rng.chance(400),
+            settings_per_mille: if settings { of_authority.range(40..160) } else { 0 },
+            wildcard: of_authority.chance(300),
         }
     }
 }

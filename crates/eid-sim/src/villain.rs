@@ -10,6 +10,7 @@ use eid_proto::message::{Batch, Message, Packed};
 
 use crate::executor::Sim;
 use crate::net::{Node, Tamper};
+use crate::node::{behind, forged_section};
 use crate::plan::Villain;
 use crate::rng::Rng;
 
@@ -35,13 +36,15 @@ impl Tampering {
         Self { kind, key, sim: sim.clone(), rng: Rng::new(seed, "villain"), sent: VecDeque::new() }
     }
 
-    fn batch(&mut self, batch: Batch) -> Batch {
+    fn batch(&mut self, batch: Batch, to: Node) -> Batch {
         let mut entries: Vec<Packed> = batch.entries.to_vec();
         let Some(victim) = self.rng.pick(&entries).cloned() else { return batch };
         let forged = match self.kind {
             Villain::Forger => self.forge(&victim),
             Villain::Liar => self.lie(&victim),
             Villain::Replayer => Some(victim.clone()),
+            Villain::Equivocator => self.equivocate(&victim, to),
+            Villain::BackDater | Villain::RogueAdmin => self.go_on(&victim),
         };
         let Some(forged) = forged else { return batch };
         if self.rng.chance(600) {
@@ -50,6 +53,36 @@ impl Tampering {
             *place = forged;
         }
         Batch { entries: List::new(entries), upto: batch.upto }
+    }
+
+    /// What it signs behind an entry it has seen, whether or not it still may, and keeps to itself.
+    fn go_on(&mut self, parent: &Packed) -> Option<Packed> {
+        let parent = Entry::parse(parent.block.clone(), parent.payloads.to_vec()).ok()?;
+        let entry = behind(&parent, &self.key, forged_section(&mut self.rng), &mut self.rng)?;
+        self.sim.sometimes("entry signed for one peer alone");
+        let payloads: Vec<Option<Bytes>> = entry.payloads().to_vec();
+        Some(Packed { block: entry.block().clone(), payloads: List::new(payloads) })
+    }
+
+    /// A twin of an entry of its own, behind the same parents: some peers get it, others do not.
+    fn equivocate(&mut self, victim: &Packed, to: Node) -> Option<Packed> {
+        let entry = Entry::parse(victim.block.clone(), victim.payloads.to_vec()).ok()?;
+        let header = entry.header();
+        if to.0.is_multiple_of(2) || header.author != self.key.public() || header.is_settings() {
+            return None;
+        }
+        let draft = Draft {
+            tree: header.tree,
+            parents: header.parents.clone(),
+            height: header.height,
+            time: header.time,
+            sections: vec![forged_section(&mut self.rng)],
+            nonce: None,
+        };
+        let twin = draft.seal(&self.key).ok()?;
+        self.sim.sometimes("two entries signed at one place");
+        let payloads: Vec<Option<Bytes>> = twin.payloads().to_vec();
+        Some(Packed { block: twin.block().clone(), payloads: List::new(payloads) })
     }
 
     /// A bit of somebody's entry is another.
@@ -90,7 +123,7 @@ impl Tampering {
 }
 
 impl Tamper for Tampering {
-    fn outgoing(&mut self, _connection: u64, _link: usize, _to: Node, frame: Bytes) -> Vec<Bytes> {
+    fn outgoing(&mut self, _connection: u64, _link: usize, to: Node, frame: Bytes) -> Vec<Bytes> {
         if self.kind == Villain::Replayer {
             self.sent.push_back(frame.clone());
             if self.sent.len() > FRAMES_KEPT {
@@ -104,7 +137,7 @@ impl Tamper for Tampering {
         }
         match Message::decode(&frame) {
             Ok(Message::Batch(batch)) if self.rng.chance(TOUCHED_PER_MILLE) => {
-                vec![Message::Batch(self.batch(batch)).encode()]
+                vec![Message::Batch(self.batch(batch, to)).encode()]
             }
             Ok(Message::Ack { credit, .. }) if self.kind == Villain::Liar && self.rng.chance(200) => {
                 self.sim.sometimes("acknowledgement invented");

@@ -707,7 +707,8 @@ impl<'a> Work<'a> {
         if !knew_all {
             let id = || Ok(entry.id());
             let asked = Stands { author: header.author, past, settings, id: &id };
-            if !door.judge.stands(&self.tree, asked, &known, &overlay)? {
+            let stands = door.judge.stands(&self.tree, asked, &known, &overlay)?;
+            if !stands && !sabotage::is(Sabotage::CountVoid) {
                 self.puts.push((seq_key(Space::Void, self.memory.number, seq), Value::new()));
                 self.state.voids += 1;
                 self.voids.insert(seq);

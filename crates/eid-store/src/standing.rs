@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eid_core::dag::Seq;
+use eid_core::sabotage::{self, Sabotage};
 use eid_core::{
     EntryId, History, Judge, PublicKey, Reach, ReadError, SettingsNode, SettingsPast, Stands, StoreName,
     TreeId,
@@ -276,6 +277,7 @@ impl Settling<'_> {
         let known = settings.of_tips(&state)?;
         let mut weigher = Weigher::new(self.judge, self.tree, settings, known);
         let from = weigher.reached_from(&settings.frontier(open.before)?)?;
+        let from = from.filter(|_| !sabotage::is(Sabotage::SettleNothing));
         let voids = voids_from(&*snapshot, number, from.unwrap_or(state.next_seq))?;
         let mut settled = Settled {
             since: open.since,

@@ -30,7 +30,9 @@ pub(super) struct Text {
 impl Text {
     /// `[0, [[ref ...], [insert ...], [element ref, offset, count ...]]]`. Operations come in the order of their stamps,
     /// so whatever one names is there, unless it names what its author cannot have seen.
-    pub(super) fn apply(&mut self, stamp: Stamp, op: &[u8]) -> Result<(), CborError> {
+    ///
+    /// The letters of a void one are hidden, and it deletes nothing.
+    pub(super) fn apply(&mut self, stamp: Stamp, op: &[u8], is_void: bool) -> Result<(), CborError> {
         let mut r = Reader::new(op);
         r.array_exact(2)?;
         if r.uint()? != 0 {
@@ -61,6 +63,9 @@ impl Text {
             for letter in r.text(usize::MAX)?.chars() {
                 let put = (own.0, own.1, next);
                 self.letters.insert(put, letter);
+                if is_void {
+                    self.deleted.insert(put);
+                }
                 self.hanging.entry(at).or_default().insert((stamp, next, put));
                 at = Anchor::After(put);
                 next += 1;
@@ -68,7 +73,7 @@ impl Text {
         }
         for _ in 0..r.array(usize::MAX)? / 3 {
             let (entry, op, first) = name(&mut r)?;
-            let count = r.uint()?;
+            let count = if is_void { r.uint().map(|_| 0)? } else { r.uint()? };
             self.deleted.extend((first..first + count).map(|offset| (entry, op, offset)));
         }
         r.finish()

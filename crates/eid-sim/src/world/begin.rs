@@ -31,6 +31,15 @@ impl World {
             } else {
                 invite = Some(Arc::new(process.invite(&id).map_err(|e| failed(chain(&*e)))?));
             }
+            for (index, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.role == Role::Villain)
+            {
+                let device = lock(&host.state).device;
+                if let (Some(device), Some(kind)) = (device, self.plan.villain.filter(|kind| kind.is_admin()))
+                {
+                    self.sim.say(format_args!("n{index} is an admin, {kind:?}"));
+                    process.grant(&id, device, Permission::Admin(5)).map_err(|e| failed(chain(&*e)))?;
+                }
+            }
             lock(&self.trees).push(Tree { id, owner, invite });
         }
         if let Some(kind) = self.plan.villain {

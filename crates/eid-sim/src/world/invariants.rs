@@ -27,11 +27,42 @@ impl World {
         for tree in trees {
             let Some(held) = self.held_if_readable(index, &tree.id)? else { continue };
             let held = held.ids();
+            self.check_standing(index, &tree.id, &held)?;
             let state = lock(&host.state);
             let promised = state.acknowledged.get(&tree.id).map_or(&[][..], Vec::as_slice);
             check::acknowledged(&host.site.name, &held, promised)?;
         }
         Ok(())
+    }
+
+    /// What counts in a replica is what the rules say of the entries that it holds, however they came. So replicas that
+    /// hold the same agree.
+    fn check_standing(
+        &self,
+        index: usize,
+        tree: &TreeId,
+        held: &BTreeSet<EntryId>,
+    ) -> Result<(), Divergence> {
+        let Some(process) = self.process(index).filter(|_| self.plan.settings_per_mille > 0) else {
+            return Ok(());
+        };
+        let model = lock(&self.truth).model(tree).map(|model| model.only(held));
+        let Some(model) = model.filter(|model| !model.is_empty()) else { return Ok(()) };
+        match process.check_standing(tree, &model) {
+            Ok(Some(void)) => {
+                self.sim.sometimes("standing checked");
+                if void > 0 {
+                    self.sim.sometimes("void entries held");
+                }
+                Ok(())
+            }
+            // Settings came that a failing disk keeps from being taken in; or nothing can be read now.
+            Ok(None) | Err(Divergence::Failed { .. }) if !self.is_calm() => {
+                self.sim.sometimes("standing not readable");
+                Ok(())
+            }
+            other => other.map(drop),
+        }
     }
 
     /// No honest node takes another to hold more than it does.

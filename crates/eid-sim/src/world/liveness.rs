@@ -28,6 +28,8 @@ impl World {
         while lock(&self.progress).acting > 0 {
             self.sim.sleep_us(1_000_000).await;
         }
+        self.wait_for_all().await;
+        self.readmit()?;
         for round in 0..=rounds_max {
             self.wait_for_all().await;
             if round == rounds_max {
@@ -45,6 +47,26 @@ impl World {
         self.deliver_again()?;
         self.restart_all().await?;
         self.check_all()
+    }
+
+    /// The owner of each database lets every honest member write again that may not, as far as the owner knows or will
+    /// learn: its word is stronger than that of any who took the right away.
+    fn readmit(&self) -> Result<(), Divergence> {
+        if self.plan.settings_per_mille == 0 {
+            return Ok(());
+        }
+        for tree in self.known_trees() {
+            let Some(owner) = self.process(tree.owner) else { continue };
+            for (index, device) in self.devices() {
+                if self.hosts[index].role == Role::Honest && index != tree.owner {
+                    owner.grant(&tree.id, device, Permission::Write).map_err(|error| Divergence::Failed {
+                        node: owner.name.clone(),
+                        what: format!("letting n{index} write again: {}", chain(&*error)),
+                    })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn wait_for_all(&self) {
@@ -122,6 +144,14 @@ impl World {
                 let Some(model) = lock(&self.truth).model(&tree.id).map(|model| model.only(&held)) else {
                     continue;
                 };
+                match process.check_standing(&tree.id, &model)? {
+                    Some(0) => {}
+                    Some(_) => self.sim.sometimes("void entries held"),
+                    None => {
+                        let (node, what) = (process.name.clone(), "views are behind the settings".to_owned());
+                        return Err(Divergence::Failed { node, what });
+                    }
+                }
                 process.check_state(&tree.id, &model)?;
                 if index == 0 {
                     let (merges, forks) = model.shape();

@@ -47,6 +47,10 @@ impl World {
             self.session(index, process, &tree, &mut rng).await;
             return;
         }
+        if rng.chance(self.plan.settings_per_mille) {
+            self.change_settings(index, process, &tree, &mut rng);
+            return;
+        }
         let mut promised = Vec::new();
         let written = process.write(&tree.id, &mut rng, &mut promised);
         let tally = promised.len() as u64;
@@ -72,6 +76,49 @@ impl World {
         {
             self.fail(divergence);
         }
+    }
+
+    /// A member changes settings as it likes; a villain also as it may no longer.
+    fn change_settings(self: &Arc<Self>, index: usize, process: &Arc<Process>, tree: &Tree, rng: &mut Rng) {
+        let others = self.devices().into_iter().filter(|(other, _)| *other != index);
+        let keys: Vec<PublicKey> = others.map(|(_, key)| key).collect();
+        let is_villain = self.hosts[index].role == Role::Villain;
+        if is_villain && rng.chance(500) {
+            match process.back_date(&tree.id, &keys, rng) {
+                Ok(Some(_)) => self.sim.sometimes("entry back-dated"),
+                Ok(None) => {}
+                Err(error) => self.sim.say(format_args!("n{index} back-dates: {}", chain(&*error))),
+            }
+            return;
+        }
+        let wildcard = self.plan.wildcard && !self.plan.stranger;
+        match process.change_settings(&tree.id, &keys, wildcard, rng) {
+            Ok((id, what)) => {
+                self.sim.say(format_args!(
+                    "n{index} in {}: somebody {what} by {}",
+                    tree.id.short(),
+                    id.short()
+                ));
+                self.sim.sometimes(what);
+                lock(&self.hosts[index].state).acknowledged.entry(tree.id).or_default().push(id);
+                lock(&self.progress).operations += 1;
+            }
+            Err(error) => {
+                self.sim.say(format_args!("n{index} settings: {}", chain(&*error)));
+                self.sim.sometimes("settings refused or failed");
+                lock(&self.progress).operations += u64::from(rng.chance(100));
+                if process.is_broken() {
+                    let life = lock(&self.hosts[index].state).life;
+                    self.crashed(index, life);
+                }
+            }
+        }
+    }
+
+    /// The keys of all members.
+    pub(super) fn devices(&self) -> Vec<(usize, PublicKey)> {
+        let members = self.hosts.iter().enumerate().filter(|(_, host)| host.role != Role::Stranger);
+        members.filter_map(|(index, host)| Some((index, lock(&host.state).device?))).collect()
     }
 
     pub(super) async fn join(self: &Arc<Self>, index: usize, process: &Arc<Process>, tree: &Tree) {
