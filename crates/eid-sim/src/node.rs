@@ -660,7 +660,16 @@ impl Process {
             slot = Slot::Everyone;
         }
         let named = |what, committed: eid_store::Committed| Ok((committed.id, what));
-        match rng.below(12) {
+        let void: Vec<EntryId> = database
+            .void_entries(Seq(0), 50)?
+            .iter()
+            .filter(|entry| !entry.stores.iter().any(|store| store == "_settings"))
+            .map(|entry| entry.id)
+            .collect();
+        if let Some(id) = rng.pick(&void).filter(|_| rng.chance(400)) {
+            return named("accepted", database.accept(&[*id])?.pop().ok_or(DbError::NotHere)?);
+        }
+        match rng.below(11) {
             0..=3 => named("granted", database.grant(slot, Permission::Write)?),
             4 => named("demoted", database.grant(slot, Permission::Read)?),
             5..=6 => {
@@ -678,18 +687,7 @@ impl Process {
                 let fence = snapshot.entry_at(seq)?.map(|entry| vec![entry.id()]);
                 named("purged", database.revoke(slot, KeyMode::Remove { fence })?)
             }
-            10 => named("let leave", database.revoke(slot, KeyMode::Leave)?),
-            _ => {
-                let void = database.void_entries(Seq(0), 50)?;
-                let data: Vec<EntryId> = void
-                    .iter()
-                    .filter(|entry| !entry.stores.iter().any(|store| store == "_settings"))
-                    .map(|entry| entry.id)
-                    .collect();
-                let id = *rng.pick(&data).ok_or(DbError::NotHere)?;
-                let committed = database.accept(&[id])?.pop().ok_or(DbError::NotHere)?;
-                named("accepted", committed)
-            }
+            _ => named("let leave", database.revoke(slot, KeyMode::Leave)?),
         }
     }
 

@@ -38,7 +38,15 @@ impl Tampering {
 
     fn batch(&mut self, batch: Batch, to: Node) -> Batch {
         let mut entries: Vec<Packed> = batch.entries.to_vec();
-        let Some(victim) = self.rng.pick(&entries).cloned() else { return batch };
+        let own = |packed: &&Packed| {
+            let parsed = Entry::parse(packed.block.clone(), packed.payloads.to_vec());
+            parsed.is_ok_and(|entry| entry.header().author == self.key.public())
+        };
+        let touched: Vec<Packed> = match self.kind {
+            Villain::Equivocator => entries.iter().filter(own).cloned().collect(),
+            _ => entries.clone(),
+        };
+        let Some(victim) = self.rng.pick(&touched).cloned() else { return batch };
         let forged = match self.kind {
             Villain::Forger => self.forge(&victim),
             Villain::Liar => self.lie(&victim),
@@ -68,7 +76,7 @@ impl Tampering {
     fn equivocate(&mut self, victim: &Packed, to: Node) -> Option<Packed> {
         let entry = Entry::parse(victim.block.clone(), victim.payloads.to_vec()).ok()?;
         let header = entry.header();
-        if to.0.is_multiple_of(2) || header.author != self.key.public() || header.is_settings() {
+        if to.0.is_multiple_of(2) || header.is_settings() {
             return None;
         }
         let draft = Draft {
