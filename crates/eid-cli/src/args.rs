@@ -139,9 +139,19 @@ pub enum Command {
     /// Peers: list, add, forget
     #[command(subcommand, after_help = "Example:\n  eid peers list\n  eid peers add http://192.0.2.7:7070")]
     Peers(Peers),
-    /// Who may do what: list, grant, revoke
+    /// Who may do what: list, grant, revoke, rotate
     #[command(subcommand, after_help = "Example:\n  eid keys list notes")]
     Keys(Keys),
+    /// Lists who changed which right, or, with --void, what has no effect and why
+    #[command(
+        after_help = "An entry is void when a stronger admin removed whoever wrote it, or when that relied on one who was \
+            removed. It keeps its place and has no effect; `eid accept` lets it count again.\n\n\
+            Example:\n  eid audit notes\n  eid audit notes --void --json"
+    )]
+    Audit(Audit),
+    /// Lets void entries count again
+    #[command(after_help = "Example:\n  eid audit notes --void\n  eid accept notes bafyr4i...")]
+    Accept(Accept),
     /// Users: create, list, password
     #[command(
         subcommand,
@@ -774,9 +784,16 @@ pub enum Keys {
         key: String,
         /// `relay`, `read`, `write`, `admin` (one level below this device) or `admin:LEVEL`
         permission: String,
+        /// Signs once with the recovery key in this file, instead of this device's key
+        #[arg(long, value_name = "FILE")]
+        recovery_key: Option<PathBuf>,
     },
-    /// Takes a key's permission away
-    #[command(after_help = "Example:\n  eid keys revoke notes ed25519:...")]
+    /// Takes a key's permission away, with what it wrote that this device has not seen
+    #[command(
+        after_help = "What the key wrote outside of what stays is void: it keeps its place and has no effect. `eid audit \
+            DB --void` lists it, `eid accept` lets it count again.\n\n\
+            Example:\n  eid keys revoke notes ed25519:...\n  eid keys revoke notes ed25519:... --recovery-key notes.recovery"
+    )]
     Revoke {
         /// Name, id, or at least 8 characters of the id
         db: String,
@@ -785,10 +802,54 @@ pub enum Keys {
         /// Refuses only what comes after; what it wrote concurrently stays
         #[arg(long)]
         leave: bool,
+        /// Keeps of what it wrote only what these entries descend from, and these [default: all that is here]
+        #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "leave")]
+        fence: Vec<EntryId>,
         /// Revokes this device's own key, which then cannot write any more
         #[arg(long)]
         own: bool,
+        /// Signs once with the recovery key in this file, instead of this device's key
+        #[arg(long, value_name = "FILE")]
+        recovery_key: Option<PathBuf>,
     },
+    /// Gives the permission of the key that signs here to another key, in one entry
+    #[command(
+        after_help = "Without --to, a key is made for it, which signs here from then on. The key by which other devices \
+            know this one may still read.\n\nExample:\n  eid keys rotate notes\n  eid keys rotate notes --to ed25519:..."
+    )]
+    Rotate {
+        /// Name, id, or at least 8 characters of the id
+        db: String,
+        /// The key that takes its place, such as that of a device which replaces this one
+        #[arg(long, value_name = "KEY")]
+        to: Option<String>,
+    },
+}
+
+/// `eid audit`
+#[derive(Debug, Clone, Args)]
+pub struct Audit {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// Lists the entries that have no effect, with the reason of each
+    #[arg(long)]
+    pub void: bool,
+    /// At most this many entries
+    #[arg(long, short = 'l', value_name = "N", default_value_t = crate::limits::AUDIT_ENTRIES)]
+    pub limit: usize,
+    /// Begins at this place in the order of arrival
+    #[arg(long, value_name = "PLACE", default_value_t = 0)]
+    pub from: u64,
+}
+
+/// `eid accept`
+#[derive(Debug, Clone, Args)]
+pub struct Accept {
+    /// Name, id, or at least 8 characters of the id
+    pub db: String,
+    /// Whole ids of entries, as `eid audit DB --void` shows them
+    #[arg(value_name = "ENTRY", required = true, value_delimiter = ',')]
+    pub entries: Vec<EntryId>,
 }
 
 /// `eid user`

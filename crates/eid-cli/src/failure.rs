@@ -168,7 +168,9 @@ impl From<eid::Error> for Failure {
                 Some("run it again: it goes on from where it stopped; `--wait SECONDS` waits longer")
             }
             K::Refused => Some("ask an admin of the database for a ticket or a permission"),
-            K::Forbidden => Some("`eid keys list DB` shows who may do what; an admin can grant more"),
+            K::Forbidden => Some(
+                "`eid keys list DB` shows who may do what, `eid audit DB` who changed it; an admin can grant more",
+            ),
             K::WrongPassword => {
                 Some("`eid user list` shows the users of this device; --password-fd gives a password")
             }

@@ -15,6 +15,10 @@ pub const IMPORT_KEYS_COMPARED: usize = 1 << 20;
 pub const FIELD_ROWS: u64 = 10_000;
 /// Fields that such a warning names: a line or two.
 pub const FIELDS_NAMED: usize = 30;
+/// Bytes of a file that is read as a recovery key: its line has 79, with room for blanks around it.
+pub const RECOVERY_FILE_BYTES_MAX: usize = 256;
+/// Settings or void entries that `audit` lists at once unless told otherwise.
+pub const AUDIT_ENTRIES: usize = 100;
 /// Most bytes of a line that is read as a password: more than a password can have.
 pub const PASSWORD_LINE_BYTES_MAX: u64 = 4096;
 /// How long commands that use the network wait unless told otherwise.

@@ -28,7 +28,7 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eid_core::{EntryId, KeyMode, Permission, PublicKey, Slot, TreeId};
+use eid_core::{EntryId, KeyMode, Permission, PublicKey, SecretKey, Slot, TreeId};
 use eid_db::{DatabasePreferences, Enrolled, Event, Path, Since, Value};
 use eid_sync::{DatabaseTicket, SessionReport};
 use eid_transport::Address;
@@ -308,6 +308,36 @@ impl Database {
     /// Takes the right of a key, or of everyone, away.
     pub fn revoke(&self, slot: Slot, mode: KeyMode) -> Result<EntryId, Error> {
         self.waiter.wait(self.inner.revoke(slot, mode))
+    }
+
+    /// Gives a key, or everyone, a right, signed once with the recovery key.
+    pub fn grant_with(
+        &self,
+        recovery: SecretKey,
+        slot: Slot,
+        permission: Permission,
+    ) -> Result<EntryId, Error> {
+        self.waiter.wait(self.inner.grant_with(recovery, slot, permission))
+    }
+
+    /// Takes the right of a key, or of everyone, away, signed once with the recovery key.
+    pub fn revoke_with(&self, recovery: SecretKey, slot: Slot, mode: KeyMode) -> Result<EntryId, Error> {
+        self.waiter.wait(self.inner.revoke_with(recovery, slot, mode))
+    }
+
+    /// Gives the right of the key that signs here to another key and retires it.
+    pub fn rotate(&self, to: PublicKey) -> Result<EntryId, Error> {
+        self.waiter.wait(self.inner.rotate(to))
+    }
+
+    /// As [`Self::rotate`], to a key that is made for it.
+    pub fn renew_key(&self) -> Result<(EntryId, PublicKey), Error> {
+        self.waiter.wait(self.inner.renew_key())
+    }
+
+    /// Lets void entries count again.
+    pub fn accept(&self, entries: &[EntryId]) -> Result<Vec<EntryId>, Error> {
+        self.waiter.wait(self.inner.accept(entries))
     }
 
     /// Makes a ticket.

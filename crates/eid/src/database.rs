@@ -31,15 +31,6 @@ impl fmt::Debug for Database {
     }
 }
 
-/// A key that was given a right in a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyInfo {
-    /// The key, or everyone.
-    pub slot: Slot,
-    /// What it may do; nothing once it was revoked.
-    pub permission: Option<Permission>,
-}
-
 impl Database {
     pub(crate) fn new(node: Instance, inner: Db) -> Self {
         Self { node, inner }
@@ -184,12 +175,6 @@ impl Database {
 
     // ---- authority
 
-    /// Every key that was ever given a right.
-    pub fn keys(&self) -> Result<Vec<KeyInfo>, Error> {
-        let slots = self.inner.slots()?;
-        Ok(slots.into_iter().map(|(slot, permission)| KeyInfo { slot, permission }).collect())
-    }
-
     /// The key that what is written now through this handle is signed with: of a user's keys the strongest one here,
     /// otherwise the key of the device.
     ///
@@ -213,10 +198,10 @@ impl Database {
         Ok(offload(move || db.grant(slot, permission)).await??.id)
     }
 
-    /// Takes the right of a key, or of everyone, away.
+    /// Takes the right of a key, or of everyone, away. See [`Self::void_entries`] for what has no effect any more.
     ///
     /// # Errors
-    /// [`ErrorKind::Forbidden`] when this device is no admin who could.
+    /// [`ErrorKind::Forbidden`] when this device is no admin who could; the message says why.
     pub async fn revoke(&self, slot: Slot, mode: KeyMode) -> Result<EntryId, Error> {
         let db = self.inner.clone();
         Ok(offload(move || db.revoke(slot, mode)).await??.id)

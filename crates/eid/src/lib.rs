@@ -61,6 +61,7 @@
 //! program `eid` works on a running application.
 
 mod access;
+mod authority;
 pub mod blocking;
 #[cfg(all(feature = "control", unix))]
 pub mod control;
@@ -88,9 +89,11 @@ mod transaction;
 mod users;
 
 pub use access::Access;
-pub use database::{Changes, Database, KeyInfo};
+pub use database::{Changes, Database};
 pub use doc::DocStore;
-pub use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, Slot, Time, TreeId};
+pub use eid_core::{
+    EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, SettingsOp, Slot, Time, TreeId,
+};
 pub use eid_db::{Blame, Difference, Kept, Lagged, Undone};
 pub use eid_db::{
     Change, ChangedStore, Comparison, Cursor, Event, LogEntry, Path, Restanding, Since, StoreSummary, Value,
@@ -99,6 +102,7 @@ pub use eid_db::{Concurrent, ConcurrentValue, Counter, Text};
 pub use eid_db::{DEVICE_USER, DatabasePreferences, Enrolled, PreferencesChanges, SyncSettings, UserInfo};
 pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, TextCursor, TextDelta};
 pub use eid_db::{EncryptionStatus, IndexInfo, IndexProgress, IndexState, StoreListing};
+pub use eid_db::{EntryStanding, KeyInfo, SettingsChange, Void, VoidEntry};
 pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowChange, RowChanges};
 pub use eid_store::{FsckReport, Lost, Problem, is_engine_guarded};
 pub use eid_sync::{

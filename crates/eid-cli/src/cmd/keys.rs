@@ -1,12 +1,19 @@
 //! `eid keys`.
 
-use eid::{Database, KeyMode, Permission, Slot};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use eid::{Database, EntryId, ErrorKind, KeyMode, Permission, SecretKey, Slot};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::args::Keys;
 use crate::cmd::Context;
+use crate::cmd::log::People;
 use crate::failure::Failure;
-use crate::output::printable;
+use crate::limits::RECOVERY_FILE_BYTES_MAX;
+use crate::output::{number_of, printable};
 
 /// Runs one of its sub-commands.
 ///
@@ -15,61 +22,166 @@ use crate::output::printable;
 pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
     match args {
         Keys::List { db } => list(context, &context.database(db)?),
-        Keys::Grant { db, key, permission } => {
-            let db = context.database(db)?;
+        Keys::Grant { db, key, permission, recovery_key } => {
+            let recovery = recovery_key.as_ref().map(|file| read_recovery(context, file)).transpose()?;
+            let database = context.database(db)?;
             let slot = slot(key)?;
-            let permission = parse_permission(context, &db, &slot, permission)?;
-            let entry = db.grant(slot, permission).await?;
-            let value = json!({"key": key, "permission": permission.to_string(), "entry": entry.to_string()});
+            let permission = parse_permission(context, &database, &slot, permission)?;
+            let before = database.void_count()?;
+            let entry = match recovery {
+                Some(recovery) => database.grant_with(recovery, slot, permission).await,
+                None => database.grant(slot, permission).await,
+            };
+            let entry = entry.map_err(stronger)?;
+            let void = database.void_count()?.saturating_sub(before);
+            let value = json!({
+                "key": key, "permission": permission.to_string(), "entry": entry.to_string(), "void": void,
+            });
             context.out.say(&value, || format!("{key} has {permission} now"))?;
-            Ok(())
+            tell_void(context, db, void)
         }
-        Keys::Revoke { db, key, leave, own } => {
-            let db = context.database(db)?;
-            if !own && context.is_own(&slot(key)?)? {
+        Keys::Revoke { db, key, leave, fence, own, recovery_key } => {
+            let recovery = recovery_key.as_ref().map(|file| read_recovery(context, file)).transpose()?;
+            let (database, slot) = (context.database(db)?, slot(key)?);
+            if !own && recovery.is_none() && context.is_own(&slot)? {
                 let whose = context.whose();
                 return Err(Failure::usage(format!(
                     "this is {whose} own key: revoked, it can write no more"
                 ))
                 .hint("add --own if that is meant; another admin can grant it again"));
             }
-            let mode = if *leave { KeyMode::Leave } else { KeyMode::Remove { fence: None } };
-            let entry = db.revoke(slot(key)?, mode).await?;
-            context
-                .out
-                .say(&json!({"key": key, "entry": entry.to_string()}), || format!("{key} is revoked"))?;
+            revoke(context, (db, &database), (key, slot), mode(*leave, fence), recovery).await
+        }
+        Keys::Rotate { db, to } => {
+            let database = context.database(db)?;
+            let (entry, key) = match to {
+                None => database.renew_key().await.map_err(stronger)?,
+                Some(text) => {
+                    let Slot::Key(to) = slot(text)? else {
+                        return Err(Failure::usage("a key takes the place of a key, not everyone"));
+                    };
+                    if context.is_own(&Slot::Key(to))? && database.author_key()? == to {
+                        return Err(Failure::usage("this is the key that signs here already"));
+                    }
+                    (database.rotate(to).await.map_err(stronger)?, to)
+                }
+            };
+            let value = json!({"key": key.to_string(), "entry": entry.to_string()});
+            context.out.say(&value, || format!("{key} takes the place of the key that signed here"))?;
             Ok(())
         }
     }
 }
 
+fn mode(leave: bool, fence: &[EntryId]) -> KeyMode {
+    match (leave, fence) {
+        (true, _) => KeyMode::Leave,
+        (false, []) => KeyMode::Remove { fence: None },
+        (false, ids) => KeyMode::Remove { fence: Some(ids.to_vec()) },
+    }
+}
+
+async fn revoke(
+    context: &Context,
+    (name, db): (&str, &Database),
+    (key, slot): (&str, Slot),
+    mode: KeyMode,
+    recovery: Option<SecretKey>,
+) -> Result<(), Failure> {
+    let before = db.void_count()?;
+    let entry = match recovery {
+        Some(recovery) => db.revoke_with(recovery, slot, mode).await,
+        None => db.revoke(slot, mode).await,
+    };
+    let entry = entry.map_err(stronger)?;
+    let void = db.void_count()?.saturating_sub(before);
+    let value = json!({"key": key, "entry": entry.to_string(), "void": void});
+    context.out.say(&value, || format!("{key} is revoked"))?;
+    tell_void(context, name, void)
+}
+
+/// Says how many entries count no more, and where they are told of.
+fn tell_void(context: &Context, db: &str, void: u64) -> Result<(), Failure> {
+    if void > 0 {
+        let (entries, db) = (number_of(void, "entry", "entries"), printable(db));
+        context.out.note(format!("{entries} became void: eid audit {db} --void"))?;
+    }
+    Ok(())
+}
+
+/// A refusal to change settings, with who could.
+pub(super) fn stronger(error: eid::Error) -> Failure {
+    let is_refused = error.kind() == ErrorKind::Forbidden;
+    let failure = Failure::from(error);
+    if !is_refused {
+        return failure;
+    }
+    failure.hint(
+        "`eid keys list DB` shows who may do what; a stronger admin can do it, or the recovery key: `eid keys grant` and \
+         `revoke` take --recovery-key FILE",
+    )
+}
+
+/// Reads a recovery key as `eid db create` gave it. It is wiped from memory when it was used.
+fn read_recovery(context: &Context, typed: &Path) -> Result<SecretKey, Failure> {
+    let path = context.path(typed);
+    let unreadable = |cause| Failure::io(format!("cannot read {}", path.display()), &cause);
+    let file = File::open(&path).map_err(unreadable)?;
+    // Room from the start, so that nothing is left behind by growing.
+    let mut text = Zeroizing::new(Vec::with_capacity(2 * RECOVERY_FILE_BYTES_MAX));
+    file.take(RECOVERY_FILE_BYTES_MAX as u64).read_to_end(&mut text).map_err(unreadable)?;
+    seed_of(text.trim_ascii()).map(|seed| SecretKey::from_seed(*seed)).ok_or_else(|| {
+        Failure::input(format!("{} does not hold a recovery key", path.display()))
+            .hint("it is the line `ed25519-secret:...` that `eid db create` showed or wrote")
+    })
+}
+
+fn seed_of(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let digits = text.strip_prefix(b"ed25519-secret:").filter(|digits| digits.len() == 64)?;
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut seed = Zeroizing::new([0; 32]);
+    for (byte, pair) in seed.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(seed)
+}
+
 fn list(context: &Context, db: &Database) -> Result<(), Failure> {
+    let people = People::of(context)?;
     let mut rows = Vec::new();
     for key in db.keys()? {
-        let text = match key.slot {
-            Slot::Key(key) => key.to_string(),
-            Slot::Everyone => "*".to_owned(),
-        };
+        let text = slot_text(&key.slot);
         let own = context.is_own(&key.slot)?;
         let permission = key.permission.map(|permission| permission.to_string());
         let status = if permission.is_some() { "active" } else { "revoked" };
         if context.out.json() {
-            context
-                .out
-                .value(&json!({"key": text, "permission": permission, "status": status, "own": own}))?;
+            context.out.value(&json!({
+                "key": text, "permission": permission, "level": key.permission.and_then(Permission::level),
+                "status": status, "entry": key.entry.to_string(), "by": key.by.to_string(), "own": own,
+            }))?;
         } else {
             let mark = match &context.user {
                 _ if !own => String::new(),
                 Some(user) => printable(user.name()),
                 None => "this device".to_owned(),
             };
-            rows.push(vec![text, permission.unwrap_or_default(), status.to_owned(), mark]);
+            let (by, entry) = (people.name(&key.by), key.entry.to_string());
+            rows.push(vec![text, permission.unwrap_or_default(), status.to_owned(), by, entry, mark]);
         }
     }
     if !context.out.json() {
-        context.out.text(context.out.columns(&["KEY", "PERMISSION", "STATUS", ""], &rows))?;
+        let headings = ["KEY", "PERMISSION", "STATUS", "SET BY", "IN ENTRY", ""];
+        context.out.text(context.out.columns(&headings, &rows))?;
     }
     Ok(())
+}
+
+/// How a slot is typed.
+pub(super) fn slot_text(slot: &Slot) -> String {
+    match slot {
+        Slot::Key(key) => key.to_string(),
+        Slot::Everyone => "*".to_owned(),
+    }
 }
 
 fn slot(text: &str) -> Result<Slot, Failure> {
@@ -102,7 +214,11 @@ fn parse_permission(
             .hint("`eid keys list DB` shows its level; write `admin:LEVEL` if another one is meant"));
         }
         let own = db.permission(&[db.author_key()?])?.and_then(Permission::level);
-        return Ok(Permission::Admin(own.map_or(1, |level| level.saturating_add(1))));
+        let below = own.map_or(Some(1), |level| level.checked_add(1));
+        return below.map(Permission::Admin).ok_or_else(|| {
+            Failure::usage("there is no admin below the one who acts here")
+                .hint("write `admin:LEVEL` or `write`")
+        });
     }
     text.parse().map_err(|error| Failure::usage(format!("\"{}\": {error}", printable(text))))
 }

@@ -30,14 +30,14 @@ pub fn run(context: &Context, args: &Log) -> Result<(), Failure> {
             let parents: Vec<String> = entry.parents.iter().map(ToString::to_string).collect();
             context.out.value(&json!({
                 "entry": entry.id.to_string(), "time": entry.time.ms(), "author": entry.author.to_string(),
-                "height": entry.height.0, "parents": parents, "stores": stores
+                "height": entry.height.0, "parents": parents, "stores": stores, "void": entry.void,
             }))?;
         } else {
             rows.push(vec![
                 utc(entry.time.ms()),
                 entry.height.0.to_string(),
                 entry.author.short(),
-                printable(&stores.join(" ")),
+                printable(&format!("{}{}", if entry.void { "void " } else { "" }, stores.join(" "))),
                 entry.id.to_string(),
             ]);
         }
@@ -78,8 +78,9 @@ fn graph(context: &Context, args: &Log, db: &Database) -> Result<(), Failure> {
                 let name = &authors.names()[node.author];
                 let pad = " ".repeat(name_width - name.width());
                 let tip = if node.is_tip { format!("{} ", out.good("tip")) } else { String::new() };
+                let void = if entry.void { format!("{} ", out.bad("void")) } else { String::new() };
                 line.push_str(&format!(
-                    "{}  {}{pad}  {tip}{}  {}",
+                    "{}  {}{pad}  {tip}{void}{}  {}",
                     utc(node.time_ms),
                     out.hue(node.author, name),
                     printable(&store_list(&node.stores)),

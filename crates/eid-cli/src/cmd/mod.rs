@@ -1,5 +1,6 @@
 //! The commands, one module per noun.
 
+pub mod audit;
 pub mod db;
 pub mod demo;
 pub mod doc;
@@ -74,10 +75,7 @@ impl Context {
     /// # Errors
     /// When the user was logged out.
     pub fn is_own(&self, slot: &Slot) -> Result<bool, Failure> {
-        let own = match &self.user {
-            Some(user) => user.keys()?,
-            None => vec![self.node.device()],
-        };
+        let own = self.acting().keys()?;
         Ok(own.iter().any(|key| *slot == Slot::Key(*key)))
     }
 
@@ -153,6 +151,8 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Sync(args) | Command::Pull(args) | Command::Push(args) => sync::run(context, args).await,
         Command::Peers(args) => peers::run(context, args).await,
         Command::Keys(args) => keys::run(context, args).await,
+        Command::Audit(args) => audit::audit(context, args),
+        Command::Accept(args) => audit::accept(context, args).await,
         Command::User(args) => users::run(context, args).await,
         Command::Track(args) => users::track(context, args).await,
         Command::Untrack { db } => users::untrack(context, db).await,

@@ -1,5 +1,6 @@
 //! The program as real processes: every command, two devices over HTTP, everything that can be wrong, and kill -9.
 
+mod authority;
 mod bad_input;
 mod history;
 mod kill;
