@@ -173,8 +173,8 @@ async fn the_right_is_looked_up_for_each_frame() {
     nodes.allow(tree, &b, Permission::Write);
     a.write(tree, 3);
     b.track(tree);
-    // It is gone after the first frame, which says what will come.
-    a.rights.asked_max.store(a.rights.asked.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
+    // Looked up for the opening and for the first frame of the answer, which says what will come; then it is gone.
+    a.rights.asked_max.store(a.rights.asked.load(Ordering::SeqCst) + 2, Ordering::SeqCst);
     let error = b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap_err();
     assert_eq!(error.refusal(), Some(RefusalCode::Unavailable));
     assert_eq!(b.count(tree), 0);
