@@ -27,7 +27,7 @@ use crate::rows::{
     missing_key, seq_key, settings_key, state_key, store_key, trees_key,
 };
 use crate::settings::{
-    Frontier, Overlay, PendingSettings, SettingsRow, TreeMemory, encode_settings, load_all,
+    Frontier, Overlay, PendingSettings, SettingsRow, TreeMemory, Walked, encode_settings, load_all,
 };
 use crate::views::{PendingChange, PendingIds, Views};
 
@@ -594,13 +594,13 @@ impl<'a> Work<'a> {
         }
         let facts: Vec<Facts> = facts.into_iter().flatten().collect();
         let past = self.past(door, &facts)?;
-        let overlay = self.overlay(door);
+        let history = Walked::new(self.overlay(door));
         let signed = match checked {
             Checked::Verified(signed) => signed,
             Checked::Bad(_) => return Ok(Verdict::Refused(Invalid::Signature.into())),
             Checked::Later(entry) => {
                 let question = Question { entry: &entry, past: &past.ids };
-                if let Err(refusal) = door.judge.judge(question, &overlay)? {
+                if let Err(refusal) = door.judge.judge(question, &history)? {
                     return Ok(Verdict::Refused(refusal));
                 }
                 match Signed::check(entry) {
@@ -609,7 +609,7 @@ impl<'a> Work<'a> {
                 }
             }
         };
-        match Admissible::check(signed, &self.tree, &parents, &past.ids, door.judge, &overlay)? {
+        match Admissible::check(signed, &self.tree, &parents, &past.ids, door.judge, &history)? {
             Ok(admissible) => {
                 let (entry, ids, before) = (admissible.entry(), past.ids.clone(), self.settings(door)?);
                 let seq = self.record(&admissible, &facts, past, local);
@@ -702,22 +702,20 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         let known = self.settings(door)?;
-        let overlay = self.overlay(door);
+        let history = Walked::new(self.overlay(door));
+        let id = || Ok(entry.id());
+        let asked = Stands { author: header.author, past, settings, id: &id };
         // Whose past has all settings that are known was judged by them.
-        if !knew_all {
-            let id = || Ok(entry.id());
-            let asked = Stands { author: header.author, past, settings, id: &id };
-            let stands = door.judge.stands(&self.tree, asked, &known, &overlay)?;
-            if !stands && !sabotage::is(Sabotage::CountVoid) {
-                self.puts.push((seq_key(Space::Void, self.memory.number, seq), Value::new()));
-                self.state.voids += 1;
-                self.voids.insert(seq);
-            }
-        }
-        if settings.is_some()
+        let stands = knew_all || door.judge.stands(&self.tree, asked, &known, &history)?;
+        let reaches = settings.is_some()
             && self.state.unsettled.is_none()
-            && !door.judge.reach(&self.tree, before, &known, &self.overlay(door))?.is_empty()
-        {
+            && !door.judge.reach(&self.tree, before, &known, &history)?.is_empty();
+        if !stands && !sabotage::is(Sabotage::CountVoid) {
+            self.puts.push((seq_key(Space::Void, self.memory.number, seq), Value::new()));
+            self.state.voids += 1;
+            self.voids.insert(seq);
+        }
+        if reaches {
             let number = self.overlay(door).number_of(before);
             let before = self.intern(before, number);
             self.state.unsettled = Some(Unsettled { since: seq, before });

@@ -32,6 +32,9 @@ pub const FSCK_PROBLEMS_MAX: usize = 1000;
 pub const CHECKPOINT_ENTRIES: u64 = if cfg!(test) { 8 } else { 1024 };
 /// Most entries of a version that are folded at once: what is in memory of the log then.
 pub const FOLD_ENTRIES_MAX: usize = 256;
+/// Walks down the history whose outcome is kept while entries are judged: one for the parents of each entry, and one for
+/// each fence. Each may hold a position for every entry.
+pub const WALKS_MAX: usize = 32;
 /// Most pairs of an author and a past whose standing is remembered while entries are judged again.
 pub const REMEMBERED_STANDING_MAX: usize = 65_536;
 /// Most bytes of rows of one old version that are kept in memory: what was written since the last checkpoint that it

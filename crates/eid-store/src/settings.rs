@@ -1,15 +1,16 @@
 //! What is kept in memory of a tree's settings: they are few, and every admission asks for them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use eid_core::dag::{Logged, Seq};
-use eid_core::{Entry, EntryId, ReadError, SettingsNode, StoreName};
+use eid_core::{Entry, EntryId, History, ReadError, SettingsNode, SettingsPast, StoreName};
 
 use crate::backend::{Direction, Key, Scan, Snapshot, Value};
 use crate::error::StoreError;
-use crate::limits::SETTINGS_CACHED_MAX;
+use crate::limits::{SETTINGS_CACHED_MAX, WALKS_MAX};
 use crate::rows::{
     Facts, RowReader, Space, TreeNo, TreeState, decode_frontier, decode_log, encode_log, frontier_key,
     id_key, read_ids, settings_key, tree_range, write_ids, write_uint,
@@ -284,31 +285,6 @@ impl<'a> Overlay<'a> {
         Ok(facts)
     }
 
-    /// Whether an entry is one of these or in their past. `below` answers for stored entries.
-    pub(crate) fn is_below(
-        &self,
-        tips: &[EntryId],
-        id: &EntryId,
-        below: &dyn Fn(BTreeSet<Seq>, Seq) -> Result<bool, StoreError>,
-    ) -> Result<bool, StoreError> {
-        let Some(wanted) = self.facts(std::slice::from_ref(id))?.pop().flatten().map(|facts| facts.seq)
-        else {
-            return Ok(false);
-        };
-        let mut open: BTreeSet<Seq> = self.facts(tips)?.iter().flatten().map(|facts| facts.seq).collect();
-        // What the batch adds comes after everything that is stored.
-        while let Some(parents) = open.last().and_then(|seq| self.pending.parents.get(seq)) {
-            if open.pop_last() == Some(wanted) {
-                return Ok(true);
-            }
-            open.extend(parents);
-        }
-        if open.last().is_none_or(|last| wanted > *last) {
-            return Ok(false);
-        }
-        Ok(open.contains(&wanted) || below(open, wanted)?)
-    }
-
     pub(crate) fn row(&self, id: &EntryId) -> Result<Option<SettingsRow>, StoreError> {
         match self.pending.nodes.get(id) {
             Some(row) => Ok(Some(row.clone())),
@@ -376,19 +352,72 @@ impl<'a> Overlay<'a> {
     }
 }
 
-impl eid_core::History for Overlay<'_> {
-    fn includes(&self, tips: &[EntryId], id: &EntryId) -> Result<bool, ReadError> {
-        let below = |tips, seq| Ok(Ancestry::of(self.snapshot, self.memory.number, tips)?.holds(seq));
-        Ok(self.is_below(tips, id, &below)?)
+/// What is answered about the history of one tree, with the walks that it took: an operation may name many entries, and
+/// asks about each whether it lies in the same past.
+#[derive(Debug)]
+pub(crate) struct Walked<'a> {
+    pub settings: Overlay<'a>,
+    pasts: RefCell<BTreeMap<Vec<EntryId>, Past>>,
+}
+
+/// What lies at or below some entries.
+#[derive(Debug)]
+struct Past {
+    /// Of what the batch adds.
+    added: BTreeSet<Seq>,
+    stored: Ancestry,
+}
+
+impl<'a> Walked<'a> {
+    pub(crate) fn new(settings: Overlay<'a>) -> Self {
+        Self { settings, pasts: RefCell::default() }
     }
 
-    fn frontier(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>, ReadError> {
-        let Some(facts) = self.facts(std::slice::from_ref(id))?.pop().flatten() else { return Ok(None) };
-        Ok(Some(Overlay::frontier(self, facts.frontier)?.to_vec()))
+    fn past(&self, tips: &[EntryId]) -> Result<Past, StoreError> {
+        let mut open: BTreeSet<Seq> =
+            self.settings.facts(tips)?.iter().flatten().map(|facts| facts.seq).collect();
+        let mut added = BTreeSet::new();
+        // What the batch adds comes after everything that is stored.
+        while let Some(parents) = open.last().and_then(|seq| self.settings.pending.parents.get(seq)) {
+            added.extend(open.pop_last());
+            open.extend(parents);
+        }
+        let stored = Ancestry::of(self.settings.snapshot, self.settings.memory.number, open)?;
+        Ok(Past { added, stored })
     }
 }
 
-impl eid_core::SettingsPast for Overlay<'_> {
+impl History for Walked<'_> {
+    fn includes(&self, tips: &[EntryId], id: &EntryId) -> Result<bool, ReadError> {
+        let Some(facts) = self.settings.facts(std::slice::from_ref(id))?.pop().flatten() else {
+            return Ok(false);
+        };
+        let mut pasts = self.pasts.borrow_mut();
+        if !pasts.contains_key(tips) {
+            if pasts.len() >= WALKS_MAX {
+                pasts.clear();
+            }
+            pasts.insert(tips.to_vec(), self.past(tips)?);
+        }
+        let past = pasts.get(tips);
+        Ok(past.is_some_and(|past| past.added.contains(&facts.seq) || past.stored.holds(facts.seq)))
+    }
+
+    fn frontier(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>, ReadError> {
+        let Some(facts) = self.settings.facts(std::slice::from_ref(id))?.pop().flatten() else {
+            return Ok(None);
+        };
+        Ok(Some(self.settings.frontier(facts.frontier)?.to_vec()))
+    }
+}
+
+impl SettingsPast for Walked<'_> {
+    fn settings(&self, id: &EntryId) -> Result<Option<Arc<SettingsNode>>, ReadError> {
+        self.settings.settings(id)
+    }
+}
+
+impl SettingsPast for Overlay<'_> {
     fn settings(&self, id: &EntryId) -> Result<Option<Arc<SettingsNode>>, ReadError> {
         Ok(self.row(id)?.map(|row| row.node))
     }

@@ -6,17 +6,14 @@
 //! out of a view or put it back do so; the rows of others are worked out from the last checkpoint before the first of
 //! those entries, once as they are and once as they ought to be, and what differs is written.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use eid_core::dag::Seq;
 use eid_core::sabotage::{self, Sabotage};
-use eid_core::{
-    EntryId, History, Judge, PublicKey, Reach, ReadError, SettingsNode, SettingsPast, Stands, StoreName,
-    TreeId,
-};
+use eid_core::{EntryId, Judge, PublicKey, Reach, Stands, StoreName, TreeId};
 
 use crate::apply::{Apply, Change};
 use crate::backend::{BackendError, Batch, Durability, Key, Scan, Snapshot, Value, prefix_end};
@@ -32,7 +29,7 @@ use crate::rows::{
     Edge, Facts, Settled, Space, StoreRow, TreeNo, TreeState, id_key, seq_key, seq_of_key, settled_key,
     state_key, store_key, tree_range, view_key,
 };
-use crate::settings::{Frontier, Overlay, TreeMemory};
+use crate::settings::{Frontier, Overlay, TreeMemory, Walked};
 use crate::version::{Ancestry, Fold};
 use crate::views::{OneView, Views, stored_id};
 
@@ -57,35 +54,34 @@ impl StandingChange {
 pub(crate) struct Weigher<'a> {
     judge: &'a dyn Judge,
     tree: TreeId,
-    settings: Overlay<'a>,
+    history: Walked<'a>,
     known: Frontier,
     /// What author and past alone have decided, by author and number of the frontier.
     decided: HashMap<(PublicKey, u32), bool>,
-    /// The past of entries that were named, each walked once.
-    walked: RefCell<BTreeMap<BTreeSet<Seq>, Ancestry>>,
 }
 
 impl<'a> Weigher<'a> {
     pub(crate) fn new(judge: &'a dyn Judge, tree: TreeId, settings: Overlay<'a>, known: Frontier) -> Self {
-        Self { judge, tree, settings, known, decided: HashMap::new(), walked: RefCell::default() }
+        Self { judge, tree, history: Walked::new(settings), known, decided: HashMap::new() }
     }
 
     /// Whether a stored entry counts.
     pub(crate) fn stands(&mut self, seq: Seq, edge: &Edge) -> Result<bool, StoreError> {
-        let own = self.settings.frontier(edge.frontier)?;
+        let settings = self.history.settings;
+        let own = settings.frontier(edge.frontier)?;
         let as_settings = match own[..] {
-            [id] => self.settings.row(&id)?.filter(|row| row.seq == seq),
+            [id] => settings.row(&id)?.filter(|row| row.seq == seq),
             _ => None,
         };
         let looked = Cell::new(false);
         let id = || {
             looked.set(true);
-            Ok(stored_id(self.settings.snapshot, self.settings.memory.number, seq)?)
+            Ok(stored_id(settings.snapshot, settings.memory.number, seq)?)
         };
         if let Some(row) = as_settings {
             let settings = Some(row.node.id);
             let asked = Stands { author: edge.author, past: &row.node.past, settings, id: &id };
-            return Ok(self.judge.stands(&self.tree, asked, &self.known, self)?);
+            return Ok(self.judge.stands(&self.tree, asked, &self.known, &self.history)?);
         }
         if own == self.known {
             return Ok(true);
@@ -95,7 +91,7 @@ impl<'a> Weigher<'a> {
             return Ok(*stands);
         }
         let asked = Stands { author: edge.author, past: &own, settings: None, id: &id };
-        let stands = self.judge.stands(&self.tree, asked, &self.known, self)?;
+        let stands = self.judge.stands(&self.tree, asked, &self.known, &self.history)?;
         if !looked.get() {
             if self.decided.len() >= REMEMBERED_STANDING_MAX {
                 self.decided.clear();
@@ -108,12 +104,16 @@ impl<'a> Weigher<'a> {
     /// The first entry whose standing may be another one than with the settings of `before` alone.
     pub(crate) fn reached_from(&self, before: &[EntryId]) -> Result<Option<Seq>, StoreError> {
         let mut first: Option<Seq> = None;
-        for reach in self.judge.reach(&self.tree, before, &self.known, self)? {
+        for reach in self.judge.reach(&self.tree, before, &self.known, &self.history)? {
             let from = match reach {
                 Reach::Outside(ids) => Some(
-                    Ancestry::of(self.settings.snapshot, self.settings.memory.number, self.seqs(&ids)?)?
-                        .base
-                        .start(),
+                    Ancestry::of(
+                        self.history.settings.snapshot,
+                        self.history.settings.memory.number,
+                        self.seqs(&ids)?,
+                    )?
+                    .base
+                    .start(),
                 ),
                 Reach::After(id) => self.seqs(&[id])?.first().copied(),
                 Reach::Entries(ids) => self.seqs(&ids)?.first().copied(),
@@ -124,34 +124,9 @@ impl<'a> Weigher<'a> {
     }
 
     fn seqs(&self, ids: &[EntryId]) -> Result<BTreeSet<Seq>, StoreError> {
-        let keys: Vec<Key> = ids.iter().map(|id| id_key(self.settings.memory.number, id)).collect();
-        let rows = self.settings.snapshot.get_many(&keys)?;
+        let keys: Vec<Key> = ids.iter().map(|id| id_key(self.history.settings.memory.number, id)).collect();
+        let rows = self.history.settings.snapshot.get_many(&keys)?;
         rows.iter().flatten().map(|row| Ok(Facts::decode(row)?.seq)).collect()
-    }
-}
-
-impl SettingsPast for Weigher<'_> {
-    fn settings(&self, id: &EntryId) -> Result<Option<Arc<SettingsNode>>, ReadError> {
-        self.settings.settings(id)
-    }
-}
-
-impl History for Weigher<'_> {
-    fn includes(&self, tips: &[EntryId], id: &EntryId) -> Result<bool, ReadError> {
-        let below = |seqs: BTreeSet<Seq>, seq| {
-            if let Some(ancestry) = self.walked.borrow().get(&seqs) {
-                return Ok(ancestry.holds(seq));
-            }
-            let ancestry = Ancestry::of(self.settings.snapshot, self.settings.memory.number, seqs.clone())?;
-            let holds = ancestry.holds(seq);
-            self.walked.borrow_mut().insert(seqs, ancestry);
-            Ok(holds)
-        };
-        Ok(self.settings.is_below(tips, id, &below)?)
-    }
-
-    fn frontier(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>, ReadError> {
-        History::frontier(&self.settings, id)
     }
 }
 
@@ -276,7 +251,9 @@ impl Settling<'_> {
         let settings = Overlay::stored(self.memory, &*snapshot);
         let known = settings.of_tips(&state)?;
         let mut weigher = Weigher::new(self.judge, self.tree, settings, known);
+        // What came since the mark was judged by some of the settings that have come since.
         let from = weigher.reached_from(&settings.frontier(open.before)?)?;
+        let from = Some(from.map_or(open.since, |from| from.min(open.since)));
         let from = from.filter(|_| !sabotage::is(Sabotage::SettleNothing));
         let voids = voids_from(&*snapshot, number, from.unwrap_or(state.next_seq))?;
         let mut settled = Settled {

@@ -22,7 +22,7 @@ use crate::rows::{
     decode_log, id_key, seq_key, seq_of_key, state_key, store_key, store_of_key, tree_key, tree_range,
     view_key,
 };
-use crate::settings::{Overlay, TreeMemory};
+use crate::settings::{Overlay, TreeMemory, Walked};
 use crate::standing::{StandingChange, Weigher, settled_after};
 use crate::version::{self, Ancestry};
 use crate::views::stored_id;
@@ -497,11 +497,11 @@ impl Replica for TreeSnapshot {
 
 impl History for TreeSnapshot {
     fn includes(&self, tips: &[EntryId], id: &EntryId) -> Result<bool, ReadError> {
-        History::includes(&self.overlay(), tips, id)
+        Walked::new(self.overlay()).includes(tips, id)
     }
 
     fn frontier(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>, ReadError> {
-        History::frontier(&self.overlay(), id)
+        Walked::new(self.overlay()).frontier(id)
     }
 }
 

@@ -2,7 +2,7 @@ use eid_core::dag::Seq;
 use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Slot};
 use serde_json::json;
 
-use super::support::{copy, exchange, node, two};
+use super::support::{admit, copy, exchange, node, two};
 use crate::{DbError, EntryStanding, Instance, Refused, Void};
 
 fn key_of(instance: &Instance) -> Slot {
@@ -194,4 +194,65 @@ fn a_device_goes_on_with_a_key_of_its_own_making_and_only_reads_with_the_old_one
     let (_, next) = db.renew_key().unwrap();
     assert_eq!(db.settings().unwrap().slot(&Slot::Key(made)), Some(None));
     assert_eq!(db.author_key().unwrap(), next);
+}
+
+fn secret(n: u8) -> SecretKey {
+    SecretKey::from_seed([n; 32])
+}
+
+fn set(n: u8, permission: Permission) -> SettingsOp {
+    SettingsOp::Set { slot: Slot::Key(secret(n).public()), permission }
+}
+
+/// An entry of a key below others: settings, or a merge when there are none.
+fn below(author: u8, ops: &[SettingsOp], parents: &[&Entry]) -> Entry {
+    let highest = parents.iter().map(|parent| parent.header().height).max().unwrap();
+    let mut ids: Vec<EntryId> = parents.iter().map(|parent| parent.id()).collect();
+    ids.sort_unstable();
+    let sections = if ops.is_empty() { Vec::new() } else { vec![SectionDraft::settings(ops, &[])] };
+    let time = parents.iter().map(|parent| parent.header().time).max().unwrap();
+    let draft = Draft {
+        tree: Some(parents[0].tree()),
+        parents: ids,
+        height: highest.child().unwrap(),
+        time: Time(time.0 + 1),
+        sections,
+        nonce: None,
+    };
+    draft.seal(&secret(author)).unwrap()
+}
+
+#[test]
+fn what_was_judged_between_two_settings_of_one_admission_is_judged_again() {
+    use Permission::{Admin, Write};
+    let ladder = [set(0, Admin(0)), set(1, Admin(1)), set(2, Admin(2)), set(3, Admin(3))];
+    let root =
+        Draft::root(Nonce([7; 16]), Time::from_ms(1000), &[&[SettingsOp::Rules(1)], &ladder[..]].concat());
+    let root = root.seal(&secret(0)).unwrap();
+    let grant = below(1, &[set(9, Admin(5))], &[&root]);
+    let top = below(0, &[set(9, Admin(5))], &[&root]);
+    let lower = below(2, &[set(9, Write)], &[&top]);
+    let made = below(9, &[set(8, Write)], &[&grant]);
+    let merge = below(8, &[], &[&made]);
+    // By this the demotion, which had not seen the first grant, gives way.
+    let again = below(0, &[set(9, Admin(5))], &[&top]);
+    let voids = |batches: &[&[&Entry]]| {
+        let instance = node(1);
+        for batch in batches {
+            admit(&instance, root.tree(), batch);
+        }
+        let db = instance.database_by_id(root.tree());
+        assert_eq!(db.entries().unwrap(), 7);
+        let mut void: Vec<EntryId> =
+            db.void_entries(Seq(0), 10).unwrap().into_iter().map(|entry| entry.id).collect();
+        let snapshot = db.snapshot().unwrap();
+        assert_eq!(snapshot.voids(Seq(0), 10).unwrap().len(), void.len());
+        void.sort_unstable();
+        void
+    };
+    let first = [&root, &grant, &top, &lower];
+    let together = voids(&[&first, &[&made, &merge, &again]]);
+    let one_by_one = voids(&[&first, &[&made], &[&merge], &[&again]]);
+    let other_order = voids(&[&first, &[&again], &[&made, &merge]]);
+    assert_eq!((&together, &one_by_one), (&other_order, &other_order));
 }
