@@ -75,7 +75,8 @@ impl Settings {
 /// stronger key has removed its author and nothing that it relied on is void.
 #[derive(Default)]
 pub struct Authority {
-    trees: Mutex<HashMap<TreeId, Known>>,
+    /// Each tree has a lock of its own: nothing that is asked about one delays another.
+    trees: Mutex<HashMap<TreeId, Arc<Mutex<Known>>>>,
 }
 
 #[derive(Default)]
@@ -98,17 +99,20 @@ impl Authority {
         Self::default()
     }
 
-    /// An engine keeps only what follows from entries, so it is complete after every call, also one that failed.
-    fn known(&self) -> MutexGuard<'_, HashMap<TreeId, Known>> {
+    fn trees(&self) -> MutexGuard<'_, HashMap<TreeId, Arc<Mutex<Known>>>> {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<R>(&self, tree: &TreeId, ask: impl FnOnce(&mut Known) -> R) -> R {
-        let mut trees = self.known();
-        if trees.len() >= ENGINES_MAX && !trees.contains_key(tree) {
-            trees.clear();
-        }
-        ask(trees.entry(*tree).or_default())
+        let known = {
+            let mut trees = self.trees();
+            if trees.len() >= ENGINES_MAX && !trees.contains_key(tree) {
+                trees.clear();
+            }
+            Arc::clone(trees.entry(*tree).or_default())
+        };
+        // An engine keeps only what follows from entries, so it is complete after every call, also one that failed.
+        ask(&mut known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The settings that a frontier of settings entries, sorted, gives.
@@ -171,13 +175,14 @@ impl Authority {
 
     /// Forgets what is in memory of a tree. It is worked out again when it is asked for.
     pub(crate) fn forget(&self, tree: &TreeId) {
-        self.known().remove(tree);
+        self.trees().remove(tree);
     }
 }
 
 impl Judge for Authority {
     fn knows(&self, tree: &TreeId, author: &PublicKey) -> bool {
-        self.known().get(tree).is_some_and(|known| known.engine.knows(author))
+        let known = self.trees().get(tree).map(Arc::clone);
+        known.is_some_and(|known| known.lock().unwrap_or_else(PoisonError::into_inner).engine.knows(author))
     }
 
     fn judge(&self, question: Question<'_>, history: &dyn History) -> Result<Result<(), Refusal>, ReadError> {

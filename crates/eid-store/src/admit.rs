@@ -10,8 +10,8 @@ use std::sync::Arc;
 use eid_core::dag::Seq;
 use eid_core::sabotage::{self, Sabotage};
 use eid_core::{
-    Admissible, Draft, Entry, EntryId, Height, Invalid, Judge, Missing, ParentFacts, Question, Refusal,
-    Signed, Stands, StoreName, Time, TreeId, check_place,
+    Admissible, Draft, Entry, EntryId, Height, Invalid, Judge, Missing, ParentFacts, PublicKey, Question,
+    Refusal, Signed, Stands, StoreName, Time, TreeId, check_place,
 };
 
 use crate::apply::Apply;
@@ -409,6 +409,7 @@ impl<'a> Group<'a> {
             let sealed = work.seal(door, Signed::seal(draft, &commit.author)?, &[], &mut self.changes)?;
             parents.push_back((sealed.id, work.known[&sealed.id]));
         }
+        work.refuse_void(door, commit.author.public(), parents.make_contiguous())?;
         let draft = work.draft(commit, parents.make_contiguous(), commit.sections.clone())?;
         work.seal(door, Signed::seal(draft, &commit.author)?, &job.writes, &mut self.changes)
     }
@@ -599,8 +600,11 @@ impl<'a> Work<'a> {
             Checked::Verified(signed) => signed,
             Checked::Bad(_) => return Ok(Verdict::Refused(Invalid::Signature.into())),
             Checked::Later(entry) => {
+                // Settings may name much that has to be looked up, so nobody gets that for nothing.
                 let question = Question { entry: &entry, past: &past.ids };
-                if let Err(refusal) = door.judge.judge(question, &history)? {
+                if !entry.header().is_settings()
+                    && let Err(refusal) = door.judge.judge(question, &history)?
+                {
                     return Ok(Verdict::Refused(refusal));
                 }
                 match Signed::check(entry) {
@@ -680,6 +684,29 @@ impl<'a> Work<'a> {
         let settings = self.overlay(door).of_tips(&self.state)?;
         self.settings = Some(settings.clone());
         Ok(settings)
+    }
+
+    /// Refuses a write of this device that would not count: its author was removed since its parents were read.
+    fn refuse_void(
+        &mut self,
+        door: Door<'_>,
+        author: PublicKey,
+        parents: &[(EntryId, Facts)],
+    ) -> Result<(), StoreError> {
+        let facts: Vec<Facts> = parents.iter().map(|(_, facts)| *facts).collect();
+        let past = self.past(door, &facts)?;
+        let known = self.settings(door)?;
+        if past.ids == known {
+            return Ok(());
+        }
+        // It has no id yet, and nothing names it.
+        let id = || Ok(EntryId([0; 32]));
+        let asked = Stands { author, past: &past.ids, settings: None, id: &id };
+        let history = Walked::new(self.overlay(door));
+        match door.judge.stands(&self.tree, asked, &known, &history)? {
+            true => Ok(()),
+            false => Err(Invalid::NotPermitted.into()),
+        }
     }
 
     /// Works out whether an entry that was just recorded counts, and whether it may change what else does. `before` are

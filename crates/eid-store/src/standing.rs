@@ -102,21 +102,32 @@ impl<'a> Weigher<'a> {
     }
 
     /// The first entry whose standing may be another one than with the settings of `before` alone.
-    pub(crate) fn reached_from(&self, before: &[EntryId]) -> Result<Option<Seq>, StoreError> {
+    pub(crate) fn reached_from(&mut self, before: &Frontier) -> Result<Option<Seq>, StoreError> {
         let mut first: Option<Seq> = None;
+        let settings = self.history.settings;
+        let mut earlier = Weigher::new(self.judge, self.tree, settings, before.clone());
         for reach in self.judge.reach(&self.tree, before, &self.known, &self.history)? {
             let from = match reach {
-                Reach::Outside(ids) => Some(
-                    Ancestry::of(
-                        self.history.settings.snapshot,
-                        self.history.settings.memory.number,
-                        self.seqs(&ids)?,
-                    )?
-                    .base
-                    .start(),
-                ),
+                Reach::Outside(ids) => {
+                    let past = Ancestry::of(settings.snapshot, settings.memory.number, self.seqs(&ids)?)?;
+                    Some(past.base.start())
+                }
                 Reach::After(id) => self.seqs(&[id])?.first().copied(),
-                Reach::Entries(ids) => self.seqs(&ids)?.first().copied(),
+                // They may be old, and are few: looked at one by one.
+                Reach::Entries(ids) => {
+                    let mut changed = None;
+                    for seq in self.seqs(&ids)? {
+                        let key = seq_key(Space::Edges, settings.memory.number, seq);
+                        let row = settings.snapshot.get_many(&[key])?.pop().flatten();
+                        let row = row.ok_or(StoreError::Corrupt { what: "an entry has no edges" })?;
+                        let edge = Edge::decode(&row)?;
+                        if earlier.stands(seq, &edge)? != self.stands(seq, &edge)? {
+                            changed = Some(seq);
+                            break;
+                        }
+                    }
+                    changed
+                }
             };
             first = [first, from].into_iter().flatten().min();
         }

@@ -159,7 +159,7 @@ pub(crate) fn open(
     let known = settings.of_tips(&state)?;
     let weigher = RefCell::new(Weigher::new(judge, id, settings, known.clone()));
     loop {
-        let base = base_for(&settings, &weigher.borrow(), &state, &known, ancestry.base)?;
+        let base = base_for(&settings, &mut weigher.borrow_mut(), &state, &known, ancestry.base)?;
         if base == ancestry.base {
             break;
         }
@@ -182,7 +182,7 @@ pub(crate) fn open(
 /// checkpoint must not reach behind it, and views must have taken in what came before.
 fn base_for(
     settings: &Overlay<'_>,
-    weigher: &Weigher<'_>,
+    weigher: &mut Weigher<'_>,
     state: &TreeState,
     known: &Frontier,
     base: Interval,

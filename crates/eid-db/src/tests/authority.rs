@@ -1,5 +1,8 @@
 use eid_core::dag::Seq;
-use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Slot};
+use eid_core::{
+    Draft, Entry, EntryId, KeyMode, Nonce, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp, Slot,
+    Time,
+};
 use serde_json::json;
 
 use super::support::{admit, copy, exchange, node, two};
@@ -255,4 +258,16 @@ fn what_was_judged_between_two_settings_of_one_admission_is_judged_again() {
     let one_by_one = voids(&[&first, &[&made], &[&merge], &[&again]]);
     let other_order = voids(&[&first, &[&again], &[&made, &merge]]);
     assert_eq!((&together, &one_by_one), (&other_order, &other_order));
+}
+
+#[test]
+fn a_transaction_that_was_begun_before_its_author_was_removed_is_refused() {
+    let (a, b) = two();
+    let tx = b.begin().unwrap();
+    assert_eq!(tx.doc("d").get("x").unwrap(), None);
+    tx.doc("d").set("x", 1).unwrap();
+    a.revoke(key_of(b.instance()), REMOVE).unwrap();
+    exchange(&a, &b);
+    assert!(tx.commit().is_err());
+    assert_eq!(b.snapshot().unwrap().void_entries(), 0);
 }
