@@ -950,7 +950,7 @@ impl<'a> Work<'a> {
             }
         }
         stores.retain(|(name, kind, _)| self.memory.store(name, kind).is_none());
-        let unsettled = self.state.unsettled.is_some();
+        let unsettled = self.state.unsettled.is_some() && !self.pending.nodes.is_empty();
         Learned { tree, memory: self.memory, pending: self.pending, stores, unsettled }
     }
 }

@@ -16,11 +16,12 @@ use crate::fsck::FsckReport;
 use crate::limits::{CONFLICT_RETRIES, GROUP_BYTES_MAX, GROUP_JOBS_MAX, QUEUE_JOBS_MAX, SWEEP_ROWS_MAX};
 use crate::local::Local;
 use crate::offer::{Admission, Admitted, Committed, LocalCommit, Offer, Prepared};
-use crate::prepare::{prepare, write_of};
+use crate::prepare::{Item, prepare, write_of};
 use crate::rows::{
     FORMAT, Meta, Space, TREE_SPACES, TreeNo, decode_tree_no, meta_key, sweep_key, tree_range, trees_key,
 };
 use crate::settings::TreeMemory;
+use crate::standing::Patience;
 use crate::tree::TreeSnapshot;
 
 type Watcher = Arc<dyn Fn(&Admitted) + Send + Sync>;
@@ -153,10 +154,10 @@ impl EntryStore {
             crate::fsck::upgrade(&store)?;
         }
         for tree in store.unsettled()? {
-            if let Some(memory) = store.memory(&tree) {
-                memory.set_unsettled(true);
+            // What cannot be read is for a check, and what does not fit stays as it is.
+            if let Err(StoreError::Backend(error)) = store.settle(&tree) {
+                return Err(error.into());
             }
-            store.settle_if_possible(&tree)?;
         }
         Ok(store)
     }
@@ -208,12 +209,15 @@ impl EntryStore {
     /// The one door: what is admitted is durable when it returns. A bad entry never blocks the rest. A tree that is
     /// not held is made when the batch holds its root.
     ///
-    /// When settings came that change what counts, views are in line with it when this returns.
+    /// When it brings settings that change what counts, views are in line with it when this returns, unless
+    /// [`TreeSnapshot::is_stale`] says otherwise.
     pub fn admit(&self, prepared: Prepared) -> Result<Admission, StoreError> {
         let tree = prepared.tree;
+        let sound = prepared.items.iter().filter_map(Item::sound);
+        let patience = Patience::of(sound.map(|sound| sound.entry.entry().header().is_settings()));
         match self.submit(Job::Foreign(prepared))? {
             Outcome::Foreign(admission) => {
-                self.settle_if_possible(&tree)?;
+                self.settle_if_possible(&tree, patience);
                 Ok(admission)
             }
             Outcome::Local(_) | Outcome::Exclusive => unreachable!("a job has an outcome of its own kind"),
@@ -243,10 +247,11 @@ impl EntryStore {
         let written = local.sections.iter().filter(|section| !section.store.is_settings());
         let writes = written.map(|section| write_of(&section.store, section.enc.is_some(), &section.payload));
         let writes = writes.collect();
+        let patience = Patience::of(local.sections.iter().map(|section| section.store.is_settings()));
         match self.submit(Job::Local(Box::new(LocalJob { commit: local, writes, root })))? {
             Outcome::Local(committed) => {
                 let committed = committed?;
-                self.settle_if_possible(&committed.tree)?;
+                self.settle_if_possible(&committed.tree, patience);
                 Ok(committed)
             }
             Outcome::Foreign(_) | Outcome::Exclusive => unreachable!("a job has an outcome of its own kind"),

@@ -37,9 +37,11 @@ pub const FOLD_ENTRIES_MAX: usize = 256;
 pub const WALKS_MAX: usize = 32;
 /// Most pairs of an author and a past whose standing is remembered while entries are judged again.
 pub const REMEMBERED_STANDING_MAX: usize = 65_536;
+/// How often a change of what counts is worked out while others admit, before it is worked out while they wait.
+pub const SETTLE_TRIES: u32 = 3;
 /// Most bytes of rows of one old version that are kept in memory: what was written since the last checkpoint that it
 /// descends from as a whole. Beside it the same number of entries would take several times as long to write.
-pub const VERSION_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub const VERSION_BYTES_MAX: usize = if cfg!(test) { 64 * 1024 } else { 256 * 1024 * 1024 };
 /// Rows that are read at once where present rows and earlier ones are read side by side.
 pub const MERGE_ROWS: usize = 256;
 /// Most bytes of the name of a namespace of local rows.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 
 use eid_core::dag::{Logged, Seq};
 use eid_core::{Entry, EntryId, History, ReadError, SettingsNode, SettingsPast, StoreName};
@@ -66,6 +66,8 @@ pub(crate) struct TreeMemory {
     pub number: TreeNo,
     /// Whether views may have to be brought in line with what counts.
     unsettled: AtomicBool,
+    /// Held by whoever does that.
+    pub settling: Mutex<()>,
     held: RwLock<Held>,
 }
 
@@ -98,7 +100,12 @@ impl Held {
 
 impl TreeMemory {
     pub(crate) fn new(number: TreeNo) -> Self {
-        Self { number, unsettled: AtomicBool::new(false), held: RwLock::default() }
+        Self {
+            number,
+            unsettled: AtomicBool::new(false),
+            settling: Mutex::default(),
+            held: RwLock::default(),
+        }
     }
 
     /// A tree that has no rows yet: there is nothing to load.

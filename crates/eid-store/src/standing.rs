@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use bytes::Bytes;
 use eid_core::dag::Seq;
@@ -20,14 +20,14 @@ use crate::backend::{BackendError, Batch, Durability, Key, Scan, Snapshot, Value
 use crate::cursor::Cursor;
 use crate::entry_store::EntryStore;
 use crate::error::StoreError;
-use crate::limits::{CONFLICT_RETRIES, FOLD_ENTRIES_MAX, REMEMBERED_STANDING_MAX};
+use crate::limits::{CONFLICT_RETRIES, FOLD_ENTRIES_MAX, REMEMBERED_STANDING_MAX, SETTLE_TRIES};
 use crate::maintain::NothingPending;
 use crate::offer::Admitted;
 use crate::past::{Interval, decode_changed};
 use crate::prepare::writes_of;
 use crate::rows::{
-    Edge, Facts, Settled, Space, StoreRow, TreeNo, TreeState, id_key, seq_key, seq_of_key, settled_key,
-    state_key, store_key, tree_range, view_key,
+    Edge, Facts, Settled, Space, StoreRow, TreeNo, TreeState, encode_tree_no, id_key, seq_key, seq_of_key,
+    settled_key, state_key, store_key, tree_range, trees_key, view_key,
 };
 use crate::settings::{Frontier, Overlay, TreeMemory, Walked};
 use crate::version::{Ancestry, Fold};
@@ -170,56 +170,116 @@ pub(crate) fn settled_after(
     rows.iter().flatten().map(read).collect()
 }
 
+/// What an admission does while somebody else brings views in line with what counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It brought settings, which the other one may not have seen.
+    Waits,
+    /// It returns, and views stay stale for a while.
+    Passes,
+}
+
+impl Patience {
+    pub(crate) fn of(mut brings_settings: impl Iterator<Item = bool>) -> Self {
+        if brings_settings.any(|brings| brings) { Self::Waits } else { Self::Passes }
+    }
+}
+
 impl EntryStore {
     /// Brings the views of a tree in line with what counts. Does nothing, quickly, unless settings came that may have
-    /// changed that and views were not brought in line, as admissions do. Nothing is admitted meanwhile.
+    /// changed that and views were not brought in line, as admissions do.
     ///
     /// Takes time for what was written since the first entry that those settings can reach, and memory for the rows
-    /// that were changed since then in one store.
+    /// that were changed since then in one store. Others admit meanwhile, and read views that are stale. Only when they
+    /// are too quick for it, it is done while nothing is admitted.
     ///
     /// # Errors
     /// [`StoreError::VersionTooLarge`] when those do not fit in memory.
     pub fn settle(&self, tree: &TreeId) -> Result<Option<StandingChange>, StoreError> {
-        let Some(memory) = self.memory(tree).filter(|memory| memory.is_unsettled()) else { return Ok(None) };
+        let Some(memory) = self.memory(tree) else { return Ok(None) };
+        let state = self.backend().snapshot()?.get_many(&[state_key(memory.number)])?.pop().flatten();
+        let is_open = |state: Value| Ok(TreeState::decode(&state)?.unsettled.is_some());
+        if !state.map_or(Ok::<_, StoreError>(false), is_open)? {
+            return Ok(None);
+        }
+        let _turn = memory.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        self.settle_in_turn(tree, &memory)
+    }
+
+    /// As [`EntryStore::settle`], after an admission, which stands whatever comes of it. What fails stays
+    /// [`crate::TreeSnapshot::is_stale`]: it is tried again with the next admission where that can help, and otherwise after
+    /// further settings and when the store is opened.
+    pub(crate) fn settle_if_possible(&self, tree: &TreeId, patience: Patience) {
+        let Some(memory) = self.memory(tree).filter(|memory| memory.is_unsettled()) else { return };
+        let turn = match (patience, memory.settling.try_lock()) {
+            (_, Ok(turn)) => turn,
+            (_, Err(TryLockError::Poisoned(turn))) => turn.into_inner(),
+            (Patience::Waits, Err(TryLockError::WouldBlock)) => {
+                memory.settling.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+            (Patience::Passes, Err(TryLockError::WouldBlock)) => return,
+        };
+        if memory.is_unsettled()
+            && let Err(error) = self.settle_in_turn(tree, &memory)
+        {
+            memory.set_unsettled(error.is_transient());
+        }
+        drop(turn);
+    }
+
+    fn settle_in_turn(
+        &self,
+        tree: &TreeId,
+        memory: &TreeMemory,
+    ) -> Result<Option<StandingChange>, StoreError> {
+        for _ in 0..SETTLE_TRIES {
+            let Some(worked) = self.work_out_standing(tree, memory)? else { break };
+            match self.exclusively(|| self.take_in(*tree, memory, worked)) {
+                Err(StoreError::Backend(BackendError::Conflict)) => {}
+                done => return done,
+            }
+        }
         self.exclusively(|| {
             for _ in 0..CONFLICT_RETRIES {
-                let snapshot = self.backend().snapshot()?;
-                let settling =
-                    Settling { tree: *tree, judge: self.judge(), apply: self.apply(), memory: &memory };
-                let Some((batch, change)) = settling.work_out(snapshot)? else {
+                let Some(worked) = self.work_out_standing(tree, memory)? else {
                     memory.set_unsettled(false);
                     return Ok(None);
                 };
-                match self.backend().commit(batch) {
-                    Err(BackendError::Conflict) => {}
-                    Err(error) => return Err(error.into()),
-                    Ok(()) => {
-                        memory.set_unsettled(false);
-                        let end = change.as_ref().map(|(_, end)| *end);
-                        if let Some(end) = end {
-                            let seqs = end..end;
-                            self.tell(&[Admitted { tree: *tree, seqs, local: false, standing: true }]);
-                        }
-                        return Ok(change.map(|(change, _)| change));
-                    }
+                match self.take_in(*tree, memory, worked) {
+                    Err(StoreError::Backend(BackendError::Conflict)) => {}
+                    done => return done,
                 }
             }
             Err(BackendError::Conflict.into())
         })
     }
 
-    /// As [`EntryStore::settle`]. What does not fit in memory stays [`crate::TreeSnapshot::is_stale`] and is tried again
-    /// after further settings, and when the store is opened.
-    pub(crate) fn settle_if_possible(&self, tree: &TreeId) -> Result<(), StoreError> {
-        match self.settle(tree) {
-            Err(StoreError::VersionTooLarge { .. }) => {
-                if let Some(memory) = self.memory(tree) {
-                    memory.set_unsettled(false);
-                }
-                Ok(())
-            }
-            other => other.map(drop),
+    fn work_out_standing(&self, tree: &TreeId, memory: &TreeMemory) -> Result<Option<Worked>, StoreError> {
+        let snapshot = self.backend().snapshot()?;
+        let (key, number) = (trees_key(tree), encode_tree_no(memory.number));
+        // The tree may be forgotten, or rebuilt under another number, while this is worked out.
+        if snapshot.get_many(std::slice::from_ref(&key))?.pop().flatten().as_ref() != Some(&number) {
+            return Ok(None);
         }
+        let settling = Settling { tree: *tree, judge: self.judge(), apply: self.apply(), memory };
+        let Some((mut batch, change)) = settling.work_out(snapshot)? else { return Ok(None) };
+        batch.guards.push((key, Some(number)));
+        Ok(Some((batch, change)))
+    }
+
+    /// Writes what was worked out, unless something came meanwhile. Within the door.
+    fn take_in(
+        &self,
+        tree: TreeId,
+        memory: &TreeMemory,
+        (batch, change): Worked,
+    ) -> Result<Option<StandingChange>, StoreError> {
+        self.backend().commit(batch)?;
+        memory.set_unsettled(false);
+        if let Some((_, end)) = &change {
+            self.tell(&[Admitted { tree, seqs: *end..*end, local: false, standing: true }]);
+        }
+        Ok(change.map(|(change, _)| change))
     }
 
     /// The trees that [`EntryStore::settle`] has something to do for.

@@ -8,4 +8,5 @@ mod fsck;
 mod group;
 mod kit;
 mod maintain;
+mod standing;
 mod versions;

@@ -24,12 +24,12 @@ use crate::{
 /// puts one row that is never read. With pages it notes each change in a page besides, which is cut where it was full
 /// when it grew: which changes lie in one depends on the order in which they came.
 #[derive(Debug, Clone, Copy)]
-struct Cells {
+pub(super) struct Cells {
     paged: bool,
 }
 
-const PLAIN: Cells = Cells { paged: false };
-const PAGED: Cells = Cells { paged: true };
+pub(super) const PLAIN: Cells = Cells { paged: false };
+pub(super) const PAGED: Cells = Cells { paged: true };
 /// Where pages are, and how many changes they hold.
 const PAGES: [&[u8]; 2] = [b"G", b"H"];
 const NOTED: &[u8] = b"N";
@@ -117,7 +117,7 @@ impl Apply for Cells {
 /// Everybody may write. A removal voids what its key wrote outside the fence without knowing of it, until an entry is
 /// accepted.
 #[derive(Debug)]
-struct Removals;
+pub(super) struct Removals;
 
 impl Removals {
     fn closure(ids: &[EntryId], past: &dyn History) -> BTreeMap<EntryId, Arc<SettingsNode>> {
@@ -202,7 +202,7 @@ fn open_with(backend: Arc<dyn Backend>, cells: Cells) -> Arc<EntryStore> {
 
 /// What an entry writes: a store, a key, and a value or nothing; or operation 9, which does not decode.
 #[derive(Debug, Clone)]
-enum Act {
+pub(super) enum Act {
     Set(&'static str, usize, u64),
     Remove(&'static str, usize),
     Unknown,
@@ -217,7 +217,7 @@ fn entry(parents: &[&Entry], act: &Act) -> Entry {
     entry_by(3, parents, act)
 }
 
-fn entry_by(author: u8, parents: &[&Entry], act: &Act) -> Entry {
+pub(super) fn entry_by(author: u8, parents: &[&Entry], act: &Act) -> Entry {
     let mut w = Writer::new();
     let store = match act {
         Act::Set(store, key, n) => {
@@ -253,7 +253,7 @@ fn entry_by(author: u8, parents: &[&Entry], act: &Act) -> Entry {
 
 /// Everything that can be read of a version.
 #[derive(Debug, PartialEq, Eq)]
-struct Version {
+pub(super) struct Version {
     tips: Vec<EntryId>,
     ids: BTreeSet<EntryId>,
     count: u64,
@@ -266,7 +266,7 @@ struct Version {
 }
 
 /// Names what is different first: everything of two versions is long.
-fn assert_same(seen: &Version, expected: &Version) {
+pub(super) fn assert_same(seen: &Version, expected: &Version) {
     assert_eq!(seen.ids, expected.ids);
     assert_eq!(seen.voids, expected.voids);
     for (store, rows) in &seen.rows {
@@ -281,7 +281,7 @@ fn assert_same(seen: &Version, expected: &Version) {
 
 const STORES: [&str; 2] = ["x", "y"];
 
-fn see_version(snapshot: &TreeSnapshot) -> Version {
+pub(super) fn see_version(snapshot: &TreeSnapshot) -> Version {
     let mut rows = BTreeMap::new();
     for name in STORES {
         let view = snapshot.view(&StoreName::new(name).unwrap(), CELLS);
@@ -335,7 +335,7 @@ fn see_version(snapshot: &TreeSnapshot) -> Version {
 }
 
 /// A store that was given these entries and what they descend from, and nothing else.
-fn fresh(
+pub(super) fn fresh(
     held: &BTreeMap<EntryId, Offer>,
     parents: &BTreeMap<EntryId, Vec<EntryId>>,
     tips: &[EntryId],
@@ -409,7 +409,7 @@ fn arrival() -> impl Strategy<Value = Arrival> {
 }
 
 /// Admits without bringing views in line with what counts, as when the process ends before that.
-fn admit_alone(store: &EntryStore, tree: TreeId, offers: Vec<Offer>) -> Vec<Verdict> {
+pub(super) fn admit_alone(store: &EntryStore, tree: TreeId, offers: Vec<Offer>) -> Vec<Verdict> {
     match store.submit(Job::Foreign(store.prepare(tree, offers).unwrap())).unwrap() {
         Outcome::Foreign(admission) => admission.verdicts,
         other => panic!("{other:?}"),
