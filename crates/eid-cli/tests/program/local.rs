@@ -194,11 +194,11 @@ fn verify_finds_nothing_wrong_with_what_was_written() {
 /// Changes a letter wherever this text stands in the file of the engine.
 fn damage(eid: &Eid, text: &str) -> usize {
     let path = files(eid).remove(0).with_file_name("store.redb");
-    let mut bytes = std::fs::read(&path).unwrap();
+    let mut bytes = std::fs::read(&path).expect("the file is there");
     let places: Vec<usize> =
         (0..bytes.len() - text.len()).filter(|at| &bytes[*at..*at + text.len()] == text.as_bytes()).collect();
     places.iter().for_each(|at| bytes[*at] ^= 1);
-    std::fs::write(&path, bytes).unwrap();
+    std::fs::write(&path, bytes).expect("the file can be written");
     places.len()
 }
 
@@ -207,8 +207,8 @@ fn files(eid: &Eid) -> Vec<std::path::PathBuf> {
     let mut open = vec![eid.dir().to_owned()];
     let mut found = Vec::new();
     while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in std::fs::read_dir(dir).expect("the directory is there") {
+            let path = entry.expect("the directory reads").path();
             if path.is_dir() {
                 open.push(path);
             } else if path.file_name().is_some_and(|name| name == "store.redb" || name == "store.log") {
