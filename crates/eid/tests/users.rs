@@ -7,7 +7,7 @@ use eid::{Access, ErrorKind, Http, Instance, Permission, Slot};
 const WAIT: Duration = Duration::from_secs(60);
 
 async fn memory() -> Instance {
-    Instance::builder().memory().open().await.unwrap()
+    Instance::builder().memory().open().await.expect("an instance in memory")
 }
 
 #[tokio::test(flavor = "multi_thread")]
