@@ -109,9 +109,15 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             draft.seal(&SecretKey::from_seed(seed)).expect("within all limits")
         },
     );
-    let settings = vec(settings_op(), 1..6).prop_map(|mut ops| {
-        ops.dedup_by_key(|op| op.slot());
-        draft(ids(1), vec![SectionDraft::settings(&ops, &[])]).seal(&key()).expect("within all limits")
+    let settings = vec(settings_op(), 1..6).prop_map(|ops| {
+        let mut distinct = Vec::new();
+        for op in ops {
+            distinct.push(op);
+            if !SettingsOp::are_distinct(&distinct) {
+                distinct.pop();
+            }
+        }
+        draft(ids(1), vec![SectionDraft::settings(&distinct, &[])]).seal(&key()).expect("within all limits")
     });
     let root = (any::<[u8; 16]>(), any::<u64>()).prop_map(|(nonce, time)| {
         let first = SettingsOp::Set { slot: Slot::Key(key().public()), permission: Permission::Admin(0) };
