@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eid_core::{
-    EntryId, KeyMode, Permission, PublicKey, Question, ReadError, SettingsNode, SettingsOp, SettingsPast,
-    Slot,
+    EntryId, History, KeyMode, Permission, PublicKey, Question, ReadError, SettingsNode, SettingsOp,
+    SettingsPast, Slot,
 };
 
 use crate::bits::Bits;
-use crate::history::History;
 use crate::limits::{ACCEPTED_VIEWS_MAX, BASES_MAX, FRONTIER_SHORT, FRONTIERS_MAX, FRONTIERS_MIN};
 use crate::run::Run;
 use crate::tables::{

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eid_core::{EntryId, Permission, PublicKey, ReadError, SettingsNode, SettingsOp, SettingsPast, Slot};
+use eid_core::{
+    EntryId, History, Permission, PublicKey, ReadError, SettingsNode, SettingsOp, SettingsPast, Slot,
+};
 
 use crate::bits::Bits;
 use crate::engine::{Candidate, Data, Engine, Place, Resolution};
-use crate::history::History;
 use crate::why::{Denied, Standing, Void};
 
 /// Why an entry was not added.

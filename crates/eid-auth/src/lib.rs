@@ -95,7 +95,6 @@
 
 mod bits;
 mod engine;
-mod history;
 pub mod ledger;
 pub mod limits;
 pub mod oracle;
@@ -103,6 +102,6 @@ mod run;
 mod tables;
 mod why;
 
+pub use eid_core::History;
 pub use engine::{Candidate, Change, Class, Data, Engine, Job, Place, Reach, Removal, Resolution};
-pub use history::History;
 pub use why::{Denied, Standing, Void};

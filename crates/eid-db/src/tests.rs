@@ -4,6 +4,7 @@ mod authority;
 mod changes;
 mod documents;
 mod fields;
+pub(crate) mod hex;
 mod history;
 mod instances;
 mod lists;

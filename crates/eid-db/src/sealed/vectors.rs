@@ -6,27 +6,8 @@ use zeroize::Zeroizing;
 
 use super::config::Config;
 use super::format::{DataKey, Enc, Place, open_section, seal_section};
+use crate::tests::hex::{bytes, drawn, fixed, hex};
 use crate::wrap::PasswordCost;
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn bytes(value: &Json) -> Vec<u8> {
-    let text = value.as_str().unwrap();
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
-
-fn fixed<const N: usize>(value: &Json) -> [u8; N] {
-    bytes(value).try_into().unwrap()
-}
-
-/// Bytes that look like nothing and are always the same.
-fn drawn<const N: usize>(label: &str) -> [u8; N] {
-    let mut out = [0; N];
-    blake3::Hasher::new().update(label.as_bytes()).finalize_xof().fill(&mut out);
-    out
-}
 
 fn key(label: &str) -> DataKey {
     DataKey::new(Zeroizing::new(drawn(label)))

@@ -102,6 +102,7 @@ pub(super) fn salvage(
     (row, is_known): (Option<&Value>, bool),
     copies: &mut Copies,
 ) -> Result<Option<Salvaged>, StoreError> {
+    // What does not read is what is being looked for: what is left of it is found below, and reported there.
     let logged = row.and_then(|row| decode_log(seq, row).ok());
     let parse = |logged: &Logged| Entry::parse(logged.block.clone(), logged.payloads.clone()).ok();
     let parsed = logged.as_ref().and_then(parse);
@@ -134,6 +135,7 @@ fn without_damaged_payloads(row: &Value) -> Option<Salvaged> {
     let len = r.usize().ok()?;
     let block = r.bytes(len).ok()?;
     let mut rest = r.rest();
+    // How many sections there are is in the block, so one number fits at most; the others do not parse.
     let bare = |sections: usize| Entry::parse(block.clone(), vec![None; sections]).ok();
     let entry = (0..=SECTIONS_MAX).find_map(bare)?;
     let (mut payloads, mut damaged) = (Vec::new(), Vec::new());
