@@ -39,8 +39,8 @@ pub enum RefusalCode {
     /// The database is absent, does not take part, or is not for the keys that were proven: one answer for all.
     #[error("the database is not available to this key")]
     Unavailable,
-    /// The keys that were proven may read and not write.
-    #[error("the keys may read and not write")]
+    /// What the session brings is not taken.
+    #[error("the other side takes no entries in this session")]
     ReadOnly,
     /// The invite is past its date.
     #[error("the invite has expired")]
@@ -131,7 +131,7 @@ pub enum Response {
     OpenMany {
         /// Set where the tips differ.
         differs: Bytes,
-        /// Set where there is nothing to have: absent, not taking part, or not for these keys.
+        /// Set where there is nothing to do: absent, not taking part, or without a right for these keys.
         unavailable: Bytes,
     },
     /// What the proven keys may read.
@@ -219,6 +219,11 @@ pub enum Message {
     },
     /// The initiator has nothing that it may send.
     NoPush,
+    /// The responder gives nothing to the keys that were proven, and takes what they bring.
+    PushOnly {
+        /// Bytes of batches that it takes.
+        credit: u64,
+    },
     /// The responder has taken what the initiator sent.
     Finish {
         /// The initiator holds the responder's log below this position.
@@ -233,13 +238,13 @@ pub enum Message {
 pub struct Open {
     /// The database.
     pub tree: [u8; 32],
-    /// Its tips.
+    /// Its tips. Towards a side that may not read the database: none, with a hash that is zero.
     pub tips: Tips,
     /// The remembered frontier: short ids of what the responder is known to hold.
     pub common: List<[u8; 8], COMMON_MAX>,
     /// It durably holds the responder's log up to here.
     pub cursor: Option<Position>,
-    /// Where its own log ends.
+    /// Where its own log ends; zero where the tips are not told.
     pub end: Position,
     /// Bytes of batches for the first turn.
     pub credit: u64,
@@ -296,7 +301,7 @@ pub struct Plan {
     pub entries: u64,
     /// Bytes of batches that the sender takes in return.
     pub credit: u64,
-    /// Whether the sender takes entries at all in return.
+    /// Whether the sender takes entries at all in return, whoever wrote them.
     pub accepts: bool,
 }
 

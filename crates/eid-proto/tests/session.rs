@@ -3,12 +3,15 @@
 
 mod pair;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use bytes::Bytes;
 use eid_core::EntryId;
 use eid_core::dag::{Epoch, Replica, Seq};
 use eid_proto::message::{Batch, Message, Packed, Plan, Position, TipNames, Tips, Window, WireRung};
 use eid_proto::{Cursor, Known, List, Output, RefusalCode, Rights, Rung, Session, SessionError, limits};
-use pair::{End, Mem, Pair, sync};
+use pair::{End, Mem, Pair, check_known, sync};
 use proptest::prelude::*;
 
 fn shared(count: usize) -> (Mem, Mem) {
@@ -279,7 +282,7 @@ fn what_the_other_side_acknowledges_is_never_more_than_it_holds() {
         let mut pair = Pair::new(a.clone(), b.clone(), Known::default());
         pair.cut_after = Some(cut);
         pair.run();
-        pair::check_known(&pair);
+        check_known(&pair);
     }
 }
 
@@ -313,7 +316,7 @@ fn a_stranger_is_told_the_same_whatever_there_is() {
         let mut pair = Pair::new(a.clone(), mem, Known::default());
         assert!(!tampered);
         pair.responder.rights = Rights::default();
-        let said = std::rc::Rc::new(std::cell::RefCell::new(vec![]));
+        let said = Rc::new(RefCell::new(vec![]));
         let log = said.clone();
         pair.tamper = Box::new(move |to_responder, frame| {
             if !to_responder {
@@ -348,12 +351,12 @@ fn a_right_that_is_lost_in_mid_session_ends_it_with_the_uniform_refusal() {
 }
 
 #[test]
-fn a_reader_pulls_and_its_pushes_are_not_taken() {
+fn from_a_side_that_takes_nothing_entries_are_pulled_all_the_same() {
     let (mut a, mut b) = shared(10);
     a.chain(1, 5);
     b.chain(2, 5);
     let mut pair = Pair::new(a, b, Known::default());
-    pair.responder.rights = Rights { read: true, write: false };
+    pair.responder.rights = Rights { read: true, push: false };
     let end = pair.run();
     assert!(matches!(end, End::Done), "{end:?}");
     assert_eq!(pair.initiator.arrived, 5);
@@ -363,27 +366,134 @@ fn a_reader_pulls_and_its_pushes_are_not_taken() {
 }
 
 #[test]
-fn a_reader_with_nothing_of_its_own_is_complete() {
+fn with_nothing_of_its_own_a_session_is_complete_where_nothing_is_taken() {
     let (_, b) = shared(10);
     let mut pair = Pair::new(Mem::empty(1), b, Known::default());
-    pair.responder.rights = Rights { read: true, write: false };
+    pair.responder.rights = Rights { read: true, push: false };
     pair.run();
     assert!(pair.summaries().0.complete);
 }
 
 #[test]
-fn a_reader_that_pushes_all_the_same_is_refused() {
+fn what_is_pushed_after_the_right_to_push_has_ended_is_refused() {
     let (mut a, b) = shared(10);
     a.chain(1, 5);
     let mut pair = Pair::new(a, b, Known::default());
     pair.meanwhile = Box::new(|_, initiator, responder| {
         if initiator.session.summary().pushed > 0 {
-            responder.rights = Rights { read: true, write: false };
+            responder.rights = Rights { read: true, push: false };
         }
     });
     let end = pair.run();
     assert!(matches!(end, End::InitiatorFailed(SessionError::Refused(RefusalCode::ReadOnly))), "{end:?}");
     assert_eq!(pair.responder.arrived, 0);
+}
+
+/// Keeps what is said to the initiator, or by it.
+fn overheard(pair: &mut Pair, by_initiator: bool) -> Rc<RefCell<Vec<Message>>> {
+    let said = Rc::new(RefCell::new(vec![]));
+    let log = said.clone();
+    pair.tamper = Box::new(move |to_responder, frame| {
+        if to_responder == by_initiator {
+            log.borrow_mut().push(Message::decode(&frame).unwrap());
+        }
+        frame
+    });
+    said
+}
+
+#[test]
+fn who_may_push_and_not_read_brings_what_it_has_and_is_shown_nothing() {
+    for count in [0, 5, 10_000] {
+        let (mut a, mut b) = shared(10);
+        a.chain(1, count);
+        b.chain(2, 7);
+        let mut pair = Pair::new(a, b, Known::default());
+        pair.responder.rights = Rights { read: false, push: true };
+        let said = overheard(&mut pair, false);
+        let end = pair.run();
+        assert!(matches!(end, End::Done), "{end:?}");
+        check_known(&pair);
+        assert_eq!((pair.initiator.arrived, pair.responder.arrived), (0, count as u64));
+        assert_eq!(pair.responder.mem.log.len(), 11 + 7 + count);
+        let (first, second) = pair.summaries();
+        assert_eq!((first.pull_total, first.pushed, first.complete), (None, count as u64, false));
+        assert_eq!((second.pulled, second.pushed, second.complete), (count as u64, 0, false));
+        assert_eq!(pair.known().0.mine, Some(Cursor { epoch: Epoch(1), seq: Seq(11 + count as u64) }));
+        let said = said.take();
+        assert!(matches!(said[0], Message::PushOnly { .. }), "{said:?}");
+        let answers = |message: &Message| match message {
+            Message::Held(_) | Message::Ack { .. } => true,
+            Message::Finish { covered, .. } => *covered == 0,
+            _ => false,
+        };
+        assert!(said[1..].iter().all(answers), "{said:?}");
+    }
+}
+
+#[test]
+fn who_may_push_and_not_read_gets_nothing_by_asking_again() {
+    let (mut a, mut b) = shared(10);
+    a.chain(1, 5);
+    b.chain(2, 7);
+    let mut pair = Pair::new(a, b, Known::default());
+    pair.responder.rights = Rights { read: false, push: true };
+    let (end, pair) = tampered(pair, |to_responder, message| {
+        let credit = limits::CREDIT_BYTES;
+        match message {
+            Message::Ack { .. } if to_responder => *message = Message::Exact { credit },
+            Message::Window(_) if to_responder => *message = Message::Ack { upto: None, credit },
+            _ => return false,
+        }
+        true
+    });
+    assert!(matches!(end, End::InitiatorFailed(SessionError::Refused(RefusalCode::Unavailable))), "{end:?}");
+    assert_eq!((pair.initiator.arrived, pair.responder.mem.log.len()), (0, 18));
+}
+
+#[test]
+fn after_saying_that_nothing_is_given_nothing_is_taken() {
+    let (a, mut b) = shared(10);
+    b.chain(2, 7);
+    let (end, pair) = tampered(Pair::new(a, b, Known::default()), |to_responder, message| {
+        let plans = !to_responder && matches!(message, Message::Plan(_));
+        if plans {
+            *message = Message::PushOnly { credit: limits::CREDIT_BYTES };
+        }
+        plans
+    });
+    assert!(matches!(end, End::InitiatorFailed(SessionError::Misplaced(_))), "{end:?}");
+    assert_eq!(pair.initiator.arrived, 0);
+}
+
+#[test]
+fn towards_a_server_without_right_nothing_is_said_of_what_is_held() {
+    let (mut a, mut b) = shared(200);
+    a.chain(1, 5);
+    b.chain(2, 7);
+    let cursor = |epoch| Some(Cursor { epoch: Epoch(epoch), seq: Seq(150) });
+    let mut pair = Pair::new(a, b, Known { theirs: cursor(2), mine: cursor(1) });
+    pair.initiator.rights = Rights::default();
+    let said = overheard(&mut pair, true);
+    let end = pair.run();
+    assert!(matches!(end, End::Done), "{end:?}");
+    assert_eq!((pair.initiator.arrived, pair.responder.arrived), (7, 0), "and nothing comes twice");
+    let said = said.take();
+    let Message::Open(open) = &said[0] else { panic!("{said:?}") };
+    assert_eq!((open.tips.count, open.tips.hash), (0, [0; 32]));
+    assert_eq!(open.tips.names, TipNames::Short(List::new(vec![])));
+    assert!(open.common.is_empty());
+    assert_eq!((open.cursor, open.end), (None, Position { epoch: 0, seq: 0 }));
+    // Then it answers for ids that the server has named, and says what has come of what was sent.
+    let answers = |message: &Message| {
+        matches!(message, Message::Held(_) | Message::Ack { upto: None | Some(208), .. } | Message::NoPush)
+    };
+    assert!(said[1..].iter().all(answers), "{said:?}");
+    // Who holds nothing asks as ever.
+    let mut pair = Pair::new(Mem::empty(3), pair.responder.mem, Known::default());
+    pair.initiator.rights = Rights::default();
+    assert!(matches!(pair.run(), End::Done));
+    assert_eq!((pair.summaries().0.rung, pair.initiator.arrived), (Some(Rung::TipsKnown), 208));
 }
 
 #[test]
@@ -480,7 +590,7 @@ fn short_names_that_all_exist_are_not_taken_for_tips_without_their_hash() {
     a.chain(1, 5);
     b.chain(2, 20);
     let foreign = b.log[60].id().prefix();
-    let rungs = std::rc::Rc::new(std::cell::RefCell::new(vec![]));
+    let rungs = Rc::new(RefCell::new(vec![]));
     let seen = rungs.clone();
     let (end, pair) =
         tampered(Pair::new(a, b, Known::default()), move |to_responder, message| match message {
@@ -521,7 +631,7 @@ fn a_tip_that_a_false_cursor_hides_is_noticed_at_the_end() {
     let end = pair.run();
     assert!(matches!(end, End::Done), "{end:?}");
     assert_eq!(pair.initiator.mem.ids(), pair.responder.mem.ids());
-    pair::check_known(&pair);
+    check_known(&pair);
 }
 
 #[test]
@@ -674,7 +784,7 @@ fn writes_in_mid_session_are_left_for_the_next_one_and_break_nothing() {
     });
     let end = pair.run();
     assert!(matches!(end, End::Done), "{end:?}");
-    pair::check_known(&pair);
+    check_known(&pair);
     let known = pair.known();
     let (a, b) = pair.into_mems();
     let pair = sync(a, b, known.0);

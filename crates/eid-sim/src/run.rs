@@ -55,6 +55,7 @@ pub const EXPECTED: &[&str] = &[
     "partition healed",
     "partition of one direction",
     "purged",
+    "reader brings entries",
     "removed",
     "restart",
     "rung a",

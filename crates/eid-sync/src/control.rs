@@ -188,8 +188,8 @@ fn open_many(asked: &[([u8; 32], [u8; 32])], context: &Context) -> Result<Respon
     let (mut differs, mut unavailable) = (Vec::new(), Vec::new());
     for (tree, theirs) in asked {
         let tree = TreeId(*tree);
-        let may_read = context.rights_if(served.contains(&tree), &tree, served.first()).read;
-        let snapshot = if may_read { context.store.tree(&tree)? } else { None };
+        let rights = context.rights_if(served.contains(&tree), &tree, served.first());
+        let snapshot = if rights.any() { context.store.tree(&tree)? } else { None };
         let mine = match &snapshot {
             Some(snapshot) => {
                 Some(tips_hash(snapshot.tips().map_err(StoreError::from)?.iter().map(|(id, _)| id)))

@@ -62,7 +62,8 @@ impl Context {
     /// The same for a database that takes part.
     pub(crate) fn rights_in(&self, tree: &TreeId) -> Rights {
         let permission = self.access.permission(tree, &self.keys);
-        Rights { read: permission >= Some(Permission::Read), write: permission >= Some(Permission::Write) }
+        // Admission judges each entry, not who brings it: any right will do to bring the work of others.
+        Rights { read: permission >= Some(Permission::Read), push: permission.is_some() }
     }
 }
 
@@ -74,7 +75,7 @@ pub(crate) async fn drive(
 ) -> (Option<Session>, Result<(), SyncError>) {
     let mut driver = Driver {
         session: Some(session),
-        place: None,
+        served: None,
         context,
         admitter: Admitter::default(),
         recorded: Known::default(),
@@ -99,7 +100,7 @@ struct Driver<'a> {
     /// Away only while it is polled on a blocking thread.
     session: Option<Session>,
     /// Among the sessions that are served.
-    place: Option<Place>,
+    served: Option<Served>,
     context: &'a Context,
     admitter: Admitter,
     recorded: Known,
@@ -108,7 +109,15 @@ struct Driver<'a> {
     watch: Watch,
 }
 
-/// Looks every now and then whether a peer that is served may still read, also while it says nothing or takes nothing.
+/// A session of a peer that has a right.
+struct Served {
+    _place: Place,
+    /// It was to have entries.
+    reads: bool,
+}
+
+/// Looks every now and then whether a peer that is served still has its right, also while it says nothing or takes
+/// nothing.
 #[derive(Default)]
 struct Watch {
     looking: Option<BoxFuture<'static, bool>>,
@@ -118,27 +127,34 @@ struct Watch {
 
 impl Watch {
     /// Ready when the right was gone at two looks, one after the other: in between the peer can end its turn, and is told.
-    fn poll(&mut self, cx: &mut Waking<'_>, context: &Context, tree: Option<TreeId>) -> Poll<SyncError> {
-        let Some(tree) = tree else { return Poll::Pending };
+    fn poll(
+        &mut self,
+        cx: &mut Waking<'_>,
+        context: &Context,
+        served: Option<(TreeId, bool)>,
+    ) -> Poll<SyncError> {
+        let Some((tree, reads)) = served else { return Poll::Pending };
         loop {
-            let looking = self.looking.get_or_insert_with(|| look(context.clone(), tree));
-            let Poll::Ready(may_read) = looking.as_mut().poll(cx) else { return Poll::Pending };
+            let looking = self.looking.get_or_insert_with(|| look(context.clone(), tree, reads));
+            let Poll::Ready(may_go_on) = looking.as_mut().poll(cx) else { return Poll::Pending };
             self.looking = None;
-            if self.lost && !may_read {
+            if self.lost && !may_go_on {
                 return Poll::Ready(SessionError::Denied(RefusalCode::Unavailable).into());
             }
-            self.lost = !may_read;
+            self.lost = !may_go_on;
         }
     }
 }
 
-fn look(context: Context, tree: TreeId) -> BoxFuture<'static, bool> {
+fn look(context: Context, tree: TreeId, reads: bool) -> BoxFuture<'static, bool> {
     Box::pin(async move {
         context.runtime.sleep(RIGHTS_MS).await;
         let runtime = Arc::clone(&context.runtime);
-        blocking(&*runtime, move || context.rights(&tree).read || sabotage::is(Sabotage::ServeWithoutRight))
-            .await
-            .unwrap_or(false)
+        let may_go_on = move || {
+            let rights = context.rights(&tree);
+            rights.read || (rights.push && !reads) || sabotage::is(Sabotage::ServeWithoutRight)
+        };
+        blocking(&*runtime, may_go_on).await.unwrap_or(false)
     })
 }
 
@@ -178,12 +194,13 @@ impl Driver<'_> {
         self.session.as_mut().ok_or(SyncError::Stopped)
     }
 
-    /// The database, while a peer is served from it.
-    fn served(&self) -> Option<TreeId> {
-        self.session.as_ref().and_then(Session::tree).filter(|_| self.place.is_some())
+    /// The database, while a peer is served, and whether it is to have entries.
+    fn served(&self) -> Option<(TreeId, bool)> {
+        let tree = self.session.as_ref().and_then(Session::tree);
+        tree.zip(self.served.as_ref().map(|served| served.reads))
     }
 
-    /// Sends within the deadline, and for as long as the peer may read.
+    /// Sends within the deadline, and for as long as the peer has its right.
     async fn deadline(
         &mut self,
         what: &'static str,
@@ -201,16 +218,16 @@ impl Driver<'_> {
     /// Polls the session on a blocking thread, on one snapshot, until it waits for something or has enough to send.
     async fn burst(&mut self) -> Result<Burst, SyncError> {
         let mut session = self.session.take().ok_or(SyncError::Stopped)?;
-        let mut place = self.place.take();
+        let mut served = self.served.take();
         let context = self.context.clone();
         let work = move || {
-            let result = burst(&mut session, &mut place, &context);
-            (session, place, result)
+            let result = burst(&mut session, &mut served, &context);
+            (session, served, result)
         };
-        let (session, place, result) =
+        let (session, served, result) =
             blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)?;
         self.session = Some(session);
-        self.place = place;
+        self.served = served;
         result
     }
 
@@ -304,12 +321,12 @@ enum Event {
 }
 
 /// One snapshot, a few polls, and a look at the rights for each frame.
-fn burst(session: &mut Session, place: &mut Option<Place>, context: &Context) -> Result<Burst, SyncError> {
+fn burst(session: &mut Session, served: &mut Option<Served>, context: &Context) -> Result<Burst, SyncError> {
     let tree = session.tree();
     let look = || tree.map_or_else(Rights::default, |tree| context.rights(&tree));
     let mut rights = look();
-    let is_shown = !context.serving || rights.read || sabotage::is(Sabotage::ServeWithoutRight);
-    // For who may not read, nothing more is opened of a database that is here than of one that is not.
+    let is_shown = !context.serving || rights.any() || sabotage::is(Sabotage::ServeWithoutRight);
+    // For who has no right, nothing more is opened of a database that is here than of one that is not.
     let snapshot = match tree.filter(|_| is_shown) {
         Some(tree) => context.store.tree(&tree)?,
         None => None,
@@ -328,10 +345,11 @@ fn burst(session: &mut Session, place: &mut Option<Place>, context: &Context) ->
         (None, Some(snapshot)) => snapshot,
         (None, None) => &nothing,
     };
-    // Only who may read takes up a place: strangers could otherwise hold them all with openings that never end.
-    if context.serving && rights.read && place.is_none() {
-        *place = Place::take(&context.sessions, SESSIONS_MAX);
-        if place.is_none() {
+    // Only who has a right takes up a place: strangers could otherwise hold them all with openings that never end.
+    if context.serving && rights.any() && served.is_none() {
+        *served = Place::take(&context.sessions, SESSIONS_MAX)
+            .map(|place| Served { _place: place, reads: rights.read });
+        if served.is_none() {
             session.turn_away(RefusalCode::Busy);
         }
         if let Some(tree) = tree.filter(|_| session.starts_over()) {

@@ -13,8 +13,8 @@ pub const RIGHTS_MS: u64 = 400;
 pub const CONTROL_IDLE_MS: u64 = 600_000;
 /// Greatest number of connections that others have dialled and that are served at once.
 pub const CONNECTIONS_MAX: usize = 1_024;
-/// Greatest number of sessions that are served at once over all connections, of peers that may read: each holds up to
-/// two windows.
+/// Greatest number of sessions that are served at once over all connections, of peers that have a right: each holds up
+/// to two windows.
 pub const SESSIONS_MAX: usize = 128;
 /// Greatest number of events that wait for one subscriber; further ones are counted and skipped.
 pub const EVENTS_MAX: usize = 1_024;

@@ -110,10 +110,15 @@ async fn a_peer_that_falls_silent_in_a_session_holds_nothing_up_for_ever() {
     }
 }
 
-/// A session of somebody who may write, opened by hand, up to the end of the first answer.
-async fn opened(nodes: &Nodes, a: &Node, tree: TreeId) -> (Node, Arc<dyn Connection>, [Box<dyn Link>; 2]) {
+/// A session of somebody with this right, opened by hand, up to the end of the first answer.
+async fn opened(
+    nodes: &Nodes,
+    a: &Node,
+    tree: TreeId,
+    right: Permission,
+) -> (Node, Arc<dyn Connection>, [Box<dyn Link>; 2]) {
     let by_hand = nodes.node(3).await;
-    nodes.allow(tree, &by_hand, Permission::Write);
+    nodes.allow(tree, &by_hand, right);
     let connection = by_hand.transport.dial(&a.address()).await.unwrap();
     let control = greet(&*connection, 3).await;
     let mut link = connection.open().await.unwrap();
@@ -135,16 +140,27 @@ async fn open(link: &mut dyn Link, tree: TreeId, epoch: Epoch) {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_of_a_key_that_loses_its_right_ends_within_a_second_whatever_the_peer_does() {
-    for goes_on in [false, true] {
+    let write = Permission::Write;
+    // What it may do at first, and what it is left: who may only push has nothing more to read.
+    for (right, left, goes_on) in [
+        (write, None, false),
+        (write, None, true),
+        (write, Some(Permission::Relay), false),
+        (Permission::Relay, None, false),
+        (Permission::Relay, None, true),
+    ] {
         let nodes = Nodes::new();
         let a = nodes.node(1).await;
         let tree = a.create(1);
         a.write(tree, 3);
-        let (by_hand, _connection, [_control, mut link]) = opened(&nodes, &a, tree).await;
+        let (by_hand, _connection, [_control, mut link]) = opened(&nodes, &a, tree, right).await;
         let mut events = a.engine.events();
         let early = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
         assert!(early.is_err(), "who has the right is left in peace");
-        nodes.forbid(tree, &by_hand);
+        match left {
+            Some(left) => nodes.allow(tree, &by_hand, left),
+            None => nodes.forbid(tree, &by_hand),
+        }
         let began = tokio::time::Instant::now();
         let sending = async {
             // A turn that never ends, or silence.
@@ -306,7 +322,7 @@ async fn openings(
 }
 
 #[tokio::test]
-async fn only_who_may_read_takes_up_a_place_among_the_sessions_that_are_served() {
+async fn only_who_has_a_right_takes_up_a_place_among_the_sessions_that_are_served() {
     let nodes = Nodes::new();
     let (a, b) = (nodes.node(1).await, nodes.node(2).await);
     let tree = a.create(1);
@@ -318,11 +334,17 @@ async fn only_who_may_read_takes_up_a_place_among_the_sessions_that_are_served()
     assert!(reports[0].complete);
     drop(strangers);
     let opener = SecretKey::from_seed([9; 32]).public();
-    nodes.world.lock().unwrap().rights.insert((tree, opener), Permission::Read);
-    let readers = openings(&nodes, &a, tree).await;
-    let error = b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap_err();
-    assert_eq!(error.refusal(), Some(RefusalCode::Busy));
-    drop(readers);
+    for right in [Permission::Relay, Permission::Read] {
+        nodes.world.lock().unwrap().rights.insert((tree, opener), right);
+        let openings = openings(&nodes, &a, tree).await;
+        let error = b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap_err();
+        assert_eq!(error.refusal(), Some(RefusalCode::Busy), "{right}");
+        drop(openings);
+        // Places are given back as soon as the links are seen to be gone.
+        while b.engine.sync_with_peer(&a.address(), Some(tree)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// A replica without entries.

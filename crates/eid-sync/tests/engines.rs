@@ -273,14 +273,70 @@ async fn all_databases_of_both_are_synchronised_over_one_connection() {
 }
 
 #[tokio::test]
-async fn a_reader_pulls_and_does_not_push() {
+async fn a_reader_brings_the_work_of_a_writer_to_a_third_replica() {
     let (nodes, a, b, tree) = friends().await;
     nodes.allow(tree, &b, Permission::Read);
-    a.write(tree, 1);
-    b.write(tree, 1);
+    let c = nodes.node(3).await;
+    c.track(tree);
+    nodes.allow(tree, &c, Permission::Write);
+    c.engine.sync_with_peer(&b.address(), Some(tree)).await.unwrap();
+    a.write(tree, 3);
+    b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap();
+    let report = &b.engine.sync_with_peer(&c.address(), Some(tree)).await.unwrap()[0];
+    assert_eq!((report.pulled, report.pushed, report.complete), (0, 3, true));
+    assert_eq!(c.state(tree), a.state(tree));
+}
+
+#[tokio::test]
+async fn every_right_lets_push_and_none_does_not() {
+    for (n, right) in [Some(Permission::Relay), Some(Permission::Read), Some(Permission::Write), None]
+        .into_iter()
+        .enumerate()
+    {
+        let (nodes, a, b, tree) = friends().await;
+        match right {
+            Some(right) => nodes.allow(tree, &b, right),
+            None => nodes.forbid(tree, &b),
+        }
+        a.write(tree, 1);
+        b.write(tree, 2);
+        let mut events = a.engine.events();
+        // By way of the list of databases, and by name.
+        let by_list = b.engine.sync_with_peer(&a.address(), None).await.unwrap();
+        let by_name = b.engine.sync_with_peer(&a.address(), Some(tree)).await;
+        let may_read = right >= Some(Permission::Read);
+        assert_eq!(b.count(tree), 53 + u64::from(may_read), "{right:?}");
+        assert_eq!(a.count(tree), 52 + if right.is_some() { 2 } else { 0 }, "{right:?}");
+        match right {
+            Some(_) => {
+                assert_eq!((by_list[0].pushed, by_list[0].pulled), (2, u64::from(may_read)), "{right:?}");
+                let report = &by_name.unwrap()[0];
+                assert_eq!((report.pushed, report.complete), (0, may_read), "{right:?}");
+            }
+            None => {
+                assert!(by_list.is_empty(), "{by_list:?}");
+                assert_eq!(by_name.unwrap_err().refusal(), Some(RefusalCode::Unavailable));
+            }
+        }
+        let served = std::iter::from_fn(|| events.try_recv()).filter_map(|delivered| match delivered {
+            Delivered::Event(SyncEvent::Session(report)) => Some(report.pulled),
+            _ => None,
+        });
+        assert_eq!(served.sum::<u64>(), if right.is_some() { 2 } else { 0 }, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_may_not_read_is_asked_again_without_a_word_of_what_is_held() {
+    let (nodes, a, b, tree) = friends().await;
+    nodes.forbid(tree, &a);
+    nodes.world.lock().unwrap().rights.insert((tree, b.key.public()), Permission::Read);
+    a.write(tree, 2);
+    b.write(tree, 3);
     let report = &b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap()[0];
-    assert_eq!((report.pulled, report.pushed, report.complete), (1, 0, false));
-    assert_eq!(a.count(tree), 52);
+    assert_eq!((report.pulled, report.duplicates, report.pushed), (2, 0, 0));
+    assert_eq!(report.rung, Some(Rung::ByIds), "the position of the last session was not told");
+    assert_eq!(a.count(tree), 53);
 }
 
 #[tokio::test]

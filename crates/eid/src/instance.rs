@@ -322,7 +322,7 @@ impl Instance {
                         peers.called(report.peer, now_ms)?;
                     }
                     // Who asks for what it may not see leaves no trace: anybody could.
-                    if report.turns > 0 && report.rung.is_some() {
+                    if report.turns > 0 && (report.rung.is_some() || report.pulled > 0) {
                         sessions.record(&report, now_ms)
                     } else {
                         Ok(())

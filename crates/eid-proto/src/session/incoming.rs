@@ -116,6 +116,11 @@ impl Incoming {
         }
     }
 
+    /// Whether nothing was said yet of what will come.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.plan.is_none() && self.window.is_none() && self.received == 0
+    }
+
     /// The next batch to admit.
     pub(super) fn next_batch(&mut self) -> Option<Vec<Arrived>> {
         self.queue.pop_front()

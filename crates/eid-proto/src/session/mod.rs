@@ -20,7 +20,7 @@ pub use error::SessionError;
 
 use self::incoming::Incoming;
 use self::outgoing::{Outgoing, Step, answer_window};
-use self::tips::{Naming, Resolved, name_common, name_tips, resolve};
+use self::tips::{Naming, Resolved, name_common, name_tips, resolve, untold_tips};
 use crate::bounded::List;
 use crate::limits::{CREDIT_BYTES, EXACT_MAX, FRAMES_MAX, OPEN_TIPS_MAX, TURNS_MAX};
 use crate::message::{Message, Open, Position, RefusalCode, WireRung};
@@ -43,8 +43,16 @@ pub enum Rung {
 pub struct Rights {
     /// It may have entries.
     pub read: bool,
-    /// Its pushes are taken.
-    pub write: bool,
+    /// Its pushes are taken, whoever wrote what it brings.
+    pub push: bool,
+}
+
+impl Rights {
+    /// Whether there is any.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.read || self.push
+    }
 }
 
 /// A place in the log of one life of a store: everything below it is meant.
@@ -170,6 +178,8 @@ pub struct Session {
     restarts_asked: u32,
     /// The initiator says that it has nothing to push.
     no_push: bool,
+    /// The responder gives nothing, and takes.
+    push_only: bool,
     /// The initiator has said everything.
     said_all: bool,
     /// What the responder offered to take: credit, and whether at all.
@@ -224,6 +234,7 @@ impl Session {
             restarts_given: 0,
             restarts_asked: 0,
             no_push: false,
+            push_only: false,
             said_all: false,
             offered: Offer::default(),
             own_epoch: None,
@@ -342,9 +353,9 @@ impl Session {
         let opened = self.open.is_some() || self.refusing.is_some();
         if self.role == Role::Responder && opened && self.stage != Stage::Finished {
             // Rights are those of this moment: whoever loses them in mid-session is told what a stranger is told.
-            let code = if !may_read(rights) {
+            let code = if !may_read(rights) && !rights.push {
                 Some(RefusalCode::Unavailable)
-            } else if self.incoming.is_waiting() && !rights.write {
+            } else if self.incoming.is_waiting() && !rights.push {
                 Some(RefusalCode::ReadOnly)
             } else {
                 None
@@ -370,7 +381,7 @@ impl Session {
             return Ok(Output::NeedAdmitted);
         }
         match self.stage {
-            Stage::Opening if self.role == Role::Initiator => self.open(replica),
+            Stage::Opening if self.role == Role::Initiator => self.open(replica, rights),
             Stage::Opening => self.answer(replica, rights),
             Stage::Receiving => self.take_turn_receiving(replica, rights),
             Stage::Sending => self.take_turn_sending(replica, rights),
@@ -379,9 +390,23 @@ impl Session {
     }
 
     /// The initiator's first turn.
-    fn open(&mut self, replica: &dyn Replica) -> Result<Output, SessionError> {
+    fn open(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
         let tree = self.tree.ok_or(SessionError::Misplaced("an opening without a database"))?;
         self.known.mine = self.known.mine.filter(|cursor| cursor.epoch == replica.epoch());
+        // Nothing is said of what is held to a side that may not have it. Who holds nothing has nothing to hide, and
+        // cannot know yet who may.
+        if !may_read(rights) && replica.end() > Seq(0) {
+            let credit = self.incoming.grant(CREDIT_BYTES);
+            self.stage = Stage::Receiving;
+            return self.say(&[Message::Open(Open {
+                tree: tree.0,
+                tips: untold_tips(),
+                common: List::new(Vec::new()),
+                cursor: None,
+                end: Position { epoch: 0, seq: 0 },
+                credit,
+            })]);
+        }
         let common = match self.known.mine {
             Some(cursor) if cursor.seq < replica.end() => name_common(replica, cursor.seq)?,
             _ => Vec::new(),
@@ -414,6 +439,12 @@ impl Session {
     /// The responder's first turn.
     fn answer(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
         let open = self.open.as_ref().ok_or(SessionError::Misplaced("a turn without an opening"))?;
+        if !may_read(rights) {
+            // It may bring what it has, and is shown nothing of what is here.
+            self.outgoing = Some(Outgoing::nothing(replica)?);
+            self.stage = Stage::Sending;
+            return self.say(&[Message::PushOnly { credit: CREDIT_BYTES }]);
+        }
         let outgoing = Outgoing::answer(replica, open)?;
         if outgoing.rung == Rung::InSync {
             self.known.theirs = Some(open.end.into());
@@ -429,6 +460,12 @@ impl Session {
 
     fn handle_receiving(&mut self, message: Message) -> Result<(), SessionError> {
         match message {
+            _ if self.push_only => Err(SessionError::Misplaced("more than that nothing is given")),
+            Message::PushOnly { credit } if self.role == Role::Initiator && self.incoming.is_fresh() => {
+                self.offered = Offer { credit, accepts: true };
+                self.push_only = true;
+                Ok(())
+            }
             Message::Plan(plan) => {
                 if self.role == Role::Initiator {
                     self.rung = Some(plan.rung.into());
@@ -519,6 +556,9 @@ impl Session {
         }
         if self.no_push {
             return self.finish_taking(None);
+        }
+        if self.push_only {
+            return self.go_on_to_push(replica, rights, false, Resolved::default());
         }
         if self.incoming.missing {
             return self.ask_again();
@@ -628,7 +668,7 @@ impl Session {
             self.said_all = false;
         }
         let outgoing = self.outgoing.as_mut().ok_or(SessionError::Misplaced("a turn without a plan"))?;
-        let offer = Offer { credit: CREDIT_BYTES, accepts: rights.write };
+        let offer = Offer { credit: CREDIT_BYTES, accepts: rights.push };
         match outgoing.poll(replica, offer)? {
             Step::Again => Ok(Output::Again),
             Step::Say(message) => Ok(Output::Send(message.encode())),

@@ -32,6 +32,11 @@ pub(super) fn name_tips(replica: &dyn Replica, max: usize, naming: Naming) -> Re
     Ok(Tips { count, hash, names })
 }
 
+/// Tips of which nothing is told: the hash is that of no replica, so that what is held is found out by ids.
+pub(super) fn untold_tips() -> Tips {
+    Tips { count: 0, hash: [0; 32], names: TipNames::Short(List::new(Vec::new())) }
+}
+
 /// What the named tips of the other side are here.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Resolved {

@@ -12,7 +12,7 @@ use eid_core::{
 };
 use eid_proto::{Arrived, Cursor, Known, Outcome, Output, Rights, Session, SessionError, Summary};
 
-pub const ALL: Rights = Rights { read: true, write: true };
+pub const ALL: Rights = Rights { read: true, push: true };
 
 /// A replica in memory. Admits what is well formed and has its parents.
 #[derive(Debug, Clone)]

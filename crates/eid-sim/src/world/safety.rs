@@ -168,6 +168,10 @@ impl World {
             self.sim.say(format_args!("n{index} with n{peer}: {session}"));
             self.sim.sometimes(session.rung);
             self.sim.sometimes(if session.complete { "session complete" } else { "session incomplete" });
+            let reads = |process: Arc<Process>| process.permission(&session.tree, &process.device());
+            if session.pushed > 0 && self.process(index).and_then(reads) == Some(Permission::Read) {
+                self.sim.sometimes("reader brings entries");
+            }
             let resumed = lock(&self.broken_off).remove(&(index, peer));
             if resumed && session.complete && session.pulled + session.pushed > 0 {
                 self.sim.sometimes("session resumed");

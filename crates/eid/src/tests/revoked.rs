@@ -13,7 +13,7 @@ use super::peers::{Honest, Rogue, section, sign};
 const WRITTEN: usize = 1_000;
 
 /// Every entry that somebody holds, in the order of arrival.
-fn entries(honest: &Honest, tree: TreeId) -> Vec<Entry> {
+pub(super) fn entries(honest: &Honest, tree: TreeId) -> Vec<Entry> {
     let snapshot = honest.db(tree).snapshot().expect("it is here");
     let logged = snapshot.log(Seq(0)..snapshot.end(), usize::MAX).expect("memory can be read");
     let parsed = logged.into_iter().map(|logged| Entry::parse(logged.block, logged.payloads));
