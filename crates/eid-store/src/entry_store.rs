@@ -10,7 +10,7 @@ use eid_core::{Draft, Height, Judge, Signed, Time, TreeId};
 
 use crate::admit::{Door, Job, Judged, LocalJob, Outcome, judge_group};
 use crate::apply::Apply;
-use crate::backend::{Backend, BackendError, Batch, Durability, Scan, Snapshot, prefix_end};
+use crate::backend::{Backend, BackendError, Batch, Durability, Key, Scan, Snapshot, prefix_end};
 use crate::error::StoreError;
 use crate::fsck::FsckReport;
 use crate::limits::{CONFLICT_RETRIES, GROUP_BYTES_MAX, GROUP_JOBS_MAX, QUEUE_JOBS_MAX, SWEEP_ROWS_MAX};
@@ -21,7 +21,7 @@ use crate::rows::{
     FORMAT, Meta, Space, TREE_SPACES, TreeNo, decode_tree_no, meta_key, sweep_key, tree_range, trees_key,
 };
 use crate::settings::TreeMemory;
-use crate::standing::Patience;
+use crate::standing::{Patience, Portion};
 use crate::tree::TreeSnapshot;
 
 type Watcher = Arc<dyn Fn(&Admitted) + Send + Sync>;
@@ -42,6 +42,7 @@ pub struct EntryStore {
     next_watch: AtomicU64,
     /// Whether the last batch of entries was relaxed: what [`EntryStore::flush`] has to make durable.
     relaxed: AtomicBool,
+    portion: Portion,
 }
 
 #[derive(Default)]
@@ -131,6 +132,17 @@ impl EntryStore {
         apply: Arc<dyn Apply>,
         seed: [u8; 32],
     ) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(backend, judge, apply, seed, Portion::default())
+    }
+
+    /// As [`EntryStore::open`], with what views take in at once.
+    pub(crate) fn open_with(
+        backend: Arc<dyn Backend>,
+        judge: Arc<dyn Judge>,
+        apply: Arc<dyn Apply>,
+        seed: [u8; 32],
+        portion: Portion,
+    ) -> Result<Arc<Self>, StoreError> {
         let meta = match read_meta(&*backend.snapshot()?)? {
             Some(meta) => meta,
             None => create(&*backend, seed)?,
@@ -149,11 +161,17 @@ impl EntryStore {
             watchers: Arc::default(),
             next_watch: AtomicU64::new(0),
             relaxed: AtomicBool::new(false),
+            portion,
         });
         if meta.format < FORMAT {
             crate::fsck::upgrade(&store)?;
         }
-        for tree in store.unsettled()? {
+        let unsettled = store.unsettled()?;
+        if !unsettled.is_empty() {
+            // What was put aside when the process ended.
+            store.sweep()?;
+        }
+        for tree in unsettled {
             // What cannot be read is for a check, and what does not fit stays as it is.
             if let Err(StoreError::Backend(error)) = store.settle(&tree) {
                 return Err(error.into());
@@ -324,6 +342,10 @@ impl EntryStore {
         self.exclusively(|| Ok(self.backend.close()?))
     }
 
+    pub(crate) fn portion(&self) -> Portion {
+        self.portion
+    }
+
     pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.backend
     }
@@ -477,23 +499,24 @@ impl EntryStore {
             let number =
                 number.map(u32::from_be_bytes).ok_or(StoreError::Corrupt { what: "a tree to be swept" })?;
             for space in TREE_SPACES {
-                self.sweep_range(tree_range(space, TreeNo(number)))?;
+                sweep_rows(&*self.backend, tree_range(space, TreeNo(number)))?;
             }
             self.backend.commit(Batch { deletes: vec![key], ..Batch::default() })?;
         }
         Ok(())
     }
+}
 
-    fn sweep_range(&self, (from, to): (Vec<u8>, Vec<u8>)) -> Result<(), StoreError> {
-        loop {
-            let scan = Scan { max_rows: SWEEP_ROWS_MAX, ..Scan::range(from.clone(), to.clone()) };
-            let rows = self.backend.snapshot()?.scan_many(&[scan])?.pop().unwrap_or_default();
-            if rows.is_empty() {
-                return Ok(());
-            }
-            let deletes = rows.into_iter().map(|(key, _)| key).collect();
-            self.backend.commit(Batch { deletes, durability: Durability::Relaxed, ..Batch::default() })?;
+/// Removes all rows of a range, so many at once.
+pub(crate) fn sweep_rows(backend: &dyn Backend, (from, to): (Key, Key)) -> Result<(), StoreError> {
+    loop {
+        let scan = Scan { max_rows: SWEEP_ROWS_MAX, ..Scan::range(from.clone(), to.clone()) };
+        let rows = backend.snapshot()?.scan_many(&[scan])?.pop().unwrap_or_default();
+        if rows.is_empty() {
+            return Ok(());
         }
+        let deletes = rows.into_iter().map(|(key, _)| key).collect();
+        backend.commit(Batch { deletes, durability: Durability::Relaxed, ..Batch::default() })?;
     }
 }
 

@@ -82,6 +82,7 @@
 
 mod admit;
 mod apply;
+mod aside;
 mod backend;
 mod complete;
 #[cfg(any(test, feature = "testing"))]

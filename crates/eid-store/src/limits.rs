@@ -32,13 +32,20 @@ pub const FSCK_PROBLEMS_MAX: usize = 1000;
 pub const CHECKPOINT_ENTRIES: u64 = if cfg!(test) { 8 } else { 1024 };
 /// Most entries of a version that are folded at once: what is in memory of the log then.
 pub const FOLD_ENTRIES_MAX: usize = 256;
-/// Walks down the history whose outcome is kept while entries are judged: one for the parents of each entry, and one for
-/// each fence. Each may hold a position for every entry.
-pub const WALKS_MAX: usize = 32;
+/// Most positions that walks down the history hold whose outcome is kept while entries are judged: one walk for the
+/// parents of each entry, and one for each fence. Eight bytes each. The last walk is kept whatever it holds.
+pub const WALKED_MAX: usize = if cfg!(test) { 64 } else { 4 * 1024 * 1024 };
 /// Most pairs of an author and a past whose standing is remembered while entries are judged again.
 pub const REMEMBERED_STANDING_MAX: usize = 65_536;
 /// How often a change of what counts is worked out while others admit, before it is worked out while they wait.
 pub const SETTLE_TRIES: u32 = 3;
+/// Most entries whose standing views take in at once: the rows that say so fit in one batch, and so does the list of them.
+pub const SETTLE_ENTRIES_MAX: usize = 64 * 1024;
+/// Most bytes of rows that views take in at once when the standing of several entries changes, and most that are in memory
+/// while rows are worked out again: beyond it a batch would take long, and take more memory than a small device has.
+pub const SETTLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Rows of changes of what counts that are read at once where only the last ones matter: each may name as many entries.
+pub const SETTLED_ROWS: usize = 8;
 /// Most bytes of rows of one old version that are kept in memory: what was written since the last checkpoint that it
 /// descends from as a whole. Beside it the same number of entries would take several times as long to write.
 pub const VERSION_BYTES_MAX: usize = if cfg!(test) { 64 * 1024 } else { 256 * 1024 * 1024 };

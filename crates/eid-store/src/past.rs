@@ -14,6 +14,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use bytes::{Buf, Bytes};
 use eid_core::dag::Seq;
 
 use crate::apply::is_local;
+use crate::aside::{Spilled, SpilledRows};
 use crate::backend::{BackendError, Direction, Key, Scan, Snapshot, Value, prefix_end};
 use crate::cursor::Cursor;
 use crate::limits::{CHECKPOINT_ENTRIES, MERGE_ROWS};
@@ -156,11 +158,13 @@ pub(crate) struct PastSnapshot {
     at: Interval,
     /// Rows by their full keys, as stored.
     pub(crate) changed: BTreeMap<Key, Option<Value>>,
+    /// Below those: what was changed and does not fit in memory.
+    pub(crate) spilled: Option<Spilled>,
 }
 
 impl PastSnapshot {
     pub(crate) fn new(present: Arc<dyn Snapshot>, tree: TreeNo, at: Interval) -> Self {
-        Self { present, tree, at, changed: BTreeMap::new() }
+        Self { present, tree, at, changed: BTreeMap::new(), spilled: None }
     }
 
     /// What a row was, from its value of today, if that says so.
@@ -194,15 +198,17 @@ impl PastSnapshot {
             ahead: None,
         };
         let range = (Bound::Included(&scan.from), Bound::Excluded(&scan.to));
-        let changed: Box<dyn Iterator<Item = (&Key, &Option<Value>)>> = match scan.direction {
+        let changed: InOrder<'_> = match scan.direction {
             Direction::Forward => Box::new(self.changed.range::<Key, _>(range)),
             Direction::Backward => Box::new(self.changed.range::<Key, _>(range).rev()),
         };
-        let mut changed = changed.peekable();
+        let spilled = self.spilled.as_ref().map(|spilled| spilled.range(scan, self.tree));
+        let mut changed =
+            Changed { direction: scan.direction, changed: changed.peekable(), spilled, next_spilled: None };
         let (mut found, mut bytes) = (Vec::new(), 0usize);
-        let mut below = rows.next()?;
+        let (mut below, mut above) = (rows.next()?, changed.next()?);
         while found.len() < scan.max_rows && (bytes < scan.max_bytes || found.is_empty()) {
-            let order = match (&below, changed.peek()) {
+            let order = match (&below, &above) {
                 (None, None) => break,
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
@@ -216,7 +222,9 @@ impl PastSnapshot {
                 if order == Ordering::Equal {
                     below = rows.next()?;
                 }
-                changed.next().and_then(|(key, value)| Some((key.clone(), value.clone()?)))
+                let row = above.take();
+                above = changed.next()?;
+                row.and_then(|(key, value)| Some((key, value?)))
             };
             if let Some((key, value)) = row {
                 if Place::of(self.tree, &key).is_some_and(Place::is_local) {
@@ -233,12 +241,15 @@ impl PastSnapshot {
 impl Snapshot for PastSnapshot {
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, BackendError> {
         let mut values = self.present.get_many(keys)?;
+        let spilled = self.spilled.as_ref().map(|spilled| spilled.get_many(keys)).transpose()?;
         let mut asked = Vec::new();
         for (index, (key, value)) in keys.iter().zip(&mut values).enumerate() {
             let Some(place) = Place::of(self.tree, key) else { continue };
             if place.is_local() {
                 *value = None;
             } else if let Some(changed) = self.changed.get(key) {
+                value.clone_from(changed);
+            } else if let Some(changed) = spilled.as_ref().and_then(|spilled| spilled[index].as_ref()) {
                 value.clone_from(changed);
             } else if !self.unchanged(value.as_ref())? {
                 *value = None;
@@ -280,6 +291,34 @@ impl Direction {
             Self::Forward => a.cmp(b),
             Self::Backward => b.cmp(a),
         }
+    }
+}
+
+type InOrder<'a> = Box<dyn Iterator<Item = (&'a Key, &'a Option<Value>)> + 'a>;
+
+/// What was changed: in memory, over what was spilled.
+struct Changed<'a> {
+    direction: Direction,
+    changed: Peekable<InOrder<'a>>,
+    spilled: Option<SpilledRows<'a>>,
+    next_spilled: Option<(Key, Option<Value>)>,
+}
+
+impl Changed<'_> {
+    fn next(&mut self) -> Result<Option<(Key, Option<Value>)>, BackendError> {
+        if self.next_spilled.is_none()
+            && let Some(spilled) = &mut self.spilled
+        {
+            self.next_spilled = spilled.next()?;
+        }
+        let order = match (self.changed.peek(), &self.next_spilled) {
+            (_, None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((key, _)), Some((other, _))) => self.direction.order(key, other),
+        };
+        let spilled = if order.is_ge() { self.next_spilled.take() } else { None };
+        let changed = if order.is_le() { self.changed.next() } else { None };
+        Ok(changed.map(|(key, value)| (key.clone(), value.clone())).or(spilled))
     }
 }
 

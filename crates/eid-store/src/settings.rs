@@ -10,7 +10,7 @@ use eid_core::{Entry, EntryId, History, ReadError, SettingsNode, SettingsPast, S
 
 use crate::backend::{Direction, Key, Scan, Snapshot, Value};
 use crate::error::StoreError;
-use crate::limits::{SETTINGS_CACHED_MAX, WALKS_MAX};
+use crate::limits::{SETTINGS_CACHED_MAX, WALKED_MAX};
 use crate::rows::{
     Facts, RowReader, Space, TreeNo, TreeState, decode_frontier, decode_log, encode_log, frontier_key,
     id_key, read_ids, settings_key, tree_range, write_ids, write_uint,
@@ -364,7 +364,14 @@ impl<'a> Overlay<'a> {
 #[derive(Debug)]
 pub(crate) struct Walked<'a> {
     pub settings: Overlay<'a>,
-    pasts: RefCell<BTreeMap<Vec<EntryId>, Past>>,
+    pasts: RefCell<Pasts>,
+}
+
+#[derive(Debug, Default)]
+struct Pasts {
+    by_tips: BTreeMap<Vec<EntryId>, Past>,
+    /// What they hold, in positions.
+    held: usize,
 }
 
 /// What lies at or below some entries.
@@ -375,9 +382,43 @@ struct Past {
     stored: Ancestry,
 }
 
+impl Past {
+    /// With its key, in positions of eight bytes.
+    fn held(&self, tips: &[EntryId]) -> usize {
+        4 * tips.len() + self.added.len() + self.stored.beyond.len()
+    }
+}
+
 impl<'a> Walked<'a> {
     pub(crate) fn new(settings: Overlay<'a>) -> Self {
         Self { settings, pasts: RefCell::default() }
+    }
+
+    /// Where what is stored begins to hold anything else than what these entries descend from.
+    pub(crate) fn base_of(&self, tips: &[EntryId]) -> Result<Seq, StoreError> {
+        self.with_past(tips, |past| past.stored.base.start())
+    }
+
+    fn with_past<T>(&self, tips: &[EntryId], read: impl FnOnce(&Past) -> T) -> Result<T, StoreError> {
+        let mut pasts = self.pasts.borrow_mut();
+        if let Some(past) = pasts.by_tips.get(tips) {
+            return Ok(read(past));
+        }
+        let past = self.past(tips)?;
+        let (told, held) = (read(&past), past.held(tips));
+        if pasts.held + held > WALKED_MAX {
+            *pasts = Pasts::default();
+        }
+        pasts.held += held;
+        pasts.by_tips.insert(tips.to_vec(), past);
+        Ok(told)
+    }
+
+    /// How many walks are kept, and what they hold in positions.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        let pasts = self.pasts.borrow();
+        (pasts.by_tips.len(), pasts.by_tips.iter().map(|(tips, past)| past.held(tips)).sum())
     }
 
     fn past(&self, tips: &[EntryId]) -> Result<Past, StoreError> {
@@ -399,15 +440,8 @@ impl History for Walked<'_> {
         let Some(facts) = self.settings.facts(std::slice::from_ref(id))?.pop().flatten() else {
             return Ok(false);
         };
-        let mut pasts = self.pasts.borrow_mut();
-        if !pasts.contains_key(tips) {
-            if pasts.len() >= WALKS_MAX {
-                pasts.clear();
-            }
-            pasts.insert(tips.to_vec(), self.past(tips)?);
-        }
-        let past = pasts.get(tips);
-        Ok(past.is_some_and(|past| past.added.contains(&facts.seq) || past.stored.holds(facts.seq)))
+        let holds = |past: &Past| past.added.contains(&facts.seq) || past.stored.holds(facts.seq);
+        Ok(self.with_past(tips, holds)?)
     }
 
     fn frontier(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>, ReadError> {

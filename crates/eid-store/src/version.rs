@@ -12,6 +12,7 @@ use eid_core::dag::Seq;
 use eid_core::{Entry, EntryId, Judge, Missing, StoreName, TreeId};
 
 use crate::apply::Apply;
+use crate::aside::Aside;
 use crate::backend::{Key, Scan, Snapshot, Value};
 use crate::cursor::Cursor;
 use crate::error::StoreError;
@@ -174,7 +175,7 @@ pub(crate) fn open(
         });
         judged.collect()
     };
-    let rows = Fold::of(present.clone(), tree, &ancestry, apply, &stands, None)?;
+    let rows = Fold::of(present.clone(), tree, &ancestry, apply, &stands, (None, None))?;
     Ok(Opened { rows, ancestry, state })
 }
 
@@ -248,6 +249,8 @@ pub(crate) struct Fold<'a> {
     stands: Judged<'a>,
     /// The one store that is worked out; nothing for all.
     only: Option<&'a (StoreName, String)>,
+    /// Where rows go that do not fit in memory.
+    aside: Option<&'a Aside<'a>>,
     stores: BTreeMap<(StoreName, String), StoreRow>,
     /// Of the rows that were changed, counted as often as they were.
     bytes: usize,
@@ -261,11 +264,11 @@ impl<'a> Fold<'a> {
         ancestry: &'a Ancestry,
         apply: &'a dyn Apply,
         stands: Judged<'a>,
-        only: Option<&'a (StoreName, String)>,
+        (only, aside): (Option<&'a (StoreName, String)>, Option<&'a Aside<'a>>),
     ) -> Result<PastSnapshot, StoreError> {
         let rows = PastSnapshot::new(present.clone(), tree, ancestry.base);
-        let mut fold =
-            Self { rows, present, tree, ancestry, apply, stands, only, stores: BTreeMap::new(), bytes: 0 };
+        let (stores, bytes) = (BTreeMap::new(), 0);
+        let mut fold = Self { rows, present, tree, ancestry, apply, stands, only, aside, stores, bytes };
         fold.late_payloads()?;
         fold.entries()?;
         Ok(fold.finish())
@@ -394,12 +397,15 @@ impl<'a> Fold<'a> {
             self.bytes += key.len() + value.as_ref().map_or(0, Value::len);
             self.rows.changed.insert(key, value);
         }
-        if self.bytes > VERSION_BYTES_MAX {
+        let bytes_max = self.aside.map_or(VERSION_BYTES_MAX, |aside| aside.bytes_max);
+        if self.bytes > bytes_max {
             let counted = self.rows.changed.iter();
             self.bytes = counted.map(|(key, value)| key.len() + value.as_ref().map_or(0, Value::len)).sum();
         }
-        if self.bytes > VERSION_BYTES_MAX {
-            return Err(StoreError::VersionTooLarge { bytes_max: VERSION_BYTES_MAX });
+        if self.bytes > bytes_max {
+            let Some(aside) = self.aside else { return Err(StoreError::VersionTooLarge { bytes_max }) };
+            self.rows.spilled = Some(aside.put(std::mem::take(&mut self.rows.changed))?);
+            self.bytes = 0;
         }
         Ok(())
     }

@@ -72,6 +72,8 @@ pub(crate) struct Views<'a> {
     left_behind: Vec<(Key, Value)>,
     /// Rows that were written and never read, with the interval that did so first.
     unseen: Vec<(Key, Interval)>,
+    /// Of rows that were read and written, counted as often as they were.
+    bytes: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -100,7 +102,17 @@ impl<'a> Views<'a> {
             facts: HashMap::new(),
             left_behind: Vec::new(),
             unseen: Vec::new(),
+            bytes: 0,
         }
+    }
+
+    /// About how many bytes of rows are held: never fewer.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn count(&mut self, key: &Key, value: Option<&Bytes>) {
+        self.bytes += key.len() + value.map_or(0, Bytes::len);
     }
 
     /// Fetches what the changes will read, with at most one call to the backend.
@@ -224,6 +236,7 @@ impl<'a> Views<'a> {
         let value = self.snapshot.get_many(std::slice::from_ref(&key))?.pop().flatten();
         let row = Row::stored(value)?;
         let value = row.value.clone();
+        self.count(&key, value.as_ref());
         self.rows.insert(key, row);
         Ok(value)
     }
@@ -235,6 +248,7 @@ impl<'a> Views<'a> {
         if covering(&self.covered, &from).is_none_or(|(_, end)| to > *end) {
             let found = self.snapshot.scan_many(&[Scan::range(from.clone(), to.clone())])?;
             for (key, value) in found.into_iter().flatten() {
+                self.count(&key, Some(&value));
                 if let Slot::Vacant(place) = self.rows.entry(key) {
                     place.insert(Row::stored(Some(value))?);
                 }
@@ -275,6 +289,7 @@ impl<'a> Views<'a> {
                 _ => {}
             }
             for (key, value) in found {
+                self.count(&key, Some(&value));
                 if let Slot::Vacant(place) = self.rows.entry(key) {
                     place.insert(Row::stored(Some(value))?);
                 }
@@ -296,12 +311,15 @@ impl<'a> Views<'a> {
         match self.rows.get(&key) {
             _ if own => {}
             Some(Row { value: Some(before), changed, .. }) if *changed < interval => {
-                self.left_behind.push((past_key(&key, interval), encode_changed(*changed, before)));
+                let row = (past_key(&key, interval), encode_changed(*changed, before));
+                self.bytes += row.0.len() + row.1.len();
+                self.left_behind.push(row);
             }
             Some(_) => {}
             None if covering(&self.covered, &key).is_none() => self.unseen.push((key.clone(), interval)),
             None => {}
         }
+        self.count(&key, value.as_ref());
         self.rows.insert(key, Row { value, changed: interval, dirty: true });
     }
 

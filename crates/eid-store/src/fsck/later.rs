@@ -49,8 +49,8 @@ impl Order {
 pub(super) enum Step {
     /// Payloads, as one batch.
     Payloads(Vec<Offer>),
-    /// Views take in what counts.
-    Change,
+    /// Views take in what counts of so many entries.
+    Change(usize),
 }
 
 impl<'a> Later<'a> {
@@ -145,8 +145,10 @@ impl<'a> Later<'a> {
         if self.payload_is_next() {
             return Ok(Some(Step::Payloads(self.batch(end)?)));
         }
+        let entries =
+            self.next_change.as_ref().map_or(0, |change| change.voided.len() + change.restored.len());
         self.step_change()?;
-        Ok(Some(Step::Change))
+        Ok(Some(Step::Change(entries)))
     }
 
     fn batch(&mut self, end: Seq) -> Result<Vec<Offer>, StoreError> {

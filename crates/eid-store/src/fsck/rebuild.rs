@@ -20,7 +20,7 @@ use crate::offer::{Offer, Verdict};
 use crate::prepare::prepare;
 use crate::rows::{Space, TreeNo, decode_log, encode_log, seq_key, seq_of_key, tree_range, trees_key};
 use crate::settings::TreeMemory;
-use crate::standing::Settling;
+use crate::standing::{Portion, Settling};
 
 /// What the log alone says, worked out apart from the door.
 #[derive(Debug, Default)]
@@ -198,7 +198,10 @@ impl Into<'_> {
                 Step::Payloads(offers) => {
                     self.admit(offers)?;
                 }
-                Step::Change => self.settle()?,
+                // As many entries at once as then, whatever is in memory with them.
+                Step::Change(entries) => {
+                    self.settle_portion(&mut Portion { entries, bytes: usize::MAX })?;
+                }
             }
         }
         Ok(())
@@ -206,14 +209,23 @@ impl Into<'_> {
 
     /// Brings views in line with what counts, as far as that fits in memory.
     fn settle(self) -> Result<(), StoreError> {
-        let (tree, memory) = (self.tree, &**self.memory);
-        let settling = Settling { tree, judge: self.store.judge(), apply: self.store.apply(), memory };
-        match settling.work_out(self.target.snapshot()?) {
-            Ok(Some((mut batch, _))) => {
-                batch.guards.clear();
-                Ok(self.target.commit(batch)?)
+        let mut portion = self.store.portion();
+        while self.settle_portion(&mut portion)? {}
+        Ok(())
+    }
+
+    /// Takes in one portion, and says whether there is more.
+    fn settle_portion(self, portion: &mut Portion) -> Result<bool, StoreError> {
+        let (tree, memory, backend) = (self.tree, &**self.memory, self.target);
+        let settling =
+            Settling { tree, judge: self.store.judge(), apply: self.store.apply(), memory, backend };
+        match settling.work_out(self.target.snapshot()?, portion) {
+            Ok(Some(mut worked)) => {
+                worked.batch.guards.clear();
+                self.target.commit(worked.batch)?;
+                Ok(worked.has_more)
             }
-            Ok(None) | Err(StoreError::VersionTooLarge { .. }) => Ok(()),
+            Ok(None) | Err(StoreError::VersionTooLarge { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }

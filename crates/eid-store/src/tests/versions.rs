@@ -14,7 +14,8 @@ use proptest::prelude::*;
 
 use super::kit::*;
 use crate::admit::{Job, Outcome};
-use crate::limits::CHECKPOINT_ENTRIES;
+use crate::limits::{CHECKPOINT_ENTRIES, SETTLED_ROWS};
+use crate::standing::Portion;
 use crate::{
     Applied, Apply, Backend, Change, Counting, Direction, EntryStore, Key, LOCAL_ROWS, Memory, Offer,
     StoreError, TreeSnapshot, Verdict, ViewRows, Wanted,
@@ -197,7 +198,11 @@ fn open(backend: Arc<dyn Backend>) -> Arc<EntryStore> {
 }
 
 fn open_with(backend: Arc<dyn Backend>, cells: Cells) -> Arc<EntryStore> {
-    EntryStore::open(backend, Arc::new(Removals), Arc::new(cells), [5; 32]).unwrap()
+    open_portioned(backend, cells, Portion::default())
+}
+
+pub(super) fn open_portioned(backend: Arc<dyn Backend>, cells: Cells, portion: Portion) -> Arc<EntryStore> {
+    EntryStore::open_with(backend, Arc::new(Removals), Arc::new(cells), [5; 32], portion).unwrap()
 }
 
 /// What an entry writes: a store, a key, and a value or nothing; or operation 9, which does not decode.
@@ -262,7 +267,7 @@ pub(super) struct Version {
     settings: Vec<EntryId>,
     stores: Vec<(String, String, u64, u64)>,
     rows: BTreeMap<&'static str, Vec<(Key, Bytes)>>,
-    voids: BTreeSet<EntryId>,
+    pub voids: BTreeSet<EntryId>,
 }
 
 /// Names what is different first: everything of two versions is long.
@@ -368,6 +373,8 @@ struct Arrival {
     asked: Vec<Vec<usize>>,
     /// After which batches views are brought in line with what counts; at the end in any case.
     settled: BTreeSet<usize>,
+    /// How many entries, and bytes of rows, they take in at once.
+    portion: (usize, usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -396,14 +403,16 @@ fn arrival() -> impl Strategy<Value = Arrival> {
             proptest::collection::btree_map(0..count, 1..12usize, 0..4),
             proptest::collection::vec(proptest::collection::vec(0..=count, 1..4), 6),
             proptest::collection::btree_set(0..count, 0..8),
+            (prop_oneof![1..4usize, Just(1000)], prop_oneof![2 => 1..2000usize, 1 => Just(1 << 20)]),
         )
-            .prop_map(|(entries, order, batches, late, asked, settled)| Arrival {
+            .prop_map(|(entries, order, batches, late, asked, settled, portion)| Arrival {
                 entries,
                 order,
                 batches,
                 late,
                 asked,
                 settled,
+                portion,
             })
     })
 }
@@ -439,7 +448,8 @@ fn check(arrival: &Arrival) {
         came.insert(next.id());
         order.push(next);
     }
-    let store = open_with(Arc::new(Memory::new()), PAGED);
+    let portion = Portion { entries: arrival.portion.0, bytes: arrival.portion.1 };
+    let store = open_portioned(Arc::new(Memory::new()), PAGED, portion);
     let mut held: BTreeMap<EntryId, Offer> = BTreeMap::new();
     let mut waiting: Vec<(usize, &Entry)> = Vec::new();
     let mut at = 0;
@@ -475,6 +485,11 @@ fn check(arrival: &Arrival) {
         if arrival.settled.contains(&number) || at >= order.len() {
             store.settle(&tree).unwrap();
             assert!(!store.tree(&tree).unwrap().unwrap().is_stale());
+        } else if number % 2 == 0 {
+            // The rest is taken in when more has come.
+            let memory = store.memory(&tree).unwrap();
+            let taken = store.settle_portion(&tree, &memory, &mut portion.clone()).unwrap();
+            assert_eq!(store.tree(&tree).unwrap().unwrap().is_stale(), taken.has_more);
         }
         if number % 3 == 0 || at >= order.len() {
             assert_eq!(store.fsck(false, &mut |_, _| {}).unwrap().problems, []);
@@ -641,6 +656,45 @@ fn a_version_between_a_removal_and_its_pardon_does_not_count_what_was_removed() 
         late: BTreeMap::new(),
         asked: vec![vec![2, 3], vec![2, end - 1], vec![3], vec![end]],
         settled: BTreeSet::new(),
+        portion: (1000, 1 << 20),
     };
     check(&arrival);
+}
+
+/// What one key writes is removed by somebody who does not know of it, again and again.
+#[test]
+fn a_late_version_does_not_read_what_counts_otherwise_since_long_ago() {
+    let cost = |removals: u8| {
+        let backend = Arc::new(Counting::new(Memory::new()));
+        let store = open(backend.clone());
+        let mut last = root();
+        let tree = last.tree();
+        admit(&store, &[&last]);
+        for n in 0..removals {
+            let write = entry_by(100 + n, &[&last], &Act::Set("x", 1, 1));
+            let removal = entry_by(2, &[&last], &Act::Revoke(100 + n, true));
+            last = entry_by(4, &[&write, &removal], &Act::Set("x", 2, 2));
+            admit(&store, &[&write, &removal, &last]);
+        }
+        let entries: Vec<Entry> = (0..20)
+            .map(|n| {
+                let next = entry(&[&last], &Act::Set("x", 3, n));
+                last = next.clone();
+                next
+            })
+            .collect();
+        admit(&store, &entries.iter().collect::<Vec<_>>());
+        let snapshot = store.tree(&tree).unwrap().unwrap();
+        assert_eq!(
+            (snapshot.standing_changes(), snapshot.void_entries()),
+            (u64::from(removals), u64::from(removals))
+        );
+        let version = snapshot.at(&[entries[17].id()], &PLAIN).unwrap();
+        assert_eq!(version.count(), snapshot.count() - 2);
+        let before = backend.counts();
+        snapshot.at(&[entries[17].id()], &PLAIN).unwrap();
+        (backend.counts() - before).rows_read
+    };
+    let (few, many) = (cost(16), cost(64));
+    assert!(many <= few + SETTLED_ROWS as u64, "{few} {many}");
 }
