@@ -117,6 +117,10 @@ fn concurrent(
             false => candidates.push(*seq),
         }
     }
+    // What does not count wrote nothing, and so covers nothing.
+    let counts = snapshot.stand(&candidates)?;
+    let mut counts = counts.into_iter();
+    candidates.retain(|_| counts.next() == Some(true));
     // The last ones are the likeliest to stand.
     if candidates.len() > CONCURRENT_READ_MAX {
         complete = false;

@@ -109,7 +109,8 @@ impl Registry {
                 kinds.entry(kind.to_owned()).or_insert(unwritten);
             }
         })?;
-        let mut configured: BTreeSet<String> = BTreeSet::new();
+        // A store that was opened here is encrypted even where no config of it counts.
+        let mut configured: BTreeSet<String> = stores.keys().cloned().collect();
         registry::each_encryption(&rows, None, &mut |name, _| {
             configured.insert(name.to_owned());
         })?;

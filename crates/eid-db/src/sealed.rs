@@ -122,9 +122,14 @@ impl Held {
     }
 }
 
-/// Which config opened last on this device: tried first, so that whoever adds others cannot keep it from opening.
+/// The config that opened a store last on this device: tried first, so that whoever adds others cannot keep it from
+/// opening. Kept whole, as its entry may cease to count: what was opened here once is never taken for plain here.
 fn hints(local: &Local) -> Local {
     local.namespace("unlocked with")
+}
+
+fn hint_key(tree: &TreeId, store: &StoreName) -> Vec<u8> {
+    [&tree.0[..], store.as_str().as_bytes()].concat()
 }
 
 /// Removes what is kept of the encrypted stores of a tree beside its entries.
@@ -173,8 +178,11 @@ impl Sealer {
     }
 }
 
-/// The configs of a store that decode, each with its hash, in the order of the hashes.
-fn configs_in(snapshot: &TreeSnapshot, store: &StoreName) -> Result<Vec<([u8; 32], Config)>, DbError> {
+/// Configs with their hashes.
+type Configs = Vec<([u8; 32], Config)>;
+
+/// The configs of a store that decode, in the order of the hashes.
+fn configs_in(snapshot: &TreeSnapshot, store: &StoreName) -> Result<Configs, DbError> {
     let mut configs = Vec::new();
     registry::each_encryption(snapshot, Some(store.as_str()), &mut |_, bytes| {
         configs.extend(Config::decode(&bytes).ok().map(|config| (config::hash(&bytes), config)));
@@ -220,6 +228,10 @@ impl Database {
                 return Ok(false);
             }
         }
+        if self.was_unlocked(store)? {
+            lock(&self.state().vaults.known).encrypted.insert(store.clone());
+            return Ok(true);
+        }
         let has_config = !configs_in(snapshot, store)?.is_empty() || may_have_lost_configs(snapshot, store)?;
         if snapshot.count() != snapshot.end().0 {
             // A version of one's choice says nothing of what is now. What a config means does not change.
@@ -234,6 +246,12 @@ impl Database {
             known.plain.insert(store.clone(), held);
         }
         Ok(encrypted)
+    }
+
+    /// Whether the store was made or unlocked on this device.
+    fn was_unlocked(&self, store: &StoreName) -> Result<bool, DbError> {
+        let hints = hints(&self.instance().store().local());
+        Ok(hints.get(&hint_key(&self.id(), store))?.is_some())
     }
 
     /// Whether one of the configs of a store makes it encrypted: see [`precedence`].
@@ -547,7 +565,7 @@ impl PasswordStore {
         self.db.instance().env().entropy.fill(&mut *bytes);
         let key = DataKey::new(bytes);
         let config = self.wrap(&store, &key, password, Vec::new());
-        let opened_by = config::hash(&config);
+        let opened_by = config.clone();
         self.db.write(|tx| {
             self.check_absent(&store, kind)?;
             if let Some(kind) = kind {
@@ -610,9 +628,7 @@ impl PasswordStore {
         if !self.db.is_encrypted_in(&snapshot, store)? {
             return Err(DbError::NotEncrypted { store: self.name.clone() });
         }
-        let configs = configs_in(&snapshot, store)?;
-        let hint = self.hints().get(&self.hint_key(store))?;
-        let hint = hint.and_then(|hint| <[u8; 32]>::try_from(hint.as_ref()).ok());
+        let (configs, hint) = self.configs(store)?;
         // Held all the while: memory for one try of a password is enough.
         let mut searches = lock(&self.db.state().vaults.searches);
         let begun = searches.get_mut(store).map(|held| {
@@ -638,8 +654,9 @@ impl PasswordStore {
         let Some(found) = tried.found else {
             return Err(unfinished.unwrap_or_else(|| DbError::WrongPassword { store: name() }));
         };
-        if hint != Some(found.opened_by) {
-            self.remember(store, found.opened_by)?;
+        let opened_by = configs.iter().find(|(hash, _)| *hash == found.opened_by && hint != Some(*hash));
+        if let Some((_, config)) = opened_by {
+            self.remember(store, config.encode())?;
         }
         Ok((found, unfinished))
     }
@@ -674,7 +691,7 @@ impl PasswordStore {
         let (found, unfinished) = self.try_password(&store, old)?;
         // What is not found would go on being opened by the old one.
         unfinished.map_or(Ok(()), Err)?;
-        let configs = configs_in(&self.db.snapshot()?, &store)?;
+        let (configs, _) = self.configs(&store)?;
         let place = (&self.db.id(), &store);
         let mut wrapped = Vec::new();
         for (id, key) in &found.keys {
@@ -684,13 +701,13 @@ impl PasswordStore {
             let replaces = live.map(|(hash, _)| *hash).collect();
             wrapped.push(self.wrap(&store, key, new, replaces));
         }
-        let opened_by = wrapped.first().map(|config| config::hash(config));
+        let opened_by = wrapped.first().cloned();
         self.db.write(|tx| {
             wrapped.into_iter().try_for_each(|config| {
                 registry::stage(tx, &RegistryOp::Encryption { store: self.name.clone(), config })
             })
         })?;
-        opened_by.map_or(Ok(()), |hash| self.remember(&store, hash))
+        opened_by.map_or(Ok(()), |config| self.remember(&store, config))
     }
 
     fn check_cost(&self) -> Result<(), DbError> {
@@ -718,12 +735,22 @@ impl PasswordStore {
         hints(&self.db.instance().store().local())
     }
 
-    fn hint_key(&self, store: &StoreName) -> Vec<u8> {
-        [&self.db.id().0[..], store.as_str().as_bytes()].concat()
+    fn remember(&self, store: &StoreName, config: Bytes) -> Result<(), DbError> {
+        Ok(self.hints().put(&hint_key(&self.db.id(), store), config)?)
     }
 
-    fn remember(&self, store: &StoreName, config: [u8; 32]) -> Result<(), DbError> {
-        Ok(self.hints().put_relaxed(&self.hint_key(store), config.to_vec())?)
+    /// The configs of the store, and the hash of the one that opened last here, which is among them whether or not its
+    /// entry counts.
+    fn configs(&self, store: &StoreName) -> Result<(Configs, Option<[u8; 32]>), DbError> {
+        let mut configs = configs_in(&self.db.snapshot()?, store)?;
+        let kept = self.hints().get(&hint_key(&self.db.id(), store))?;
+        let hint = kept.as_ref().map(|kept| config::hash(kept));
+        if let Some((kept, hint)) = kept.zip(hint)
+            && !configs.iter().any(|(hash, _)| *hash == hint)
+        {
+            configs.extend(Config::decode(&kept).ok().map(|config| (hint, config)));
+        }
+        Ok((configs, hint))
     }
 }
 
@@ -756,6 +783,13 @@ impl UnlockedStore {
 #[cfg(test)]
 pub(crate) fn tests_key(byte: u8) -> DataKey {
     DataKey::new(Zeroizing::new([byte; 32]))
+}
+
+/// The keys by which a store is open.
+#[cfg(test)]
+pub(crate) fn tests_open_keys(db: &Database, store: &str) -> Vec<Vec<u8>> {
+    let vault = db.state().vaults.vault(&StoreName::new(store).unwrap()).unwrap();
+    lock(&vault).keys().values().map(|key| key.bytes().to_vec()).collect()
 }
 
 #[cfg(test)]

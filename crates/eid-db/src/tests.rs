@@ -26,4 +26,5 @@ mod typed;
 mod undo;
 mod users;
 mod void;
+mod void_kinds;
 mod void_property;

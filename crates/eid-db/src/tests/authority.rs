@@ -193,6 +193,7 @@ fn a_device_goes_on_with_a_key_of_its_own_making_and_only_reads_with_the_old_one
     let other = a.create_database("y").unwrap().database;
     assert_eq!(other.author_key().unwrap(), a.device());
     other.doc("d").set("x", 1).unwrap();
+    assert!(a.keys_to_prove(Some(&other.id())).unwrap().is_empty());
     // Once more: the key that was made is revoked, since nobody knows the device by it.
     let (_, next) = db.renew_key().unwrap();
     assert_eq!(db.settings().unwrap().slot(&Slot::Key(made)), Some(None));

@@ -1,32 +1,34 @@
 //! What entries of removed authors leave behind: nothing, and nothing in anybody's way.
 
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use eid_core::{Entry, EntryId, KeyMode, Permission, Slot};
+use eid_store::{Backend, Memory};
 use serde_json::{Value as Json, json};
 
-use super::support::{admit, copy, entries, exchange, node, two};
+use super::support::{admit, copy, entries, exchange, node, node_over, two};
 use crate::{Changes, Cursor, Database, DbError, EntryStanding, Event, Instance, Observed, PasswordCost};
 use crate::{RowChange, Since, TextDelta};
 
 const CHEAP: PasswordCost = PasswordCost { memory_kib: 8, passes: 1, lanes: 1 };
 
-fn remove(db: &Database, of: &Database) -> EntryId {
+pub(super) fn remove(db: &Database, of: &Database) -> EntryId {
     db.revoke(Slot::Key(of.instance().device()), KeyMode::Remove { fence: None }).unwrap().id
 }
 
-fn last(db: &Database) -> EntryId {
+pub(super) fn last(db: &Database) -> EntryId {
     db.log(1).unwrap()[0].id
 }
 
-fn fsck(db: &Database) {
+pub(super) fn fsck(db: &Database) {
     let report = db.instance().store().fsck(false, &mut |_, _| {}).unwrap();
     assert_eq!(report.problems, []);
 }
 
 /// A third device that may write.
-fn third(admin: &Database) -> Instance {
+pub(super) fn third(admin: &Database) -> Instance {
     let c = node(3);
     admin.grant(Slot::Key(c.device()), Permission::Write).unwrap();
     c
@@ -322,6 +324,59 @@ fn a_store_that_others_have_sealed_is_never_plain_because_its_config_is_void() {
     ));
     copy(&a, c.instance());
     assert_eq!(c.doc("vault").get_as::<i64>("pin").unwrap(), Some(1), "who has the key goes on");
+}
+
+#[test]
+fn a_store_that_was_opened_here_stays_encrypted_when_its_config_is_void_also_after_a_restart() {
+    let (a, b) = two();
+    let backend: Arc<dyn Backend> = Arc::new(Memory::new());
+    let c = node_over(&backend, 3);
+    a.grant(Slot::Key(c.device()), Permission::Write).unwrap();
+    exchange(&a, &b);
+    let vault = |db: &Database| db.password_store("vault").with_cost(CHEAP);
+    vault(&b).create("p").unwrap().doc().set("pin", 1).unwrap();
+    let c = copy(&b, &c);
+    vault(&c).unlock("p").unwrap();
+    let other = copy(&b, &node(6));
+    vault(&other).unlock("p").unwrap();
+    remove(&a, &b);
+    copy(&a, c.instance());
+    let is_locked = |db: &Database| {
+        assert!(vault(db).is_encrypted().unwrap() && !vault(db).is_unlocked().unwrap());
+        assert!(matches!(db.doc("vault").set("pin", 2), Err(DbError::Locked { .. })));
+        assert!(matches!(db.doc("vault").get("pin"), Err(DbError::Locked { .. })));
+        assert!(matches!(vault(db).unlock("wrong"), Err(DbError::WrongPassword { .. })));
+        assert!(matches!(vault(db).create("other"), Err(DbError::AlreadyEncrypted { .. })));
+    };
+    vault(&c).lock().unwrap();
+    is_locked(&c);
+    let id = c.id();
+    drop(c);
+    let c = node_over(&backend, 4).database_by_id(id);
+    is_locked(&c);
+    assert_eq!(c.state_hash().unwrap(), a.state_hash().unwrap());
+    // Who has the password goes on, and makes it count for everybody.
+    vault(&c).unlock("p").unwrap();
+    assert_eq!(c.doc("vault").get("pin").unwrap(), None);
+    c.doc("vault").set("pin", 2).unwrap();
+    let listed = |db: &Database| db.registry().list().unwrap().iter().any(|store| store.encrypted);
+    assert!(listed(&c));
+    vault(&c).change_password("p", "q").unwrap();
+    let d = copy(&c, &node(5));
+    assert!(listed(&d) && matches!(vault(&d).unlock("p"), Err(DbError::WrongPassword { .. })));
+    vault(&d).unlock("q").unwrap();
+    assert_eq!(d.doc("vault").get_as::<i64>("pin").unwrap(), Some(2));
+    // The password that was changed opens it no longer, also where it did.
+    copy(&c, other.instance());
+    for db in [&c, &other] {
+        vault(db).lock().unwrap();
+        assert!(matches!(vault(db).unlock("p"), Err(DbError::WrongPassword { .. })));
+        vault(db).unlock("q").unwrap();
+    }
+    // What was forgotten with the database is not known any more.
+    c.instance().forget(&id).unwrap();
+    let c = copy(&a, c.instance());
+    assert!(!vault(&c).is_encrypted().unwrap());
 }
 
 #[test]

@@ -3,7 +3,7 @@ use eid_core::{Height, Time};
 use eid_crdt::sequence::{Anchor, Name, Span};
 use eid_crdt::{ListOp, Value};
 
-use super::apply;
+use super::{apply, apply_void};
 use crate::kind::sequence::Ref;
 use crate::kind::sequence::tests::{View, id};
 use crate::stamp::Stamp;
@@ -131,4 +131,30 @@ fn a_large_item_is_read_and_written_with_itself_and_not_with_what_is_done_beside
     arrive(&mut view, 0, &[insert(Anchor::Start, vec![Value::from(1), large.clone(), Value::from(2)])]);
     arrive(&mut view, 2, &[set(&other)]);
     assert_eq!(values(&view)[2], large);
+}
+
+/// Whether the entry of a move counts does not change what others may name.
+#[test]
+fn the_slot_of_a_move_is_no_item_whether_or_not_the_move_counts() {
+    for is_void in [false, true] {
+        let mut view = View::default();
+        arrive(&mut view, 0, &[insert(Anchor::Start, vec![Value::from(1), Value::from(2)])]);
+        let moved = ListOp::Move { item: name(0, 0, 0), at: Anchor::After(name(0, 0, 1)) };
+        view.arrive(id(1), Seq(1));
+        let stamp = Stamp::new(Time(1), Height(1), Seq(1), 0);
+        if is_void {
+            apply_void(&mut view, PREFIX, &moved, stamp).unwrap();
+        } else {
+            apply(&mut view, PREFIX, &moved, stamp, None).unwrap();
+        }
+        // What takes the slot for an item puts nothing in, so this waits for it in vain.
+        arrive(&mut view, 2, &[ListOp::Move { item: name(1, 0, 0), at: Anchor::Start }]);
+        arrive(&mut view, 3, &[insert(Anchor::After(name(2, 0, 0)), vec![Value::from(3)])]);
+        let shown = if is_void { [1, 2] } else { [2, 1] };
+        assert_eq!(values(&view), shown.map(Value::from));
+        // And it is a place beside which others put theirs.
+        arrive(&mut view, 4, &[insert(Anchor::After(name(1, 0, 0)), vec![Value::from(4)])]);
+        let shown = if is_void { [1, 2, 4] } else { [2, 1, 4] };
+        assert_eq!(values(&view), shown.map(Value::from));
+    }
 }
