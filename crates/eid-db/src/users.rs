@@ -89,7 +89,8 @@ pub(crate) struct Session {
 /// What the logins of one user share, for as long as there are any. Its keys are wiped with it.
 #[derive(Debug)]
 struct Account {
-    master: Option<MasterKey>,
+    /// Changed while `changing` is held, together with what is stored.
+    master: Mutex<Option<MasterKey>>,
     keys: Mutex<Vec<Arc<SecretKey>>>,
 }
 
@@ -226,7 +227,7 @@ impl Instance {
     /// The user who needs no account, with the key of this device.
     #[must_use]
     pub fn device_user(&self) -> User {
-        let account = Account { master: None, keys: Mutex::new(self.device_keys()) };
+        let account = Account { master: Mutex::default(), keys: Mutex::new(self.device_keys()) };
         let account = Mutex::new(Some(Arc::new(account)));
         let session = Session { id: UserId::DEVICE, name: DEVICE_USER.to_owned(), account };
         User { instance: self.clone(), session: Arc::new(session) }
@@ -270,9 +271,7 @@ impl Instance {
         let mut seed = Zeroizing::new([0; 32]);
         self.env().entropy.fill(&mut *seed);
         let key = SecretKey::from_seed(*seed);
-        let mut master = Zeroizing::new([0; 32]);
-        self.env().entropy.fill(&mut *master);
-        let master = MasterKey::new(master);
+        let master = self.make_master();
         let id = UserId(self.env().random());
 
         let _changing = lock(&self.accounts().changing);
@@ -288,6 +287,12 @@ impl Instance {
             (self.key_row(id, &key), Some(seal_key(id, &master, &key, self.env().random()).into())),
         ])?;
         self.enter(record, master)
+    }
+
+    fn make_master(&self) -> MasterKey {
+        let mut master = Zeroizing::new([0; 32]);
+        self.env().entropy.fill(&mut *master);
+        MasterKey::new(master)
     }
 
     fn key_row(&self, id: UserId, key: &SecretKey) -> Vec<u8> {
@@ -319,10 +324,19 @@ impl Instance {
             return Ok(self.device_user());
         }
         let (record, master) = self.try_password(name, password)?;
+        let _changing = lock(&self.accounts().changing);
+        // Whoever has changed the password meanwhile may have changed the master key.
+        if self.record(name)?.is_none_or(|now| now.encode() != record.encode()) {
+            return Err(DbError::Login);
+        }
         self.enter(record, master)
     }
 
-    fn try_password(&self, name: &str, password: Option<&str>) -> Result<(Record, MasterKey), DbError> {
+    pub(crate) fn try_password(
+        &self,
+        name: &str,
+        password: Option<&str>,
+    ) -> Result<(Record, MasterKey), DbError> {
         if check_password(password).is_err() {
             return Err(DbError::Login);
         }
@@ -350,7 +364,7 @@ impl Instance {
             Some(account) => account,
             None => {
                 let keys = self.open_keys(&record, &master)?;
-                let account = Arc::new(Account { master: Some(master), keys: Mutex::new(keys) });
+                let account = Arc::new(Account { master: Mutex::new(Some(master)), keys: Mutex::new(keys) });
                 open.insert(record.id, Arc::downgrade(&account));
                 account
             }
@@ -492,22 +506,34 @@ impl User {
         lock(&self.session.account).take();
     }
 
-    /// Puts another password, or none, in the place of the one that there is. Keys stay as they are and where they are;
-    /// logins that there are go on.
+    /// Puts another password, or none, in the place of the one that there is. Keys stay as they are; logins that there
+    /// are go on. Where there was no password the keys are sealed anew, as what opened them lay open.
     ///
     /// # Errors
     /// [`DbError::Login`] when `old` is wrong, [`DbError::DeviceUser`] for the user who has the key of the device.
     pub fn change_password(&self, old: Option<&str>, new: Option<&str>) -> Result<(), DbError> {
-        self.session.account()?;
+        let account = self.session.account()?;
         if self.is_device() {
             return Err(DbError::DeviceUser);
         }
         check_password(new)?;
         let instance = &self.instance;
         let _changing = lock(&instance.accounts().changing);
-        let (record, master) = instance.try_password(self.name(), old)?;
-        let record = instance.protect(record.id, &record.name, record.key, &master, new);
-        Ok(instance.user_rows().put(&record_key(self.name()), record.encode())?)
+        let (record, held) = instance.try_password(self.name(), old)?;
+        let (id, mut rows) = (record.id, Vec::new());
+        let made = (!record.has_password()).then(|| instance.make_master());
+        if let Some(master) = &made {
+            for key in instance.open_keys(&record, &held)? {
+                let sealed = seal_key(id, master, &key, instance.env().random());
+                rows.push((instance.key_row(id, &key), Some(sealed.into())));
+            }
+        }
+        let master = made.unwrap_or(held);
+        let record = instance.protect(id, &record.name, record.key, &master, new);
+        rows.push((record_key(self.name()), Some(record.encode().into())));
+        instance.user_rows().write(rows)?;
+        *lock(&account.master) = Some(master);
+        Ok(())
     }
 
     // ---- keys
@@ -533,16 +559,16 @@ impl User {
     /// [`DbError::TooManyKeys`], [`DbError::DeviceUser`].
     pub fn new_key(&self) -> Result<PublicKey, DbError> {
         let account = self.session.account()?;
-        let master = account.master.as_ref().ok_or(DbError::DeviceUser)?;
         let mut seed = Zeroizing::new([0; 32]);
         self.instance.env().entropy.fill(&mut *seed);
         let key = Arc::new(SecretKey::from_seed(*seed));
         let _changing = lock(&self.instance.accounts().changing);
+        let master = lock(&account.master).clone().ok_or(DbError::DeviceUser)?;
         if lock(&account.keys).len() >= USER_KEYS_MAX {
             return Err(DbError::TooManyKeys);
         }
         let id = self.session.id;
-        let sealed = seal_key(id, master, &key, self.instance.env().random());
+        let sealed = seal_key(id, &master, &key, self.instance.env().random());
         self.instance.user_rows().put(&self.instance.key_row(id, &key), sealed)?;
         let public = key.public();
         lock(&account.keys).push(key);

@@ -1,12 +1,15 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use eid_core::{KeyMode, Permission, PublicKey, Slot};
-use eid_store::{Backend, Memory, Scan};
+use eid_store::{Backend, Embedded, EmbeddedConfig, Memory, Scan};
 
+use super::hex::hex;
 use super::support::{admit, copy, database, entries, env, node, node_over};
+use crate::users::account::{Record, open_key};
 use crate::{
     Database, DatabasePreferences, DbError, Instance, PasswordCost, RedeemError, SyncSettings, User,
 };
@@ -130,8 +133,7 @@ fn names_are_compared_byte_by_byte_and_bounded() {
         let again = node.create_user(name, Some("x")).unwrap_err();
         assert!(matches!(again, DbError::UserExists { name: held } if held == name));
     }
-    let keys: std::collections::BTreeSet<_> =
-        node.users().unwrap().into_iter().map(|user| user.key).collect();
+    let keys: BTreeSet<_> = node.users().unwrap().into_iter().map(|user| user.key).collect();
     assert_eq!(keys.len(), 7);
     let long = "n".repeat(129);
     for name in ["", " ada", "ada ", "a\nb", "a\u{7f}", long.as_str()] {
@@ -286,6 +288,112 @@ fn the_bytes_at_rest_hold_neither_passwords_nor_private_keys() {
         assert!(!shown.contains(&hex) && !shown.contains(listed.trim_matches(['[', ']'])), "{shown}");
     }
     assert!(!shown.contains("another long password") && shown.contains("ada"));
+}
+
+/// Everything that is in the files below a directory.
+fn files(directory: &Path) -> Vec<u8> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { std::fs::read(path).unwrap() }).collect()
+}
+
+/// The secrets, by number, whose beginning is somewhere in the bytes.
+fn found(bytes: &[u8], secrets: &[Vec<u8>]) -> Vec<usize> {
+    let begin = |secret: &[u8]| *secret.first_chunk::<8>().expect("secrets are longer");
+    let begins: BTreeSet<[u8; 8]> = secrets.iter().map(|secret| begin(secret)).collect();
+    let there: BTreeSet<[u8; 8]> =
+        bytes.windows(8).map(begin).filter(|window| begins.contains(window)).collect();
+    (0..secrets.len()).filter(|n| there.contains(&begin(&secrets[*n]))).collect()
+}
+
+/// The forms in which a secret could be written.
+fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
+    let bits: String = secret.iter().map(|byte| format!("{byte:08b}")).collect();
+    let base32 = bits.as_bytes().chunks_exact(5).map(|bits| {
+        let five = bits.iter().fold(0, |number, bit| number << 1 | usize::from(bit - b'0'));
+        b"abcdefghijklmnopqrstuvwxyz234567"[five]
+    });
+    let base32: Vec<u8> = base32.collect();
+    let hex = hex(secret).into_bytes();
+    vec![secret.to_vec(), hex.to_ascii_uppercase(), hex, base32.to_ascii_uppercase(), base32]
+}
+
+#[test]
+fn neither_the_rows_nor_the_files_hold_a_password_or_a_key_that_one_opens_in_any_form() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db.eid");
+    let backend: Arc<dyn Backend> = Arc::new(Embedded::open(&path, EmbeddedConfig::default()).unwrap());
+    let node = cheap(node_over(&backend, 1));
+    let ada = node.create_user("ada", Some(PASSWORD)).unwrap();
+    let ben = node.create_user("ben", None).unwrap();
+    ben.change_password(None, Some("bens long password")).unwrap();
+    for user in [&ada, &ben] {
+        user.new_key().unwrap();
+    }
+    ada.change_password(Some(PASSWORD), Some("another long password")).unwrap();
+    let db = ada.create_database("notes").unwrap().database;
+    let vault = db.password_store("vault").with_cost(CHEAP);
+    vault.create("password of a store").unwrap().doc().set("pin", "what is sealed").unwrap();
+    vault.change_password("password of a store", "next password of a store").unwrap();
+    vault.lock().unwrap();
+    vault.unlock("next password of a store").unwrap();
+    db.doc("main").set("title", "plain text is found").unwrap();
+
+    let mut secrets: Vec<Vec<u8>> = Vec::new();
+    for (user, password) in [(&ada, "another long password"), (&ben, "bens long password")] {
+        secrets.extend(
+            user.database_by_id(db.id()).own_keys().unwrap().iter().map(|key| key.to_seed().to_vec()),
+        );
+        let (_, master) = node.try_password(user.name(), Some(password)).unwrap();
+        secrets.push(master.bytes().to_vec());
+        secrets.push(password.into());
+    }
+    secrets.extend(
+        [PASSWORD, "password of a store", "next password of a store", "what is sealed"].map(Into::into),
+    );
+    secrets.extend(crate::sealed::tests_open_keys(&db, "vault"));
+    assert_eq!(secrets.len(), 2 * 4 + 4 + 1);
+    let pairs = rows(&backend);
+    let rows: Vec<u8> = pairs.iter().flat_map(|(key, value)| [key, &value[..]].concat()).collect();
+    let there = vec![b"plain text is found".to_vec(), node.device_key().to_seed().to_vec()];
+    node.close().unwrap();
+    for (name, bytes) in [("rows", rows), ("files", files(directory.path()))] {
+        assert_eq!(found(&bytes, &there), [0, 1], "the scan of the {name} finds what is there");
+        let forms: Vec<Vec<u8>> = secrets.iter().flat_map(|secret| forms(secret)).collect();
+        assert_eq!(found(&bytes, &forms), Vec::<usize>::new(), "in the {name}, of five forms of each secret");
+    }
+}
+
+#[test]
+fn what_lay_open_before_an_account_had_a_password_opens_nothing_that_is_stored_then() {
+    let backend: Arc<dyn Backend> = Arc::new(Memory::new());
+    let node = cheap(node_over(&backend, 1));
+    let ada = node.create_user("ada", None).unwrap();
+    let other = node.login("ada", None).unwrap();
+    ada.new_key().unwrap();
+    let stored = |node: &Instance| node.store().local().namespace("users");
+    let account = |node: &Instance| Record::decode(&stored(node).get(b"aada").unwrap().unwrap()).unwrap();
+    // The password that was there first went, so what it protects lies open again.
+    ada.change_password(None, Some("first")).unwrap();
+    ada.change_password(Some("first"), None).unwrap();
+    let kept = account(&node).open(None).unwrap();
+    ada.change_password(None, Some(PASSWORD)).unwrap();
+    let more = [ada.new_key().unwrap(), other.new_key().unwrap()];
+    let id = account(&node).id;
+    let keys = stored(&node).scan(b"k").unwrap();
+    assert_eq!(keys.len(), 4);
+    for (row, sealed) in &keys {
+        let public = PublicKey(row[row.len() - 32..].try_into().unwrap());
+        assert!(open_key(id, &kept, &public, sealed).is_err());
+    }
+    assert!(!holds(&rows(&backend), kept.bytes()));
+    let (first, all) = (ada.key().unwrap(), ada.keys().unwrap());
+    drop((ada, other, node));
+
+    let node = cheap(node_over(&backend, 2));
+    assert!(is_wrong(node.login("ada", None)));
+    let ada = node.login("ada", Some(PASSWORD)).unwrap();
+    assert_eq!((ada.key().unwrap(), ada.keys().unwrap().len()), (first, all.len()));
+    assert!(more.iter().all(|key| ada.keys().unwrap().contains(key)));
 }
 
 #[test]
