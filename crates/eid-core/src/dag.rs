@@ -381,6 +381,12 @@ impl Probe {
         }
     }
 
+    /// How many entries were visited.
+    #[must_use]
+    pub fn visited(&self) -> u64 {
+        self.walk.visited
+    }
+
     /// What the other side lacks.
     #[must_use]
     pub fn finish(self) -> SeqSet {

@@ -609,6 +609,7 @@ const NOTHING_DONE: Summary = Summary {
     push_total: None,
     rung: None,
     turns: 0,
+    visited: 0,
     complete: false,
 };
 

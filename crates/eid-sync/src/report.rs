@@ -29,6 +29,8 @@ pub struct SessionReport {
     pub handshake_bytes: u64,
     /// Turns of both sides.
     pub turns: u32,
+    /// Entries that were visited here to find what to send.
+    pub visited: u64,
     /// How it was found what the initiator lacked. Nothing when the session ended before.
     pub rung: Option<Rung>,
     /// How long it took, in milliseconds.
@@ -64,6 +66,7 @@ impl SessionReport {
             bytes_out: bytes.sent,
             handshake_bytes: 0,
             turns: summary.turns,
+            visited: summary.visited,
             rung: summary.rung,
             ms: 0,
             complete: summary.complete,

@@ -140,6 +140,8 @@ pub struct Summary {
     pub rung: Option<Rung>,
     /// Turns of both sides.
     pub turns: u32,
+    /// Entries that this side visited to find what it sends.
+    pub visited: u64,
     /// Everything that either side had is with the other.
     pub complete: bool,
 }
@@ -280,6 +282,7 @@ impl Session {
             push_total: self.outgoing.as_ref().filter(|o| o.is_planned()).map(|outgoing| outgoing.total),
             rung: self.rung,
             turns: self.turns,
+            visited: self.outgoing.as_ref().map_or(0, |outgoing| outgoing.visited),
             complete: self.pull_complete && self.push_complete,
         }
     }

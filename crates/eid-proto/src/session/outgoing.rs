@@ -24,6 +24,8 @@ pub(super) struct Outgoing {
     pub(super) total: u64,
     /// How many were sent.
     pub(super) sent: u64,
+    /// How many entries the walk of the plan visited.
+    pub(super) visited: u64,
     tips: Tips,
     credit: u64,
     stage: Stage,
@@ -112,6 +114,7 @@ impl Outgoing {
             end: Seq(0),
             total: 0,
             sent: 0,
+            visited: 0,
             tips,
             credit: 0,
             stage: Stage::Finished,
@@ -125,7 +128,7 @@ impl Outgoing {
         credit: u64,
         stage: Stage,
     ) -> Result<Self, SessionError> {
-        let mut outgoing = Self { rung, end: replica.end(), total: 0, sent: 0, tips, credit: 0, stage };
+        let mut outgoing = Self { rung, end: replica.end(), total: 0, sent: 0, visited: 0, tips, credit: 0, stage };
         outgoing.grant(credit)?;
         Ok(outgoing)
     }
@@ -171,6 +174,7 @@ impl Outgoing {
         match std::mem::replace(&mut self.stage, Stage::Finished) {
             Stage::Walking(mut walk) => {
                 let complete = walk.step(replica, WALK_STEP)?;
+                self.visited = walk.visited();
                 self.stage = if complete { Stage::Planned(walk.finish()) } else { Stage::Walking(walk) };
                 Ok(Step::Again)
             }
@@ -180,6 +184,7 @@ impl Outgoing {
             }
             Stage::Probing { mut probe, ids, .. } => {
                 let window = probe.window(replica, ids)?;
+                self.visited = probe.visited();
                 if window.is_empty() {
                     self.stage = Stage::Planned(probe.finish());
                     return Ok(Step::Again);
