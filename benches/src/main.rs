@@ -1,6 +1,6 @@
 //! Measurements, each beside the limit that the engine and the signatures set in the same run.
 //!
-//! `eid-benches store`, `history`, `live` and `text`. Shared machines are noisy: trust ratios, not
+//! `eid-benches store`, `history`, `live`, `sync` and `text`. Shared machines are noisy: trust ratios, not
 //! absolutes.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
@@ -11,6 +11,7 @@ mod live;
 mod recorder;
 mod report;
 mod store;
+mod sync;
 mod text;
 mod twin;
 mod work;
@@ -29,6 +30,14 @@ eid-benches live [--json] [--rows N]
 
   --rows N     rows of the table whose changes are delivered (default 100000)
 
+eid-benches sync --shape FILE|SHAPE [--split SPLIT] [--link LINK] [--warm] [--json]
+
+  --shape      a recorded shape (.tsv or .tsv.gz), or linear-behind, linear-both, fan, diverged, writers,
+               million, branch or gossip; SHAPE:N divides its sizes by N
+  --split      equal, bootstrap, tail:N (the client lacks the last N) or random:PERCENT (each side lacks so much)
+  --link       memory (default) or http
+  --warm       both sides have met before what only one of them has
+
 eid-benches text --trace FILE [--json] [--per-entry N]
 
   --trace FILE   a recorded editing session (.json or .json.gz)
@@ -41,6 +50,9 @@ fn main() -> ExitCode {
         ["text", ref flags @ ..] => text::run(flags),
         ["text-one", what, steps, end, place] => text::one(what, steps, end, place),
         ["history", ref flags @ ..] => history_bench::run(flags),
+        ["sync", ref flags @ ..] => sync::run(flags),
+        ["sync-run", dir, tree, link, warm] => sync::measure(dir, tree, link, warm),
+        ["sync-serve", dir, tree, link] => sync::serve(dir, tree, link),
         ["live", ref flags @ ..] => live::run(flags),
         ["history-open", dir] => history_bench::open_and_read(dir),
         ["write-history", dir, entries] => history::write(dir, entries),

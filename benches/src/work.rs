@@ -118,11 +118,20 @@ pub(crate) fn batches(foreign: &Foreign) -> Vec<Vec<Offer>> {
     batches
 }
 
-/// Admits a tree: each batch is verified while the one before is committed.
+/// Admits a tree.
 pub(crate) fn admit(store: &EntryStore, foreign: &Foreign) -> Result<Duration, Failed> {
     let batches = batches(foreign);
-    let tree = foreign.tree;
     let begin = Instant::now();
+    admit_batches(store, foreign.tree, batches.into_iter())?;
+    Ok(begin.elapsed())
+}
+
+/// Admits batches: each is verified while the one before is committed.
+pub(crate) fn admit_batches(
+    store: &EntryStore,
+    tree: TreeId,
+    batches: impl Iterator<Item = Vec<Offer>> + Send,
+) -> Result<(), Failed> {
     thread::scope(|scope| {
         let (give, take) = std::sync::mpsc::sync_channel(1);
         let preparing = scope.spawn(move || -> Result<(), Failed> {
@@ -140,14 +149,13 @@ pub(crate) fn admit(store: &EntryStore, foreign: &Foreign) -> Result<Duration, F
             }
         }
         preparing.join().map_err(|_| Failed::from("preparing panicked"))?
-    })?;
-    Ok(begin.elapsed())
+    })
 }
 
-/// Verifies the signatures of a tree and nothing else, in batches of 512 on two threads.
-pub(crate) fn verify_all(foreign: &Foreign) -> Result<Duration, Failed> {
+/// Verifies the signatures of entries and nothing else, in batches of 512 on two threads.
+pub(crate) fn verify_all(offers: &[Offer]) -> Result<Duration, Failed> {
     let parse = |offer: &Offer| Entry::parse(offer.block.clone(), offer.payloads.clone());
-    let entries = foreign.offers.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let entries = offers.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let halves = entries.split_at(entries.len() / 2);
     let begin = Instant::now();
     let valid = thread::scope(|scope| {

@@ -128,7 +128,8 @@ impl Outgoing {
         credit: u64,
         stage: Stage,
     ) -> Result<Self, SessionError> {
-        let mut outgoing = Self { rung, end: replica.end(), total: 0, sent: 0, visited: 0, tips, credit: 0, stage };
+        let mut outgoing =
+            Self { rung, end: replica.end(), total: 0, sent: 0, visited: 0, tips, credit: 0, stage };
         outgoing.grant(credit)?;
         Ok(outgoing)
     }
