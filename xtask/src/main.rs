@@ -34,7 +34,7 @@ cargo xtask TASK
                                random DAGs: the engine of authority agrees with its definition in every order, and
                                no key changes what stronger keys decided; --mutants breaks each rule and must see it
   processes [ARGS...]          the program as real processes: kill -9, bootstrap, proxies
-  bench store|history|live|text|footprint [--json]";
+  bench store|history|live|sync|text|footprint [--json]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -103,13 +103,14 @@ impl Shape {
             }
             Split::Random(percent) => {
                 let mut random = Random(41);
+                self.server = vec![true; count];
                 self.client = self.peeled(percent, &mut random);
                 self.server = self.peeled(percent, &mut random);
             }
         }
     }
 
-    /// What is left when tips are taken off, one after the other, until so much is gone.
+    /// What is left when tips are taken off, one after the other, until so much is gone of what the client holds.
     fn peeled(&self, percent: f64, random: &mut Random) -> Vec<bool> {
         let count = self.nodes.len();
         let mut children = vec![0u32; count];
@@ -119,12 +120,11 @@ impl Shape {
         let mut tips: Vec<u32> =
             (0..count).filter(|at| children[*at] == 0).filter_map(|at| u32::try_from(at).ok()).collect();
         let mut held = vec![true; count];
-        for _ in 0..(count as f64 * percent / 100.0) as usize {
-            if tips.is_empty() {
-                break;
-            }
+        let mut left = (count as f64 * percent / 100.0) as usize;
+        while left > 0 && !tips.is_empty() {
             let at = tips.swap_remove(random.below(tips.len()));
             held[at as usize] = false;
+            left -= usize::from(self.client[at as usize]);
             for parent in &self.nodes[at as usize].parents {
                 children[*parent as usize] -= 1;
                 if children[*parent as usize] == 0 {
