@@ -103,7 +103,6 @@ impl Shape {
             }
             Split::Random(percent) => {
                 let mut random = Random(41);
-                self.server = vec![true; count];
                 self.client = self.peeled(percent, &mut random);
                 self.server = self.peeled(percent, &mut random);
             }
