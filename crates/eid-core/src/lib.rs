@@ -39,6 +39,7 @@ mod permission;
 pub mod sabotage;
 mod settings;
 mod signature;
+pub mod sketch;
 mod time;
 mod verdict;
 mod witness;
