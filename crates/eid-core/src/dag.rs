@@ -12,6 +12,11 @@ use bytes::Bytes;
 
 use crate::id::EntryId;
 use crate::judge::ReadError;
+use crate::sketch::{ShortId, Sketch};
+
+mod estimate;
+
+pub use estimate::{Estimate, Estimated, Mark};
 
 /// The position of an entry in one replica's order of arrival, from 0. Local: never compared between replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -49,6 +54,15 @@ impl Logged {
     }
 }
 
+/// An entry as walks see it that tell entries by their short ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The first bytes of its id.
+    pub short: ShortId,
+    /// The positions of its parents.
+    pub parents: Vec<Seq>,
+}
+
 /// One consistent view of one tree in one replica: what a session of the protocol reads.
 pub trait Replica: Dag {
     /// The life of the store that positions belong to.
@@ -60,7 +74,11 @@ pub trait Replica: Dag {
     /// Where these entries lie, if they are held.
     fn find(&self, ids: &[EntryId]) -> Result<Vec<Option<Seq>>, ReadError>;
     /// Where the entries with these short ids lie; nothing when none is held or more than one.
-    fn find_prefixes(&self, prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError>;
+    fn find_prefixes(&self, prefixes: &[ShortId]) -> Result<Vec<Option<Seq>>, ReadError>;
+    /// Short ids and parents of up to `count` entries beginning at `from`, in ascending order of position.
+    fn named(&self, from: Seq, count: usize) -> Result<Vec<Named>, ReadError>;
+    /// The sketch of everything that is held; nothing when it is not kept here.
+    fn sketch(&self) -> Result<Option<Sketch>, ReadError>;
     /// The entries of a range of positions, ascending, until `bytes_max` is reached; at least one if there is any.
     fn log(&self, range: Range<Seq>, bytes_max: usize) -> Result<Vec<Logged>, ReadError>;
 }
@@ -152,30 +170,47 @@ impl fmt::Debug for SeqSet {
     }
 }
 
-/// Reads edges downwards in chunks: a walk that goes through runs of positions reads each run once.
-#[derive(Debug, Default)]
-struct EdgeCache {
+/// Reads what is known of entries downwards in chunks: a walk that goes through runs of positions reads each run once.
+#[derive(Debug)]
+struct Chunks<T> {
     from: u64,
-    edges: Vec<Vec<Seq>>,
-    chunk: u64,
+    read: Vec<T>,
+    len: u64,
 }
 
-/// Most edges that a walk reads at once.
+impl<T> Default for Chunks<T> {
+    fn default() -> Self {
+        Self { from: 0, read: Vec::new(), len: 0 }
+    }
+}
+
+/// Most entries that a walk reads at once.
 const CHUNK_MAX: u64 = 512;
+
+impl<T> Chunks<T> {
+    fn at(
+        &mut self,
+        seq: u64,
+        read: impl FnOnce(Seq, usize) -> Result<Vec<T>, ReadError>,
+    ) -> Result<Option<&T>, ReadError> {
+        let held = self.from..self.from + self.read.len() as u64;
+        if !held.contains(&seq) {
+            // Below the chunk at hand: likely a run, so read more; far away: a jump, so read little.
+            let near = self.from.saturating_sub(self.len) <= seq && seq < self.from;
+            self.len = if near { (self.len * 2).min(CHUNK_MAX) } else { 8 };
+            self.from = (seq + 1).saturating_sub(self.len);
+            let count = usize::try_from(seq + 1 - self.from).unwrap_or(usize::MAX);
+            self.read = read(Seq(self.from), count)?;
+        }
+        Ok(usize::try_from(seq - self.from).ok().and_then(|index| self.read.get(index)))
+    }
+}
+
+type EdgeCache = Chunks<Vec<Seq>>;
 
 impl EdgeCache {
     fn parents(&mut self, dag: &(impl Dag + ?Sized), seq: u64) -> Result<&[Seq], ReadError> {
-        let held = self.from..self.from + self.edges.len() as u64;
-        if !held.contains(&seq) {
-            // Below the chunk at hand: likely a run, so read more; far away: a jump, so read little.
-            let near = self.from.saturating_sub(self.chunk) <= seq && seq < self.from;
-            self.chunk = if near { (self.chunk * 2).min(CHUNK_MAX) } else { 8 };
-            self.from = (seq + 1).saturating_sub(self.chunk);
-            let count = usize::try_from(seq + 1 - self.from).unwrap_or(usize::MAX);
-            self.edges = dag.parents(Seq(self.from), count)?;
-        }
-        let index = usize::try_from(seq - self.from).unwrap_or(usize::MAX);
-        Ok(self.edges.get(index).map_or(&[], Vec::as_slice))
+        Ok(self.at(seq, |from, count| dag.parents(from, count))?.map_or(&[], Vec::as_slice))
     }
 }
 
@@ -197,6 +232,8 @@ pub struct Difference {
     found: Vec<u64>,
     visited: u64,
     floor: u64,
+    /// What `have` begins with: no walk down to it is needed to know it.
+    known: BTreeSet<u64>,
     cache: EdgeCache,
 }
 
@@ -215,17 +252,18 @@ impl Difference {
         have: impl IntoIterator<Item = Seq>,
     ) -> Self {
         let mut walk = Self { floor: floor.0, ..Self::default() };
+        for seq in have {
+            walk.known.insert(seq.0);
+            walk.push(seq.0, Colour::Have);
+        }
         for seq in want {
             walk.push(seq.0, Colour::Want);
-        }
-        for seq in have {
-            walk.push(seq.0, Colour::Have);
         }
         walk
     }
 
     fn push(&mut self, seq: u64, colour: Colour) {
-        if seq < self.floor {
+        if seq < self.floor || colour == Colour::Want && self.known.contains(&seq) {
             return;
         }
         self.wanted_in_heap += usize::from(colour == Colour::Want);

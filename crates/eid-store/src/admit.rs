@@ -1,7 +1,8 @@
 //! The one door: judges a group of jobs against one snapshot and makes one batch of what may be stored.
 //!
 //! Whatever the number of entries, a group costs one snapshot, one read of states, ids and stores, one read of
-//! settings when a tree is seen for the first time in this process, one read of view rows, and one commit.
+//! settings when a tree is seen for the first time in this process, one read of view rows, and one commit. The first
+//! group of a process that passes a checkpoint of a tree reads its sketch, once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use eid_core::dag::Seq;
 use eid_core::sabotage::{self, Sabotage};
+use eid_core::sketch::ShortId;
 use eid_core::{
     Admissible, Draft, Entry, EntryId, Height, Invalid, Judge, Missing, ParentFacts, PublicKey, Question,
     Refusal, Signed, Stands, StoreName, Time, TreeId, check_place,
@@ -29,6 +31,7 @@ use crate::rows::{
 use crate::settings::{
     Frontier, Overlay, PendingSettings, SettingsRow, TreeMemory, Walked, encode_settings, load_all,
 };
+use crate::sketch::{self, encode_sketch, sketch_key};
 use crate::views::{PendingChange, PendingIds, Views};
 
 /// One caller's work.
@@ -110,6 +113,8 @@ pub(crate) struct Learned {
     pub memory: Arc<TreeMemory>,
     pub pending: PendingSettings,
     pub stores: Vec<(StoreName, String, u32)>,
+    /// The position of the first entry added, and the short ids of all of them.
+    pub added: (Seq, Vec<ShortId>),
     /// Whether settings came that may change what counts.
     pub unsettled: bool,
 }
@@ -438,6 +443,8 @@ impl<'a> Group<'a> {
                 continue;
             }
             made |= work.before.is_none();
+            let sketch = work.sketch(self.door.snapshot)?;
+            batch.puts.extend(sketch);
             admitted.extend(work.runs());
             learned.push(work.write_into(&mut batch, tree));
         }
@@ -775,6 +782,7 @@ impl<'a> Work<'a> {
         };
         let facts = Facts { seq, height: header.height, time: header.time, frontier };
         let edge = Edge {
+            short: id.prefix(),
             height: header.height,
             time: header.time,
             author: header.author,
@@ -929,6 +937,21 @@ impl<'a> Work<'a> {
         runs
     }
 
+    /// The row of the sketch, when a checkpoint was passed.
+    fn sketch(&self, snapshot: &dyn Snapshot) -> Result<Option<(Key, Value)>, StoreError> {
+        let checkpoint = Interval::of(self.state.next_seq).start();
+        if checkpoint <= self.first {
+            return Ok(None);
+        }
+        let before = sketch::before(self.first, (&self.tree, &self.memory), snapshot)?;
+        Ok(before.map(|mut sketch| {
+            let passed =
+                self.added.iter().take(usize::try_from(checkpoint.0 - self.first.0).unwrap_or(usize::MAX));
+            passed.for_each(|(id, _)| sketch.toggle(id.prefix()));
+            (sketch_key(self.memory.number), encode_sketch(checkpoint, &sketch))
+        }))
+    }
+
     fn write_into(self, batch: &mut Batch, tree: TreeId) -> Learned {
         let number = self.memory.number;
         if self.before.is_none() {
@@ -951,7 +974,8 @@ impl<'a> Work<'a> {
         }
         stores.retain(|(name, kind, _)| self.memory.store(name, kind).is_none());
         let unsettled = self.state.unsettled.is_some() && !self.pending.nodes.is_empty();
-        Learned { tree, memory: self.memory, pending: self.pending, stores, unsettled }
+        let added = (self.first, self.added.iter().map(|(id, _)| id.prefix()).collect());
+        Learned { tree, memory: self.memory, pending: self.pending, stores, added, unsettled }
     }
 }
 

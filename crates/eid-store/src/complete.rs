@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
+use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
+use eid_core::sketch::Sketch;
 use eid_core::{EntryId, ReadError};
 
 use crate::error::StoreError;
@@ -75,6 +76,15 @@ impl Replica for Complete {
 
     fn find_prefixes(&self, prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError> {
         Ok(self.held(self.snapshot.find_prefixes(prefixes)?))
+    }
+
+    fn named(&self, from: Seq, count: usize) -> Result<Vec<Named>, ReadError> {
+        let left = usize::try_from(self.end.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
+        self.snapshot.named(from, count.min(left))
+    }
+
+    fn sketch(&self) -> Result<Option<Sketch>, ReadError> {
+        Ok(None)
     }
 
     fn log(&self, range: Range<Seq>, bytes_max: usize) -> Result<Vec<Logged>, ReadError> {

@@ -21,6 +21,7 @@ use crate::rows::{
     FORMAT, Meta, Space, TREE_SPACES, TreeNo, decode_tree_no, meta_key, sweep_key, tree_range, trees_key,
 };
 use crate::settings::TreeMemory;
+use crate::sketch;
 use crate::standing::{Patience, Portion};
 use crate::tree::TreeSnapshot;
 
@@ -455,6 +456,8 @@ impl EntryStore {
         for learned in judged.learned {
             let memory = self.remember(learned.tree, learned.memory);
             memory.absorb(learned.pending);
+            let (first, added) = learned.added;
+            sketch::absorb(&memory, first, &added);
             if learned.unsettled {
                 memory.set_unsettled(true);
             }

@@ -104,6 +104,7 @@ mod past;
 mod prepare;
 mod rows;
 mod settings;
+mod sketch;
 mod standing;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
-use eid_core::dag::{Epoch, Logged, Seq};
+use eid_core::dag::{Epoch, Logged, Named, Seq};
+use eid_core::sketch::ShortId;
 use eid_core::{EntryId, Height, PublicKey, StoreName, Time, TreeId};
 
 use crate::backend::{Key, Value, prefix_end};
@@ -15,7 +16,7 @@ use crate::error::StoreError;
 use crate::past::Interval;
 
 /// The format of the rows. A store with a greater one is refused before anything is written.
-pub(crate) const FORMAT: u32 = 5;
+pub(crate) const FORMAT: u32 = 6;
 
 /// The tag that a key begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(crate) enum Space {
     Log = 0x11,
     /// tree, entry id -> seq, height, time, settings frontier.
     Id = 0x12,
-    /// tree, seq -> height, time, author, settings frontier, parents.
+    /// tree, seq -> short id, parents, height, time, author, settings frontier.
     Edges = 0x13,
     /// tree, frontier number -> ids of settings entries.
     Frontier = 0x14,
@@ -57,10 +58,12 @@ pub(crate) enum Space {
     Void = 0x1c,
     /// tree, number -> a change of what counts: see [`Settled`].
     Settled = 0x1d,
+    /// tree -> the cells of everything before the last checkpoint: see [`crate::sketch`].
+    Sketch = 0x1e,
 }
 
 /// The spaces that hold rows of one tree.
-pub(crate) const TREE_SPACES: [Space; 14] = [
+pub(crate) const TREE_SPACES: [Space; 15] = [
     Space::State,
     Space::Log,
     Space::Id,
@@ -75,6 +78,7 @@ pub(crate) const TREE_SPACES: [Space; 14] = [
     Space::Late,
     Space::Void,
     Space::Settled,
+    Space::Sketch,
 ];
 
 /// A tree's local number.
@@ -554,6 +558,8 @@ pub(crate) fn decode_log(seq: Seq, value: &Value) -> Result<Logged, StoreError> 
 /// What the edges say of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Edge {
+    /// The first bytes of the id.
+    pub short: ShortId,
     pub height: Height,
     pub time: Time,
     pub author: PublicKey,
@@ -563,7 +569,8 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn encode(&self) -> Value {
-        let mut out = Vec::with_capacity(64);
+        let mut out = Vec::with_capacity(72);
+        out.extend_from_slice(&self.short);
         write_uint(&mut out, self.parents.len() as u64);
         for parent in &self.parents {
             write_uint(&mut out, parent.0);
@@ -575,24 +582,32 @@ impl Edge {
         out.into()
     }
 
-    fn read_parents(r: &mut RowReader) -> Result<Vec<Seq>, StoreError> {
+    fn read_named(r: &mut RowReader) -> Result<Named, StoreError> {
+        let mut short = ShortId::default();
+        r.bytes(short.len())?.copy_to_slice(&mut short);
         let count = r.usize()?;
         let mut parents = Vec::with_capacity(count.min(eid_core::limits::PARENTS_MAX));
         for _ in 0..count {
             parents.push(Seq(r.uint()?));
         }
-        Ok(parents)
+        Ok(Named { short, parents })
     }
 
     /// Only the parents, for walks.
     pub(crate) fn decode_parents(value: &Value) -> Result<Vec<Seq>, StoreError> {
-        Self::read_parents(&mut RowReader::new(value, "a row of edges"))
+        Ok(Self::decode_named(value)?.parents)
+    }
+
+    /// Only the short id and the parents.
+    pub(crate) fn decode_named(value: &Value) -> Result<Named, StoreError> {
+        Self::read_named(&mut RowReader::new(value, "a row of edges"))
     }
 
     pub(crate) fn decode(value: &Value) -> Result<Self, StoreError> {
         let mut r = RowReader::new(value, "a row of edges");
-        let parents = Self::read_parents(&mut r)?;
+        let Named { short, parents } = Self::read_named(&mut r)?;
         let edge = Self {
+            short,
             height: Height(r.uint()?),
             time: Time(r.uint()?),
             author: PublicKey(r.fixed()?),

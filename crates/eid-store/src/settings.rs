@@ -15,6 +15,7 @@ use crate::rows::{
     Facts, RowReader, Space, TreeNo, TreeState, decode_frontier, decode_log, encode_log, frontier_key,
     id_key, read_ids, settings_key, tree_range, write_ids, write_uint,
 };
+use crate::sketch::Kept;
 use crate::version::Ancestry;
 
 /// A settings entry with its position.
@@ -68,6 +69,8 @@ pub(crate) struct TreeMemory {
     unsettled: AtomicBool,
     /// Held by whoever does that.
     pub settling: Mutex<()>,
+    /// The sketch, once it was asked for.
+    pub sketch: Mutex<Option<Kept>>,
     held: RwLock<Held>,
 }
 
@@ -104,6 +107,7 @@ impl TreeMemory {
             number,
             unsettled: AtomicBool::new(false),
             settling: Mutex::default(),
+            sketch: Mutex::default(),
             held: RwLock::default(),
         }
     }

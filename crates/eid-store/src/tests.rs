@@ -8,5 +8,6 @@ mod fsck;
 mod group;
 mod kit;
 mod maintain;
+mod sketch;
 mod standing;
 mod versions;

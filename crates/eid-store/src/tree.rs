@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
+use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
+use eid_core::sketch::Sketch;
 use eid_core::{
     Entry, EntryId, Height, History, Judge, PublicKey, ReadError, SettingsNode, SettingsPast, StoreName,
     Time, TreeId,
@@ -23,6 +24,7 @@ use crate::rows::{
     view_key,
 };
 use crate::settings::{Overlay, TreeMemory, Walked};
+use crate::sketch;
 use crate::standing::{StandingChange, Weigher, settled_after};
 use crate::version::{self, Ancestry};
 use crate::views::stored_id;
@@ -473,6 +475,18 @@ impl Replica for TreeSnapshot {
                 _ => Ok(None),
             })
             .collect()
+    }
+
+    fn named(&self, from: Seq, count: usize) -> Result<Vec<Named>, ReadError> {
+        let rows = self.edges(from, count)?;
+        Ok(rows.iter().map(|(_, value)| Edge::decode_named(value)).collect::<Result<_, _>>()?)
+    }
+
+    fn sketch(&self) -> Result<Option<Sketch>, ReadError> {
+        if self.version.is_some() {
+            return Ok(None);
+        }
+        Ok(sketch::before(self.state.next_seq, (&self.tree, &self.memory), &*self.snapshot)?)
     }
 
     fn log(&self, range: Range<Seq>, bytes_max: usize) -> Result<Vec<Logged>, ReadError> {

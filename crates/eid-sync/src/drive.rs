@@ -8,8 +8,9 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Context as Waking, Poll};
 
 use bytes::Bytes;
-use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
+use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
 use eid_core::sabotage::{self, Sabotage};
+use eid_core::sketch::Sketch;
 use eid_core::{EntryId, Permission, PublicKey, ReadError, TreeId};
 use eid_proto::{Arrived, Known, Outcome, Output, RefusalCode, Rights, Session, SessionError};
 use eid_store::{Admission, EntryStore, Offer, Prepared, StoreError, Verdict};
@@ -403,6 +404,14 @@ impl Replica for Nothing {
 
     fn find_prefixes(&self, prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError> {
         Ok(vec![None; prefixes.len()])
+    }
+
+    fn named(&self, _: Seq, _: usize) -> Result<Vec<Named>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn sketch(&self) -> Result<Option<Sketch>, ReadError> {
+        Ok(None)
     }
 
     fn log(&self, _: std::ops::Range<Seq>, _: usize) -> Result<Vec<Logged>, ReadError> {

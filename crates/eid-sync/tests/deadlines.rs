@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq};
+use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
+use eid_core::sketch::Sketch;
 use eid_core::{EntryId, Permission, ReadError, SecretKey, TreeId};
 use eid_proto::message::{Message, Request, Response};
 use eid_proto::{Handshake, HandshakeOutput, Identity, Known, List, Output, Rights, Session, Text};
@@ -371,6 +372,12 @@ impl Replica for Empty {
     }
     fn find_prefixes(&self, prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError> {
         Ok(vec![None; prefixes.len()])
+    }
+    fn named(&self, _: Seq, _: usize) -> Result<Vec<Named>, ReadError> {
+        Ok(vec![])
+    }
+    fn sketch(&self) -> Result<Option<Sketch>, ReadError> {
+        Ok(None)
     }
     fn log(&self, _: std::ops::Range<Seq>, _: usize) -> Result<Vec<Logged>, ReadError> {
         Ok(vec![])

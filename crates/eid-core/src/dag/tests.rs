@@ -95,7 +95,7 @@ fn a_recent_difference_in_a_long_history_costs_a_few_visits() {
     let dag = Drawn(edges);
     let mut walk = Difference::new([Seq(99_999)], [Seq(99_990)]);
     while !walk.step(&dag, u64::MAX).unwrap() {}
-    assert_eq!(walk.visited(), 10);
+    assert_eq!(walk.visited(), 9);
     assert_eq!(walk.finish().len(), 9);
 }
 
@@ -141,5 +141,90 @@ proptest! {
         while !walk.step(&dag, 7).unwrap() {}
         let cut: BTreeSet<u64> = whole.into_iter().filter(|seq| *seq >= floor).collect();
         prop_assert_eq!(seqs(&walk.finish()), cut);
+    }
+}
+
+impl Replica for Drawn {
+    fn epoch(&self) -> Epoch {
+        Epoch(0)
+    }
+
+    fn end(&self) -> Seq {
+        Seq(self.0.len() as u64)
+    }
+
+    fn tips(&self) -> Result<Vec<(EntryId, Seq)>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn find(&self, ids: &[EntryId]) -> Result<Vec<Option<Seq>>, ReadError> {
+        Ok(vec![None; ids.len()])
+    }
+
+    fn find_prefixes(&self, prefixes: &[ShortId]) -> Result<Vec<Option<Seq>>, ReadError> {
+        Ok(vec![None; prefixes.len()])
+    }
+
+    fn named(&self, from: Seq, count: usize) -> Result<Vec<Named>, ReadError> {
+        let named = self.parents(from, count)?.into_iter().enumerate();
+        Ok(named.map(|(n, parents)| Named { short: (from.0 + n as u64).to_be_bytes(), parents }).collect())
+    }
+
+    fn sketch(&self) -> Result<Option<Sketch>, ReadError> {
+        Ok(None)
+    }
+
+    fn log(&self, _: Range<Seq>, _: usize) -> Result<Vec<Logged>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn what_is_known_of_the_start_is_not_walked_down_to() {
+    // A line of a thousand, with a late branch from entry 3.
+    let mut edges = vec![vec![]];
+    edges.extend((1..1000).map(|n| vec![Seq(n - 1)]));
+    edges.push(vec![Seq(3)]);
+    let dag = Drawn(edges);
+    let mut walk = Difference::new([Seq(999), Seq(1000)], [Seq(999), Seq(3)]);
+    while !walk.step(&dag, 1).unwrap() {}
+    assert!(walk.visited() < 3, "{}", walk.visited());
+    assert_eq!(seqs(&walk.finish()), BTreeSet::from([1000]));
+}
+
+proptest! {
+    #[test]
+    fn an_estimate_leaves_nothing_out_and_is_sure_only_of_what_is_lacked(
+        dag in drawn(),
+        held: Vec<u16>,
+        every in 1u64..9,
+        budget in 1u64..40,
+        whole: bool,
+    ) {
+        let held = naive_ancestors(&dag, &some_of(&dag, &held));
+        let tips: Vec<Seq> = (0..dag.0.len() as u64).map(Seq).collect();
+        let mark = |short: ShortId| match u64::from_be_bytes(short) {
+            seq if seq % every != 0 => Mark::Unknown,
+            seq if held.contains(&seq) => Mark::Held,
+            _ => Mark::Lacked,
+        };
+        let mut estimate = Estimate::new(tips, held.iter().take(1).copied().map(Seq));
+        while !estimate.step(&dag, &mark, budget).unwrap() && whole {}
+        while !estimate.settle(&dag, usize::try_from(budget).unwrap()).unwrap() {}
+        let estimated = estimate.finish();
+        let lacked: BTreeSet<u64> = (0..dag.0.len() as u64).filter(|seq| !held.contains(seq)).collect();
+        let found = seqs(&estimated.found);
+        let uncertain: BTreeSet<u64> = estimated.uncertain.iter().map(|seq| seq.0).collect();
+        let below = naive_ancestors(&dag, &estimated.left);
+        prop_assert!(lacked.iter().all(|seq| found.contains(seq) || below.contains(seq)));
+        prop_assert!(found.difference(&uncertain).all(|seq| lacked.contains(seq)));
+        if whole {
+            prop_assert!(estimated.left.is_empty());
+            // Closed upwards: whatever descends from what is found is found.
+            for (seq, parents) in dag.0.iter().enumerate() {
+                let child_of_found = parents.iter().any(|parent| found.contains(&parent.0));
+                prop_assert!(!child_of_found || found.contains(&(seq as u64)));
+            }
+        }
     }
 }

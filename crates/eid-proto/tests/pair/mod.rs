@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use eid_core::dag::{Dag, Epoch, Logged, Replica, Seq, add_to_tips};
+use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq, add_to_tips};
+use eid_core::sketch::{Salt, Sketch};
 use eid_core::{
     Draft, Entry, EntryId, Height, Invalid, Missing, Nonce, Payload, Permission, ReadError, SecretKey,
     SectionDraft, SettingsOp, Slot, StoreName, Time, TreeId,
@@ -166,6 +167,18 @@ impl Replica for Mem {
             first.filter(|_| found.next().is_none())
         };
         Ok(prefixes.iter().map(find).collect())
+    }
+
+    fn named(&self, from: Seq, count: usize) -> Result<Vec<Named>, ReadError> {
+        let at = usize::try_from(from.0).unwrap().min(self.log.len());
+        let named = self.parents(from, count)?.into_iter().zip(&self.log[at..]);
+        Ok(named.map(|(parents, entry)| Named { short: entry.id().prefix(), parents }).collect())
+    }
+
+    fn sketch(&self) -> Result<Option<Sketch>, ReadError> {
+        let mut sketch = Sketch::new(Salt::of(&self.tree()));
+        self.log.iter().for_each(|entry| sketch.toggle(entry.id().prefix()));
+        Ok(Some(sketch))
     }
 
     fn log(&self, range: Range<Seq>, bytes_max: usize) -> Result<Vec<Logged>, ReadError> {

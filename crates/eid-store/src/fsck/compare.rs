@@ -45,12 +45,13 @@ impl Sides<'_> {
         })?;
         self.merge(Space::Edges, found, "edges_row", |_, stored, again| {
             let (a, b) = (Edge::decode(stored)?, Edge::decode(again)?);
-            let same = (a.height, a.time, a.author, &a.parents) == (b.height, b.time, b.author, &b.parents);
-            Ok(same && same_frontier(a.frontier, b.frontier))
+            let of = |edge: &Edge| (edge.short, edge.height, edge.time, edge.author, edge.parents.clone());
+            Ok(of(&a) == of(&b) && same_frontier(a.frontier, b.frontier))
         })?;
         self.merge(Space::Settings, found, "settings_row", |_, stored, again| Ok(stored == again))?;
         self.merge(Space::Missing, found, "missing_row", |_, stored, again| Ok(stored == again))?;
         self.merge(Space::Checkpoint, found, "checkpoint_row", |_, stored, again| Ok(stored == again))?;
+        self.merge(Space::Sketch, found, "sketch_row", |_, stored, again| Ok(stored == again))?;
         if log.order.payloads {
             self.compare_late(found)?;
         } else {
