@@ -452,15 +452,22 @@ fn who_may_push_and_not_read_gets_nothing_by_asking_again() {
 }
 
 #[test]
-fn after_saying_that_nothing_is_given_nothing_is_taken() {
+fn after_saying_that_nothing_is_given_there_is_no_plan() {
     let (a, mut b) = shared(10);
     b.chain(2, 7);
-    let (end, pair) = tampered(Pair::new(a, b, Known::default()), |to_responder, message| {
-        let plans = !to_responder && matches!(message, Message::Plan(_));
-        if plans {
-            *message = Message::PushOnly { credit: limits::CREDIT_BYTES };
+    let mut planned = None;
+    let (end, pair) = tampered(Pair::new(a, b, Known::default()), move |to_responder, message| {
+        match message {
+            Message::Plan(plan) if !to_responder => {
+                planned = Some(Plan { entries: 0, ..plan.clone() });
+                *message = Message::PushOnly { credit: limits::CREDIT_BYTES };
+            }
+            Message::Batch(_) if !to_responder => {
+                *message = Message::Plan(planned.clone().expect("a plan comes before what it plans"));
+            }
+            _ => return false,
         }
-        plans
+        true
     });
     assert!(matches!(end, End::InitiatorFailed(SessionError::Misplaced(_))), "{end:?}");
     assert_eq!(pair.initiator.arrived, 0);
