@@ -28,6 +28,8 @@ pub struct Node {
     pub mark: Mark,
     /// Whether no other entry descends from it.
     pub is_tip: bool,
+    /// Whether it has no effect, since its author had been removed.
+    pub is_void: bool,
 }
 
 /// What an entry is in the DAG.
@@ -91,6 +93,7 @@ pub fn nodes(page: &[LogEntry], authors: &mut Authors, name: impl Fn(&PublicKey)
                 stores: entry.stores.clone(),
                 mark,
                 is_tip: entry.is_tip,
+                is_void: entry.void,
             }
         })
         .collect()

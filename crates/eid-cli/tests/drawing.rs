@@ -41,7 +41,16 @@ fn shape(text: &str) -> Vec<Node> {
         };
         let stores = if mark == Mark::Merge { vec![] } else { vec!["main".to_owned(), "notes".to_owned()] };
         let parents = above.into_iter().map(id).collect();
-        Node { id: id(number), parents, author, time_ms, stores, mark, is_tip: !all.contains(&number) }
+        Node {
+            id: id(number),
+            parents,
+            author,
+            time_ms,
+            stores,
+            mark,
+            is_tip: !all.contains(&number),
+            is_void: number % 31 == 7,
+        }
     });
     let mut nodes: Vec<Node> = nodes.collect();
     nodes.reverse();
@@ -82,6 +91,7 @@ fn node(number: usize, parents: &[usize]) -> Node {
         stores: vec!["main".to_owned()],
         mark: if parents.len() > 1 { Mark::Merge } else { Mark::Entry },
         is_tip: number == 0,
+        is_void: false,
     }
 }
 
@@ -103,6 +113,31 @@ fn forks_and_merges_are_drawn_so_that_every_line_can_be_followed() {
 fn a_line_that_is_only_crossed_stays_whole() {
     let nodes = [node(0, &[1]), node(10, &[2]), node(20, &[3, 1]), node(1, &[]), node(2, &[]), node(3, &[])];
     assert_eq!(drawn(&nodes, Signs::Unicode, 8), ["◉", "│ ●", "│ │ ○", "├─│─┤", "● │ │", "  ● │", "    ●"]);
+}
+
+#[test]
+fn what_is_void_has_a_sign_of_its_own_whatever_else_it_is() {
+    let void = |number, parents: &[usize], mark| Node { is_void: true, mark, ..node(number, parents) };
+    let nodes = [
+        void(0, &[1], Mark::Entry),
+        void(1, &[2, 3], Mark::Merge),
+        void(2, &[3], Mark::Settings),
+        node(3, &[]),
+    ];
+    assert_eq!(drawn(&nodes, Signs::Unicode, 8), ["⊗", "⊗", "├─╮", "⊗ │", "╰─┤", "  ●"]);
+    assert_eq!(drawn(&nodes, Signs::Ascii, 8), ["x", "x", "+-.", "x |", "'-+", "  *"]);
+    let heading = Heading { title: "t", entries: 4, authors: &authors(&nodes) };
+    let picture = svg::draw(&heading, &nodes);
+    // Once for each, and once where signs are explained.
+    assert_eq!((picture.matches("\"cross\"").count(), picture.matches(">void</t").count()), (4, 4));
+    assert!(picture.contains("1 tip · 3 authors · 3 void<"), "{picture}");
+    // Each is crossed out in its own group.
+    for row in picture.split("<title>").skip(2) {
+        let is_void = nodes[..3].iter().any(|node| row.contains(&node.id.to_string()));
+        assert_eq!(row.contains("\"cross\"") && row.contains("it has no effect"), is_void, "{row}");
+    }
+    let without = svg::draw(&heading, &[node(3, &[])]);
+    assert!(!without.contains("\"cross\"") && !without.contains("void<"), "{without}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::args::Status;
 use crate::cmd::log::utc;
 use crate::cmd::{Context, peers};
 use crate::failure::Failure;
-use crate::output::{count, printable};
+use crate::output::{count, number_of, printable};
 
 /// Shows what is known; nothing that is not.
 ///
@@ -56,6 +56,17 @@ pub fn run(context: &Context, args: &Status) -> Result<(), Failure> {
             ["DATABASE", ">ENTRIES", ">TIPS", "PEER", ">HAS ACKNOWLEDGED", ">BEHIND IT BY", "LAST SESSION"];
         out.text(format!("\n{}", out.columns(&headings, &rows)))?;
     }
+    for db in status.databases.iter().filter(|db| db.void > 0) {
+        let (name, number) = (printable(&db.name), number_of(db.void, "entry", "entries"));
+        let have = if db.void == 1 { "has" } else { "have" };
+        out.text(format!("{number} in {name} {have} no effect (void): eid audit {name} --void"))?;
+    }
+    for db in status.databases.iter().filter(|db| db.stale) {
+        let name = printable(&db.name);
+        out.text(format!(
+            "what {name} shows is stale: which entries count has changed, and is being worked in"
+        ))?;
+    }
     for db in status.databases.iter().filter(|db| db.undecodable > 0) {
         let (name, number) = (printable(&db.name), count(db.undecodable));
         out.text(format!("{number} operations in {name} have no effect here: an upgrade may be needed"))?;
@@ -82,6 +93,6 @@ fn database(db: &DatabaseStatus) -> Value {
         .collect();
     json!({
         "id": db.id.to_string(), "name": db.name, "entries": db.entries, "tips": db.tips,
-        "undecodable": db.undecodable, "peers": peers,
+        "undecodable": db.undecodable, "void": db.void, "stale": db.stale, "peers": peers,
     })
 }

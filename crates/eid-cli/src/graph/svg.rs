@@ -125,10 +125,12 @@ fn entry(svg: &mut String, heading: &Heading<'_>, row: &Row<'_>, (x, y): (usize,
     let author = heading.authors.get(node.author).map_or("", String::as_str);
     let time = utc(node.time_ms);
     let class = author_class(node.author);
-    put(svg, format_args!("<g class=\"{class}\"><title>{}\n", escape(&node.id.to_string())));
+    let void = if node.is_void { " void" } else { "" };
+    put(svg, format_args!("<g class=\"{class}{void}\"><title>{}\n", escape(&node.id.to_string())));
     put(svg, format_args!("{} UTC by {}\n", escape(&time), escape(author)));
     put(svg, format_args!("stores: {}\n", escape(&node.stores.join(", "))));
-    put(svg, format_args!("{}</title>", number_of(node.parents.len() as u64, "parent", "parents")));
+    let has_none = if node.is_void { "\nvoid: it has no effect" } else { "" };
+    put(svg, format_args!("{}{has_none}</title>", number_of(node.parents.len() as u64, "parent", "parents")));
     if node.is_tip {
         put(svg, format_args!("<circle class=\"ring\" cx=\"{x}\" cy=\"{y}\" r=\"9\"/>"));
     }
@@ -138,6 +140,9 @@ fn entry(svg: &mut String, heading: &Heading<'_>, row: &Row<'_>, (x, y): (usize,
         }
         Mark::Merge => put(svg, format_args!("<circle class=\"merge\" cx=\"{x}\" cy=\"{y}\" r=\"4\"/>")),
         Mark::Entry => put(svg, format_args!("<circle class=\"dot\" cx=\"{x}\" cy=\"{y}\" r=\"5\"/>")),
+    }
+    if node.is_void {
+        put(svg, format_args!("<path class=\"cross\" d=\"M{x} {y}{CROSS}\"/>"));
     }
     let clock = time.split(' ').nth(1).unwrap_or_default();
     let baseline = y + 4;
@@ -150,6 +155,9 @@ fn entry(svg: &mut String, heading: &Heading<'_>, row: &Row<'_>, (x, y): (usize,
     if node.is_tip {
         svg.push_str(" <tspan class=\"tip\">tip</tspan>");
     }
+    if node.is_void {
+        svg.push_str(" <tspan class=\"bad\">void</tspan>");
+    }
     put(
         svg,
         format_args!(
@@ -158,6 +166,9 @@ fn entry(svg: &mut String, heading: &Heading<'_>, row: &Row<'_>, (x, y): (usize,
         ),
     );
 }
+
+/// Two strokes across the sign of an entry, from its middle.
+const CROSS: &str = "m-6 -6l12 12m0 -12l-12 12";
 
 struct Legend {
     svg: String,
@@ -182,10 +193,18 @@ fn legend(heading: &Heading<'_>, nodes: &[Node]) -> Legend {
         (_, all) => number_of(all, "entry", "entries"),
     };
     let tips = nodes.iter().filter(|node| node.is_tip).count() as u64;
-    let facts = [shown, number_of(tips, "tip", "tips"), number_of(written.len() as u64, "author", "authors")];
+    let mut facts =
+        vec![shown, number_of(tips, "tip", "tips"), number_of(written.len() as u64, "author", "authors")];
+    let void = nodes.iter().filter(|node| node.is_void).count() as u64;
+    if void > 0 {
+        facts.push(format!("{} void", count(void)));
+    }
     put(&mut svg, format_args!("<text class=\"day\" x=\"{MARGIN}\" y=\"58\">{}</text>\n", facts.join(" · ")));
     let mut at = MARGIN + 6;
-    let signs = [
+    let crossed = format!(
+        "<g class=\"void\"><circle class=\"dot\" cx=\"X\" cy=\"80\" r=\"5\"/><path class=\"cross\" d=\"MX 80{CROSS}\"/></g>"
+    );
+    let mut signs = vec![
         ("<circle class=\"dot\" cx=\"X\" cy=\"80\" r=\"5\"/>", "entry"),
         ("<circle class=\"merge\" cx=\"X\" cy=\"80\" r=\"4\"/>", "merge"),
         ("<path class=\"dot\" d=\"MX 74l6 6l-6 6l-6 -6z\"/>", "settings"),
@@ -194,6 +213,9 @@ fn legend(heading: &Heading<'_>, nodes: &[Node]) -> Legend {
             "tip",
         ),
     ];
+    if void > 0 {
+        signs.push((&crossed, "void"));
+    }
     for (sign, name) in signs {
         let sign = sign.replace('X', &at.to_string());
         let text = at + 16;
@@ -255,7 +277,9 @@ fn style(authors: usize) -> String {
          .lines path{fill:none;stroke:currentColor;stroke-width:2;stroke-opacity:.75;stroke-linejoin:round}\n\
          .lines .cut{stroke-dasharray:3 4}\n\
          .dot{fill:currentColor}.merge{fill:#fff;stroke:currentColor;stroke-width:2}\n\
-         .ring{fill:none;stroke:currentColor;stroke-width:2}\n",
+         .ring{fill:none;stroke:currentColor;stroke-width:2}\n\
+         .void .dot{fill:#fff;stroke:currentColor;stroke-width:2}.void .plain{fill:#6e7781}\n\
+         .cross{fill:none;stroke:#cf222e;stroke-width:2}.bad{font-weight:600;fill:#cf222e}\n",
     );
     let (mut light, mut dark) = (String::new(), String::new());
     for author in 0..authors.min(HUES) {
@@ -267,7 +291,8 @@ fn style(authors: usize) -> String {
         &mut style,
         format_args!(
             "{light}\n@media(prefers-color-scheme:dark){{text{{fill:#e6edf3}}.paper,.merge{{fill:#0d1117}}\
-             .day,.time,.id{{fill:#8b949e}}.rule{{stroke:#30363d}}.tip{{fill:#3fb950}}.sign{{color:#8b949e}}\n{dark}}}\n"
+             .day,.time,.id{{fill:#8b949e}}.rule{{stroke:#30363d}}.tip{{fill:#3fb950}}\
+             .void .dot{{fill:#0d1117}}.void .plain{{fill:#8b949e}}.cross{{stroke:#f85149}}.bad{{fill:#f85149}}.sign{{color:#8b949e}}\n{dark}}}\n"
         ),
     );
     style

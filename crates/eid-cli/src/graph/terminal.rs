@@ -66,6 +66,12 @@ impl Signs {
     }
 
     fn node(self, node: &Node) -> char {
+        if node.is_void {
+            return match self {
+                Self::Unicode => '⊗',
+                Self::Ascii => 'x',
+            };
+        }
         match (self, node.mark, node.is_tip) {
             (Self::Unicode, Mark::Settings, _) => '◆',
             (Self::Unicode, _, true) => '◉',

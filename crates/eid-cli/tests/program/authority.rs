@@ -45,7 +45,19 @@ fn what_a_device_wrote_while_it_was_revoked_elsewhere_is_void_until_an_admin_acc
         let log = eid.ok(&["log", "notes"]).lines();
         let marked: Vec<&Value> = log.iter().filter(|e| e["void"] == true).map(|e| &e["entry"]).collect();
         assert_eq!(marked, [&late]);
-        assert!(eid.run(&["log", "notes", "--graph"]).out.contains("void main"));
+        let drawn = eid.run(&["log", "notes", "--graph"]).out;
+        let line = drawn.lines().find(|line| line.contains("void main")).expect("it is marked");
+        assert!(line.contains('⊗'), "{line}");
+        assert_eq!(drawn.matches('⊗').count(), 1, "{drawn}");
+        let picture = eid.dir().with_file_name("void.svg");
+        eid.ok(&["graph", "notes", "--out", picture.to_str().unwrap()]);
+        let picture = std::fs::read_to_string(picture).unwrap();
+        assert_eq!(picture.matches("void: it has no effect").count(), 1, "{picture}");
+        let database = eid.ok(&["status", "notes"]).json()["databases"][0].clone();
+        assert_eq!((&database["void"], &database["stale"]), (&json!(1), &json!(false)), "{database}");
+        let told = eid.run(&["status"]).out;
+        assert!(told.contains("1 entry in notes has no effect (void): eid audit notes --void"), "{told}");
+        assert!(!told.contains("stale"), "{told}");
         let keys = eid.ok(&["keys", "list", "notes"]).lines();
         let slot = keys.iter().find(|slot| slot["key"] == key.as_str()).unwrap();
         assert_eq!((&slot["status"], &slot["entry"]), (&json!("revoked"), &revoked["entry"]));
@@ -66,6 +78,9 @@ fn what_a_device_wrote_while_it_was_revoked_elsewhere_is_void_until_an_admin_acc
     for eid in [&a, &c] {
         assert_eq!(eid.ok(&["get", "notes", "late"]).json(), 2);
         assert!(eid.ok(&["audit", "notes", "--void"]).lines().is_empty());
+        assert_eq!(eid.ok(&["status"]).json()["databases"][0]["void"], 0);
+        assert!(!eid.run(&["status"]).out.contains("void"));
+        assert!(!eid.run(&["log", "notes", "--graph"]).out.contains('⊗'));
     }
     assert_eq!(state(&a), state(&c));
 }
@@ -166,6 +181,18 @@ fn a_rotated_key_writes_no_more_and_the_device_goes_on_with_another() {
     assert_eq!((&new["permission"], &new["own"]), (&json!("admin:1"), &json!(true)));
     assert_eq!(of(&old)["permission"], "read", "peers know the device by it");
     assert_eq!((&new["entry"], &of(&old)["entry"]), (&rotated["entry"], &rotated["entry"]), "one entry");
+    assert_eq!((&new["status"], &of(&old)["own"]), (&json!("active"), &json!(true)));
+    let told = a.ok(&["keys", "rotate", "notes"]).json();
+    assert!(told["key"] != rotated["key"] && told["key"] != old.as_str(), "a key is not made twice");
+    let keys = a.ok(&["keys", "list", "notes"]).lines();
+    let before = keys.iter().find(|slot| slot["key"] == rotated["key"]).unwrap();
+    assert_eq!((&before["status"], &before["entry"]), (&json!("revoked"), &told["entry"]));
+    // What the keys before it wrote stands.
+    assert_eq!(a.ok(&["status"]).json()["databases"][0]["void"], 0);
+    assert_eq!(
+        (a.ok(&["get", "notes", "x"]).json(), a.ok(&["get", "notes", "y"]).json()),
+        (json!(1), json!(2))
+    );
     // Others join and go on in both directions.
     let (_node, at_a) = a.serve();
     let ticket = a.ok(&["share", "notes", "--write"]).json()["ticket"].as_str().unwrap().to_owned();
@@ -174,9 +201,23 @@ fn a_rotated_key_writes_no_more_and_the_device_goes_on_with_another() {
     b.ok(&["sync", "notes", "--address", &at_a]);
     assert_eq!(a.ok(&["get", "notes", "z"]).json(), 3);
     assert_eq!(state(&a), state(&b));
+    // The key by which others know it only reads: what the one that signs here wrote is taken all the same.
+    let (_b_node, at_b) = b.serve();
+    a.ok(&["set", "notes", "w", "4"]);
+    let sent = a.ok(&["sync", "notes", "--address", &at_b]).json();
+    assert_eq!(sent["databases"][0]["pushed"], 1, "{sent}");
+    assert_eq!(b.ok(&["get", "notes", "w"]).json(), 4);
+    assert_eq!(b.ok(&["log", "notes", "--limit", "1"]).json()["author"], told["key"]);
     // To the key of another device: this one has nothing left to write with.
     a.ok(&["keys", "rotate", "notes", "--to", &key_of(&b)]);
-    a.fails(&["set", "notes", "x", "2"], 3, "forbidden");
+    let refused = a.fails(&["set", "notes", "x", "2"], 3, "forbidden");
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(&old) && message.contains("has read, and writing needs write"), "{message}");
+    a.fails(&["db", "title", "notes", "Mine"], 3, "forbidden");
     b.ok(&["sync", "notes", "--address", &at_a]);
+    let keys = b.ok(&["keys", "list", "notes"]).lines();
+    let own: Vec<&Value> = keys.iter().filter(|slot| slot["own"] == true).collect();
+    assert_eq!((own.len(), &own[0]["permission"]), (1, &json!("admin:1")));
     b.ok(&["db", "title", "notes", "Ours"]);
+    assert_eq!(b.ok(&["get", "notes", "x"]).json(), 1, "what it wrote before stands");
 }
