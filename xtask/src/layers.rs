@@ -32,7 +32,15 @@ const TABLE: &[Row] = &[
     row("eid-db", 2, &["eid-core", "eid-crdt", "eid-store", "eid-auth"]),
     row("eid-sync", 2, &["eid-core", "eid-store", "eid-proto", "eid-transport"]),
     row("eid-http", 2, &["eid-core", "eid-transport"]),
-    row("eid", 3, &["eid-core", "eid-store", "eid-transport", "eid-db", "eid-sync", "eid-http"]),
+    row("eid-quic", 2, &["eid-core", "eid-transport"]),
+    Row {
+        tests_may_use: &["eid-proto"],
+        ..row(
+            "eid",
+            3,
+            &["eid-core", "eid-store", "eid-transport", "eid-db", "eid-sync", "eid-http", "eid-quic"],
+        )
+    },
     row("eid-cli", 4, &["eid", "eid-core", "eid-store", "eid-transport", "eid-db", "eid-sync", "eid-http"]),
     row("eid-sim", DEV, EVERYTHING),
     row("eid-tests", DEV, EVERYTHING),
@@ -50,6 +58,7 @@ const EVERYTHING: &[&str] = &[
     "eid-db",
     "eid-sync",
     "eid-http",
+    "eid-quic",
     "eid",
 ];
 
@@ -63,7 +72,7 @@ struct Zone {
 const ZONES: &[Zone] = &[
     Zone {
         patterns: &["tokio", "tokio-*", "futures", "futures-*", "async-*"],
-        only: &["eid-sync", "eid-http", "eid", "eid-cli"],
+        only: &["eid-sync", "eid-http", "eid-quic", "eid", "eid-cli"],
         reason: "tasks and timers belong to the engine and what stands above it",
     },
     Zone {
@@ -88,7 +97,12 @@ const ZONES: &[Zone] = &[
         reason: "arguments and terminals belong to the program",
     },
     Zone {
-        patterns: &["iroh*", "quinn*", "rustls*"],
+        patterns: &["quinn*", "rustls*"],
+        only: &["eid-quic"],
+        reason: "QUIC between known addresses is one transport",
+    },
+    Zone {
+        patterns: &["iroh*"],
         only: &[],
         reason: "such a transport is a crate of its own, which has no row yet",
     },

@@ -263,6 +263,10 @@ pub struct Serve {
     /// Serves HTTP on this address; port 0 picks a free one
     #[arg(long, value_name = "ADDR")]
     pub http: Option<String>,
+    /// Serves QUIC on this address, over UDP; port 0 picks a free one
+    #[cfg(feature = "quic")]
+    #[arg(long, value_name = "ADDR")]
+    pub quic: Option<String>,
 }
 
 /// `eid db`
@@ -752,7 +756,7 @@ pub enum Peers {
     /// Remembers an address for `eid sync`; the key is learnt when it answers first
     #[command(after_help = "Example:\n  eid peers add http://192.0.2.7:7070")]
     Add {
-        /// `http://HOST:PORT`
+        /// `http://HOST:PORT`, `quic:HOST:PORT`
         address: Address,
     },
     /// Forgets a peer with all its addresses; its rights and what it wrote stay

@@ -163,7 +163,7 @@ impl From<eid::Error> for Failure {
             K::Ambiguous => Some(
                 "use the id of the one that is meant, or give one of them another name: `eid db rename ID NAME`",
             ),
-            K::Unreachable => Some("check the address, and that `eid serve --http ADDR` runs there"),
+            K::Unreachable => Some("check the address, and that `eid serve` runs there and listens at it"),
             K::TimedOut => {
                 Some("run it again: it goes on from where it stopped; `--wait SECONDS` waits longer")
             }
@@ -174,7 +174,9 @@ impl From<eid::Error> for Failure {
             K::WrongPassword => {
                 Some("`eid user list` shows the users of this device; --password-fd gives a password")
             }
-            K::NotListening => Some("start `eid serve --http ADDR` on this data directory first, then share"),
+            K::NotListening => {
+                Some("start `eid serve --http ADDR` (or --quic) on this data directory first, then share")
+            }
             K::AddressInUse => {
                 Some("choose another port, or 0 for a free one, or stop the program that uses it")
             }
@@ -185,7 +187,9 @@ impl From<eid::Error> for Failure {
             K::Corrupt => {
                 Some("keep a copy of the directory, then run `eid verify`: it says what is damaged")
             }
-            K::InvalidAddress => Some("write http://HOST:PORT to reach a peer, HOST:PORT to listen"),
+            K::InvalidAddress => {
+                Some("write http://HOST:PORT or quic:HOST:PORT to reach a peer, HOST:PORT to listen")
+            }
             K::InvalidName => Some("choose another name"),
             K::WrongKind => Some("`eid db show DB` lists the stores with their types; choose another name"),
             K::InvalidValue => Some("look at what is there with `eid get` or `eid table get`"),

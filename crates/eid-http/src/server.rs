@@ -1,13 +1,13 @@
 //! The listener: sockets in, requests to the routes, and an orderly end.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use eid_transport::places::{Counts, customer, reachable};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -45,9 +45,7 @@ impl Server {
 
     /// Where others reach this server. A listener on every interface names the one that leads outside.
     pub(crate) fn address(&self) -> SocketAddr {
-        let ip = self.address.ip();
-        let ip = if ip.is_unspecified() { outward(ip) } else { ip };
-        SocketAddr::new(ip, self.address.port())
+        reachable(self.address)
     }
 
     /// Begins to stop, and waits for nothing.
@@ -62,22 +60,6 @@ impl Server {
             tracing::warn!(%error, "the http listener ended badly");
         }
     }
-}
-
-/// The local address of a route to the outside, or loopback. Connecting a datagram socket sends nothing.
-fn outward(unspecified: IpAddr) -> IpAddr {
-    let (bind, towards, loopback): (IpAddr, IpAddr, IpAddr) = match unspecified {
-        IpAddr::V4(_) => (unspecified, Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(_) => {
-            (unspecified, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into())
-        }
-    };
-    let find = || -> io::Result<IpAddr> {
-        let socket = UdpSocket::bind((bind, 0))?;
-        socket.connect((towards, 9))?;
-        Ok(socket.local_addr()?.ip())
-    };
-    find().ok().filter(|ip| !ip.is_unspecified()).unwrap_or(loopback)
 }
 
 async fn serve(listener: TcpListener, routes: Arc<Routes>, stopped: watch::Receiver<bool>) {
@@ -98,7 +80,7 @@ async fn serve(listener: TcpListener, routes: Arc<Routes>, stopped: watch::Recei
                         tracing::debug!("turned away a connection: there are as many as may be");
                         continue;
                     }
-                    let Some(counted) = Counts::enter(&counts, peer.ip(), bounds.connections_per_address_max)
+                    let Some(counted) = Counts::enter(&counts, customer(peer.ip()), bounds.connections_per_address_max)
                     else {
                         tracing::debug!("turned away a connection: its address has as many as it may");
                         continue;
@@ -182,65 +164,5 @@ async fn connection(stream: TcpStream, routes: Arc<Routes>, mut stopped: watch::
                 served.as_mut().graceful_shutdown();
             }
         }
-    }
-}
-
-/// How many connections each address has.
-#[derive(Debug, Default)]
-struct Counts(Mutex<BTreeMap<IpAddr, usize>>);
-
-/// One connection of an address, counted until it is dropped.
-struct Counted(Arc<Counts>, IpAddr);
-
-impl Counts {
-    fn enter(counts: &Arc<Self>, peer: IpAddr, most: usize) -> Option<Counted> {
-        let peer = group(peer);
-        let mut table = counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = table.entry(peer).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Counted(counts.clone(), peer))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut table = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = table.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                table.remove(&self.1);
-            }
-        }
-    }
-}
-
-/// The address as one customer has it: an IPv6 network of 64 bits is one.
-fn group(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        v4 => v4,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_counted_by_address_and_ipv6_network() {
-        let counts = Arc::new(Counts::default());
-        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let one = Counts::enter(&counts, ip("2001:db8::1"), 2).expect("room");
-        let two = Counts::enter(&counts, ip("2001:db8::2"), 2).expect("room");
-        assert!(Counts::enter(&counts, ip("2001:db8::3"), 2).is_none());
-        assert!(Counts::enter(&counts, ip("2001:db8:0:1::3"), 2).is_some());
-        assert!(Counts::enter(&counts, ip("192.0.2.1"), 1).is_some());
-        drop(one);
-        let three = Counts::enter(&counts, ip("2001:db8::3"), 2).expect("one has left");
-        drop((two, three));
-        assert!(counts.0.lock().expect("whole").is_empty());
     }
 }

@@ -11,7 +11,7 @@ use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_proto::message::{Request, Response};
 use eid_proto::{Handshake, Identity, Known, List, Rung, Session, SessionError, Summary, Text, bits, limits};
 use eid_store::{EntryStore, StoreError, TreeSnapshot};
-use eid_transport::{Address, Connection, Link, LinkBytes, ListenError, Transport};
+use eid_transport::{Address, Connection, DialError, Link, LinkBytes, ListenError, Transport};
 
 use crate::access::{Access, TreeSummary};
 use crate::control::{Caller, Control, answer_requests, greet};
@@ -252,7 +252,11 @@ impl SyncEngine {
         let transports = lock(&self.inner.transports).clone();
         let mut failure = SyncError::NoTransport(address.scheme().to_owned());
         for transport in transports.iter().filter(|transport| transport.scheme() == address.scheme()) {
-            match transport.dial(address).await {
+            let dialled = match expected {
+                Some(expected) => transport.dial_expecting(address, expected).await,
+                None => transport.dial(address).await,
+            };
+            match dialled {
                 Ok(connection) => return self.greet_server(connection, address, expected, keys).await,
                 Err(error) => failure = error.into(),
             }
@@ -441,6 +445,7 @@ impl SyncEngine {
         for address in &ticket.addresses {
             let peer = match self.connect_to_peer(address, Some(ticket.key), &invite).await {
                 Ok(peer) => peer,
+                Err(error @ SyncError::Dial(DialError::WrongServer { .. })) => return Err(error),
                 Err(
                     error @ (SyncError::Dial(_) | SyncError::NoTransport(_) | SyncError::TimedOut { .. }),
                 ) => {

@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn tickets_round_trip_with_no_one_and_many_addresses() {
         for addresses in
-            [&[][..], &["http://[::1]:80/a-b"], &["http://h:1", "memory:x", "iroh:k?relay=1&x=%20"]]
+            [&[][..], &["http://[::1]:80/a-b"], &["http://h:1", "memory:x", "other:k?relay=1&x=%20"]]
         {
             for invite in [None, Some(3)] {
                 let ticket = ticket(addresses, invite);

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use eid_core::PublicKey;
+
 use crate::Address;
 use crate::limits::{FRAME_BYTES_MAX, LINKS_MAX, OPENER_TURN_BYTES_MAX};
 
@@ -51,6 +53,16 @@ pub enum DialError {
         /// What was wrong with the answer.
         #[source]
         cause: Cause,
+    },
+    /// Somebody answered who holds another key than the one that was to be met. This side has not said who it is.
+    #[error("expected {expected} at {address} and met {found}")]
+    WrongServer {
+        /// Where it was tried.
+        address: Address,
+        /// Who was to be met.
+        expected: PublicKey,
+        /// Who was met.
+        found: PublicKey,
     },
     /// This transport has been shut down.
     #[error("this transport has been shut down")]
@@ -134,7 +146,7 @@ impl DialError {
         match self {
             Self::Unsupported(_) | Self::ShutDown => Fault::Caller,
             Self::Unreachable { .. } | Self::TimedOut(_) | Self::Busy(_) => Fault::Network,
-            Self::NotAPeer { .. } => Fault::Remote,
+            Self::NotAPeer { .. } | Self::WrongServer { .. } => Fault::Remote,
         }
     }
 }

@@ -39,6 +39,8 @@ mod error;
 pub mod limits;
 mod link;
 pub mod memory;
+pub mod places;
+pub mod streams;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -28,6 +28,17 @@ pub trait Transport: Debug + Send + Sync {
     /// Connects to whoever listens at an address.
     fn dial<'a>(&'a self, to: &'a Address) -> BoxFuture<'a, Result<Arc<dyn Connection>, DialError>>;
 
+    /// Connects to the holder of a key, and leaves whoever else answers before it says who it is itself.
+    ///
+    /// A transport that proves no keys connects all the same: who is there is then proven above it.
+    fn dial_expecting<'a>(
+        &'a self,
+        to: &'a Address,
+        _expected: PublicKey,
+    ) -> BoxFuture<'a, Result<Arc<dyn Connection>, DialError>> {
+        self.dial(to)
+    }
+
     /// Begins to listen. Where is said when the transport is made; listening twice is listening once.
     fn listen(&self) -> BoxFuture<'_, Result<(), ListenError>>;
 

@@ -319,6 +319,7 @@ fn dial_kind(error: &DialError) -> ErrorKind {
         DialError::Unsupported(_) => ErrorKind::InvalidAddress,
         DialError::TimedOut(_) => ErrorKind::Unreachable,
         DialError::Busy(_) => ErrorKind::Busy,
+        DialError::WrongServer { .. } => ErrorKind::Refused,
         DialError::ShutDown => ErrorKind::Closed,
         _ => ErrorKind::Unreachable,
     }

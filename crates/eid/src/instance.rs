@@ -141,6 +141,11 @@ impl Builder {
         let engine = SyncEngine::new(Arc::clone(db.store()), db.device_key(), gate, runtime, config);
         #[cfg(feature = "http")]
         engine.register_transport(Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())));
+        #[cfg(feature = "quic")]
+        {
+            let config = eid_quic::QuicConfig::new(db.device_key());
+            engine.register_transport(Arc::new(eid_quic::QuicTransport::new(config)));
+        }
         let (sessions, indexing) =
             (Sessions::in_store(db.store()), Indexing::start(db.clone(), engine.events()));
         let remembers_callers = AtomicBool::new(false);
@@ -297,7 +302,7 @@ impl Instance {
     /// # Errors
     /// [`ErrorKind::AddressInUse`], [`ErrorKind::InvalidAddress`].
     pub async fn listen(&self, on: impl Into<Listener>) -> Result<Vec<Address>, Error> {
-        let Listener { transport } = on.into();
+        let transport = Listener::of_device(&on.into(), self.inner.db.device_key());
         transport.listen().await?;
         self.inner.engine.register_transport(Arc::clone(&transport));
         self.inner.engine.accept_connections().await?;

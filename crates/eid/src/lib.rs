@@ -57,7 +57,7 @@
 //!
 //! Programs without an async runtime use [`blocking`].
 //!
-//! Features: `embedded` (the store on disk) and `http` are on by default; `control` is the socket through which the
+//! Features: `embedded` (the store on disk) and `http` are on by default; `quic` is another transport; `control` is the socket through which the
 //! program `eid` works on a running application.
 
 mod access;
@@ -117,6 +117,8 @@ pub use list::{DocList, TxList};
 #[cfg(feature = "http")]
 pub use listen::Http;
 pub use listen::Listener;
+#[cfg(feature = "quic")]
+pub use listen::Quic;
 pub use peers::PeerInfo;
 pub use status::{DatabaseStatus, PeerProgress, Status};
 pub use stores::{PasswordStore, Registry};

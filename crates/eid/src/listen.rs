@@ -3,25 +3,33 @@
 use std::fmt;
 use std::sync::Arc;
 
-#[cfg(feature = "http")]
+use eid_core::SecretKey;
+#[cfg(any(feature = "http", feature = "quic"))]
 use eid_transport::Address;
 use eid_transport::Transport;
 
 /// A transport that is about to be listened on.
 #[derive(Clone)]
 pub struct Listener {
-    pub(crate) transport: Arc<dyn Transport>,
+    make: Arc<dyn Fn(Arc<SecretKey>) -> Arc<dyn Transport> + Send + Sync>,
+}
+
+impl Listener {
+    /// The transport for a device with this key.
+    pub(crate) fn of_device(&self, key: Arc<SecretKey>) -> Arc<dyn Transport> {
+        (self.make)(key)
+    }
 }
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.transport.fmt(f)
+        f.debug_struct("Listener").finish_non_exhaustive()
     }
 }
 
 impl From<Arc<dyn Transport>> for Listener {
     fn from(transport: Arc<dyn Transport>) -> Self {
-        Self { transport }
+        Self { make: Arc::new(move |_| Arc::clone(&transport)) }
     }
 }
 
@@ -55,6 +63,43 @@ impl From<Http> for Listener {
     fn from(http: Http) -> Self {
         let mut config = eid_http::HttpConfig::listening(&http.listen);
         config.advertise = http.advertise;
-        Self { transport: Arc::new(eid_http::HttpTransport::new(config)) }
+        Self::from(Arc::new(eid_http::HttpTransport::new(config)) as Arc<dyn Transport>)
+    }
+}
+
+/// QUIC: for devices that reach each other's addresses directly. The key of the device is the key of the channel.
+#[cfg(feature = "quic")]
+#[derive(Debug, Clone)]
+pub struct Quic {
+    listen: String,
+    advertise: Vec<Address>,
+}
+
+#[cfg(feature = "quic")]
+impl Quic {
+    /// Listens on `HOST:PORT`, over UDP; port 0 picks a free one.
+    #[must_use]
+    pub fn on(listen: &str) -> Self {
+        Self { listen: listen.to_owned(), advertise: Vec::new() }
+    }
+
+    /// Names an address under which others reach it, such as that of a router that forwards a port, instead of the one
+    /// it listens on.
+    #[must_use]
+    pub fn advertise(mut self, address: Address) -> Self {
+        self.advertise.push(address);
+        self
+    }
+}
+
+#[cfg(feature = "quic")]
+impl From<Quic> for Listener {
+    fn from(quic: Quic) -> Self {
+        let make = move |key| -> Arc<dyn Transport> {
+            let mut config = eid_quic::QuicConfig::listening(key, &quic.listen);
+            config.advertise = quic.advertise.clone();
+            Arc::new(eid_quic::QuicTransport::new(config))
+        };
+        Self { make: Arc::new(make) }
     }
 }

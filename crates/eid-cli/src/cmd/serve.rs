@@ -95,12 +95,16 @@ async fn open(place: &Place) -> Result<Instance, Failure> {
 }
 
 async fn start(args: &Serve, place: &Place, node: &Instance, out: &Out) -> Result<Control, Failure> {
-    let mut http = None;
+    let mut ways = Ways::default();
     if let Some(address) = &args.http {
-        http = node.listen(Http::on(address)).await?.into_iter().next();
+        ways.http = node.listen(Http::on(address)).await?.into_iter().next();
+    }
+    #[cfg(feature = "quic")]
+    if let Some(address) = &args.quic {
+        ways.quic = node.listen(eid::Quic::on(address)).await?.into_iter().next();
     }
     let control = control::serve(node, &place.data, Arc::new(NodeCommands))?;
-    let told = tell_ready(node, http.as_ref(), out);
+    let told = tell_ready(node, &ways, out);
     if let Err(failure) = told {
         control.stop(Duration::ZERO).await;
         return Err(failure);
@@ -108,15 +112,26 @@ async fn start(args: &Serve, place: &Place, node: &Instance, out: &Out) -> Resul
     Ok(control)
 }
 
-fn tell_ready(node: &Instance, http: Option<&Address>, out: &Out) -> Result<(), Failure> {
+/// Where others reach the node.
+#[derive(Default)]
+struct Ways {
+    http: Option<Address>,
+    quic: Option<Address>,
+}
+
+fn tell_ready(node: &Instance, ways: &Ways, out: &Out) -> Result<(), Failure> {
     let device = node.device().to_string();
+    let text = |way: &Option<Address>| way.as_ref().map(ToString::to_string);
     let ready = json!({
-        "event": "ready", "device": device, "http": http.map(ToString::to_string), "quic": null, "iroh": null,
+        "event": "ready", "device": device, "http": text(&ways.http), "quic": text(&ways.quic), "iroh": null,
         "admin": null,
     });
-    out.say(&ready, || match http {
-        Some(address) => format!("serving {address} as {device}"),
-        None => format!("serving this directory as {device}; --http ADDR lets other devices in"),
+    out.say(&ready, || {
+        let open: Vec<String> = [&ways.http, &ways.quic].into_iter().filter_map(text).collect();
+        if open.is_empty() {
+            return format!("serving this directory as {device}; --http ADDR lets other devices in");
+        }
+        format!("serving {} as {device}", open.join(" and "))
     })?;
     Ok(())
 }

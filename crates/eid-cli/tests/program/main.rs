@@ -1,4 +1,4 @@
-//! The program as real processes: every command, two devices over HTTP, everything that can be wrong, and kill -9.
+//! The program as real processes: every command, two devices over every transport, everything that can be wrong, and kill -9.
 
 mod authority;
 mod bad_input;
@@ -9,4 +9,6 @@ mod network;
 mod process;
 mod tables;
 mod texts;
+#[cfg(feature = "quic")]
+mod transports;
 mod users;

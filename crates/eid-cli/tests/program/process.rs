@@ -144,12 +144,18 @@ impl Eid {
 
     /// Starts a node and waits until it is ready. Gives its address.
     pub(crate) fn serve(&self) -> (Running, String) {
-        let mut running = self.start(&["serve", "--http", "127.0.0.1:0", "--json"]);
+        let (running, ready) = self.serve_with(&["--http", "127.0.0.1:0"]);
+        let address = ready["http"].as_str().expect("an address").to_owned();
+        (running, address)
+    }
+
+    /// Starts a node with these options and waits until it is ready. Gives what it said then.
+    pub(crate) fn serve_with(&self, options: &[&str]) -> (Running, Value) {
+        let mut running = self.start(&[&["serve", "--json"], options].concat());
         let ready = running.next_line();
         let ready: Value = serde_json::from_str(&ready.expect("a first line")).expect("JSON");
         assert_eq!(ready["event"], "ready");
-        let address = ready["http"].as_str().expect("an address").to_owned();
-        (running, address)
+        (running, ready)
     }
 }
 

@@ -1,0 +1,97 @@
+//! A QUIC connection as a channel of streams.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use eid_transport::BoxFuture;
+use eid_transport::streams::{Channel, Lost, Sink, Source};
+use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
+
+use crate::error::{Broken, Reason, lost};
+use crate::limits::WINDOW_BYTES;
+
+/// A connection whose handshake is complete.
+#[derive(Debug, Clone)]
+pub(crate) struct QuicChannel(pub(crate) Connection);
+
+/// The sending half of a stream.
+#[derive(Debug)]
+pub(crate) struct QuicSink(SendStream);
+
+/// The receiving half of a stream.
+#[derive(Debug)]
+pub(crate) struct QuicSource(RecvStream);
+
+/// The number under which a stream is given up; which one says nothing.
+const GIVEN_UP: VarInt = VarInt::from_u32(1);
+
+impl Channel for QuicChannel {
+    type Sink = QuicSink;
+    type Source = QuicSource;
+
+    async fn open(&self) -> Result<(QuicSink, QuicSource), Lost> {
+        let (sink, source) = self.0.open_bi().await.map_err(lost)?;
+        Ok((QuicSink(sink), QuicSource(source)))
+    }
+
+    async fn accept(&self) -> Option<(QuicSink, QuicSource)> {
+        let (sink, source) = self.0.accept_bi().await.ok()?;
+        Some((QuicSink(sink), QuicSource(source)))
+    }
+
+    fn trust(&self) {
+        self.0.set_receive_window(VarInt::from_u32(WINDOW_BYTES));
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.0.close_reason().map(lost)
+    }
+
+    fn close(&self) {
+        Reason::Done.close(&self.0);
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(time))
+    }
+}
+
+impl Sink for QuicSink {
+    async fn write(&mut self, bytes: &mut [Bytes]) -> Result<(), Lost> {
+        self.0.write_all_chunks(bytes).await.map_err(|error| match error {
+            WriteError::Stopped(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => Lost::Closed,
+            WriteError::ConnectionLost(error) => lost(error),
+        })
+    }
+
+    fn finish(&mut self) {
+        // A stream that has ended already has ended.
+        drop(self.0.finish());
+    }
+
+    fn reset(&mut self) {
+        drop(self.0.reset(GIVEN_UP));
+    }
+
+    fn delivered(&self) -> BoxFuture<'static, ()> {
+        let stopped = self.0.stopped();
+        Box::pin(async { drop(stopped.await) })
+    }
+}
+
+impl Source for QuicSource {
+    async fn read(&mut self, most: usize) -> Result<Option<Bytes>, Lost> {
+        match self.0.read_chunk(most, true).await {
+            Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
+            Err(ReadError::Reset(_)) => Err(Lost::Cut(Broken::TornTurn.into())),
+            Err(ReadError::ConnectionLost(error)) => Err(lost(error)),
+            Err(ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected) => {
+                Err(Lost::Closed)
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        drop(self.0.stop(GIVEN_UP));
+    }
+}
