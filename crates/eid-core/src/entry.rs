@@ -95,6 +95,13 @@ pub struct Section {
     pub blobs: Vec<BlobRef>,
 }
 
+impl Section {
+    /// Whether this is the payload that the section names.
+    pub(crate) fn names(&self, payload: &[u8]) -> bool {
+        payload.len() == self.payload_len as usize && *blake3::hash(payload).as_bytes() == self.payload_hash
+    }
+}
+
 /// The signed part of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -149,7 +156,7 @@ impl Header {
         w.into_bytes()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
         if bytes.len() > HEADER_BYTES_MAX {
             return Err(Invalid::HeaderTooLarge.into());
         }
@@ -307,13 +314,12 @@ impl Entry {
         if payloads.len() != header.sections.len() {
             return Err(Invalid::PayloadMismatch.into());
         }
-        for (section, payload) in header.sections.iter().zip(&payloads) {
-            let Some(payload) = payload else { continue };
-            if payload.len() != section.payload_len as usize
-                || *blake3::hash(payload).as_bytes() != section.payload_hash
-            {
-                return Err(Invalid::PayloadMismatch.into());
-            }
+        let pairs = header.sections.iter().zip(&payloads);
+        if pairs
+            .into_iter()
+            .any(|(section, payload)| payload.as_ref().is_some_and(|bytes| !section.names(bytes)))
+        {
+            return Err(Invalid::PayloadMismatch.into());
         }
         let settings = if header.is_settings() {
             let payload = payloads[0].as_ref().ok_or(Missing::SettingsPayload)?;
@@ -342,10 +348,7 @@ impl Entry {
         signature: Signature,
         payloads: Vec<Bytes>,
     ) -> Result<Self, Refusal> {
-        let bytes = header.encode();
-        let mut w = Writer::new();
-        w.array(2).bytes(&bytes).bytes(&signature.0);
-        Self::parse(Bytes::from(w.into_bytes()), payloads.into_iter().map(Some).collect())
+        Self::parse(block_of(&header.encode(), &signature), payloads.into_iter().map(Some).collect())
     }
 
     /// The hash of the block.
@@ -420,8 +423,15 @@ impl fmt::Debug for Entry {
     }
 }
 
+/// The block of a header and its signature.
+pub(crate) fn block_of(header: &[u8], signature: &Signature) -> Bytes {
+    let mut w = Writer::new();
+    w.array(2).bytes(header).bytes(&signature.0);
+    Bytes::from(w.into_bytes())
+}
+
 /// Where the header lies in the block, and the signature.
-fn split_block(block: &[u8]) -> Result<((usize, usize), Signature), Refusal> {
+pub(crate) fn split_block(block: &[u8]) -> Result<((usize, usize), Signature), Refusal> {
     let malformed = |error| match error {
         CborError::NonCanonical => Invalid::NonCanonical,
         CborError::Limit => Invalid::HeaderTooLarge,

@@ -34,6 +34,7 @@ mod id;
 mod judge;
 mod key;
 pub mod limits;
+pub mod pack;
 mod payload;
 mod permission;
 pub mod sabotage;

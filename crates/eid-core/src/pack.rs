@@ -1,0 +1,366 @@
+//! What is unpacked is what was packed, byte for byte: entries travel without what the receiver can work out.
+//!
+//! Within one batch, the tree, the hash of a payload that comes along, a parent or an author that came before in the
+//! batch, and the name of a store that came before cost a byte or nothing. The canonical bytes are rebuilt before
+//! anything is hashed or verified; an entry whose bytes are not the canonical ones of its header travels as it is.
+//! A packed batch is a sequence of CBOR items (RFC 8742); nothing hashes or signs it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::cbor::{CborError, Kind, Reader, Writer};
+use crate::entry::{block_of, split_block};
+use crate::limits::{
+    BLOBS_MAX, ENC_BYTES_MAX, HEADER_BYTES_MAX, PARENTS_MAX, PAYLOAD_BYTES_MAX, SECTIONS_MAX,
+    STORE_NAME_BYTES_MAX,
+};
+use crate::{BlobRef, EntryId, Header, Height, PublicKey, Section, Signature, StoreName, Time, TreeId};
+
+/// Before an entry that travels as it is.
+const WHOLE: u64 = 0;
+/// Before an entry without what can be worked out.
+const PACKED: u64 = 1;
+/// Longest block, with its signature and the heads around it.
+const BLOCK_BYTES_MAX: usize = HEADER_BYTES_MAX + 80;
+
+/// An entry as it arrives. Nothing about it has been checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// Header and signature.
+    pub block: Bytes,
+    /// One per section; `None` where the sender has none.
+    pub payloads: Vec<Option<Bytes>>,
+}
+
+impl Arrived {
+    /// Bytes of block and payloads.
+    #[must_use]
+    pub fn bytes_len(&self) -> usize {
+        self.block.len() + self.payloads.iter().flatten().map(Bytes::len).sum::<usize>()
+    }
+}
+
+/// How much may be unpacked.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Entries.
+    pub entries: usize,
+    /// Bytes of their blocks and payloads.
+    pub bytes: usize,
+}
+
+/// Says why a packed batch cannot be unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnpackError {
+    /// It is not what a packer makes.
+    #[error("the packed entries are malformed")]
+    Malformed,
+    /// It names something that did not come before.
+    #[error("the packed entries refer to what is not there")]
+    Reference,
+    /// There is more in it than may be.
+    #[error("the packed entries are more than may come at once")]
+    TooMuch,
+}
+
+impl From<CborError> for UnpackError {
+    fn from(_: CborError) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Packs the entries of one database, in their order.
+#[must_use]
+pub fn pack<'a>(tree: &TreeId, entries: impl IntoIterator<Item = &'a Arrived>) -> Bytes {
+    let mut packer = Packer::default();
+    for entry in entries {
+        packer.push(tree, entry);
+    }
+    Bytes::from(packer.out.into_bytes())
+}
+
+/// Rebuilds the entries of a batch that was packed for this database.
+pub fn unpack(tree: &TreeId, packed: &Bytes, bounds: Bounds) -> Result<Vec<Arrived>, UnpackError> {
+    let mut unpacker = Unpacker { packed, r: Reader::new(packed), said: Said::default() };
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    while unpacker.r.position() < packed.len() {
+        if entries.len() >= bounds.entries {
+            return Err(UnpackError::TooMuch);
+        }
+        let entry = unpacker.next(tree)?;
+        bytes += entry.bytes_len();
+        if bytes > bounds.bytes {
+            return Err(UnpackError::TooMuch);
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// What came before in the batch, as both sides know it.
+#[derive(Debug, Default)]
+struct Said {
+    placed: Vec<Place>,
+    authors: Vec<PublicKey>,
+    stores: Vec<StoreName>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    id: EntryId,
+    height: Height,
+    time: Time,
+}
+
+impl Said {
+    /// What the height of an entry most likely is, by its parents in the batch.
+    fn height(&self, parents: impl Iterator<Item = usize>) -> u64 {
+        let above =
+            parents.filter_map(|at| self.placed.get(at)).map(|place| place.height.0.saturating_add(1));
+        above.max().unwrap_or_else(|| self.placed.last().map_or(0, |place| place.height.0))
+    }
+
+    fn time(&self) -> u64 {
+        self.placed.last().map_or(0, |place| place.time.0)
+    }
+
+    /// Nothing is known but the id of an entry that travels as it is.
+    fn place(&mut self, block: &[u8], header: Option<&Header>) {
+        let (height, time) = header.map_or((Height(0), Time(0)), |header| (header.height, header.time));
+        self.placed.push(Place { id: EntryId::of_block(block), height, time });
+    }
+}
+
+#[derive(Default)]
+struct Packer {
+    out: Writer,
+    said: Said,
+    at: BTreeMap<EntryId, usize>,
+    authors: BTreeMap<PublicKey, u64>,
+    stores: BTreeMap<StoreName, u64>,
+}
+
+impl Packer {
+    fn push(&mut self, tree: &TreeId, entry: &Arrived) {
+        let parts = parts(tree, entry);
+        match &parts {
+            Some((header, signature)) => self.push_packed(header, signature, &entry.payloads),
+            None => self.push_whole(entry),
+        }
+        self.said.place(&entry.block, parts.as_ref().map(|(header, _)| header));
+        if let Some(place) = self.said.placed.last() {
+            self.at.insert(place.id, self.said.placed.len() - 1);
+        }
+    }
+
+    fn push_whole(&mut self, entry: &Arrived) {
+        self.out.uint(WHOLE).bytes(&entry.block).array(entry.payloads.len());
+        for payload in &entry.payloads {
+            match payload {
+                Some(payload) => self.out.bytes(payload),
+                None => self.out.null(),
+            };
+        }
+    }
+
+    fn push_packed(&mut self, header: &Header, signature: &Signature, payloads: &[Option<Bytes>]) {
+        self.out.uint(PACKED).array(header.parents.len());
+        let here = self.said.placed.len();
+        for parent in &header.parents {
+            match self.at.get(parent) {
+                Some(at) => self.out.uint((here - at) as u64),
+                None => self.out.bytes(&parent.0),
+            };
+        }
+        let height =
+            self.said.height(header.parents.iter().filter_map(|parent| self.at.get(parent).copied()));
+        self.out.int(i128::from(header.height.0) - i128::from(height));
+        self.out.int(i128::from(header.time.0) - i128::from(self.said.time()));
+        match self.authors.get(&header.author) {
+            Some(at) => drop(self.out.uint(*at)),
+            None => {
+                self.out.bytes(&header.author.0);
+                self.authors.insert(header.author, self.authors.len() as u64);
+            }
+        }
+        self.out.array(header.sections.len());
+        for (section, payload) in header.sections.iter().zip(payloads) {
+            self.push_section(section, payload.as_ref());
+        }
+        self.out.bytes(&signature.0);
+    }
+
+    fn push_section(&mut self, section: &Section, payload: Option<&Bytes>) {
+        match self.stores.get(&section.store) {
+            Some(at) => drop(self.out.uint(*at)),
+            None => {
+                self.out.text(section.store.as_str());
+                self.stores.insert(section.store.clone(), self.stores.len() as u64);
+            }
+        }
+        match payload {
+            Some(payload) => self.out.bytes(payload),
+            None => self.out.array(2).uint(u64::from(section.payload_len)).bytes(&section.payload_hash),
+        };
+        if section.enc.is_none() && section.blobs.is_empty() {
+            self.out.null();
+            return;
+        }
+        self.out.array(2);
+        match &section.enc {
+            Some(enc) => self.out.bytes(enc),
+            None => self.out.null(),
+        };
+        self.out.array(section.blobs.len());
+        for blob in &section.blobs {
+            self.out.array(2).uint(blob.len).bytes(&blob.hash);
+        }
+    }
+}
+
+/// The header and the signature, where the rest of the entry follows from them.
+fn parts(tree: &TreeId, entry: &Arrived) -> Option<(Header, Signature)> {
+    let (at, signature) = split_block(&entry.block).ok()?;
+    let header = Header::decode(&entry.block[at.0..at.1]).ok()?;
+    let fits = |(section, payload): (&Section, &Option<Bytes>)| {
+        payload.as_ref().is_none_or(|payload| section.names(payload))
+    };
+    let follows = header.tree == Some(*tree)
+        && header.nonce.is_none()
+        && header.parents.is_sorted_by(|a, b| a < b)
+        && header.sections.len() == entry.payloads.len()
+        && header.sections.iter().zip(&entry.payloads).all(fits)
+        && block_of(&header.encode(), &signature) == entry.block;
+    follows.then_some((header, signature))
+}
+
+struct Unpacker<'a> {
+    packed: &'a Bytes,
+    r: Reader<'a>,
+    said: Said,
+}
+
+impl Unpacker<'_> {
+    fn next(&mut self, tree: &TreeId) -> Result<Arrived, UnpackError> {
+        match self.r.uint()? {
+            WHOLE => self.whole(),
+            PACKED => self.packed(tree),
+            _ => Err(UnpackError::Malformed),
+        }
+    }
+
+    fn whole(&mut self) -> Result<Arrived, UnpackError> {
+        let block = self.bytes(BLOCK_BYTES_MAX)?;
+        let count = self.r.array(SECTIONS_MAX)?;
+        let payloads = (0..count).map(|_| match self.r.peek()? {
+            Kind::Null => Ok(self.r.null().map(|()| None)?),
+            _ => self.bytes(PAYLOAD_BYTES_MAX).map(Some),
+        });
+        let entry = Arrived { payloads: payloads.collect::<Result<_, UnpackError>>()?, block };
+        self.said.place(&entry.block, None);
+        Ok(entry)
+    }
+
+    fn packed(&mut self, tree: &TreeId) -> Result<Arrived, UnpackError> {
+        let here = self.said.placed.len();
+        let count = self.r.array(PARENTS_MAX)?;
+        let (mut parents, mut places) = (Vec::with_capacity(count), Vec::new());
+        for _ in 0..count {
+            if self.r.peek()? == Kind::Bytes {
+                parents.push(EntryId(self.r.fixed()?));
+                continue;
+            }
+            let back = usize::try_from(self.r.uint()?).map_err(|_| UnpackError::Reference)?;
+            let at = here.checked_sub(back).ok_or(UnpackError::Reference)?;
+            parents.push(self.said.placed.get(at).ok_or(UnpackError::Reference)?.id);
+            places.push(at);
+        }
+        parents.sort_unstable();
+        let height = self.number(self.said.height(places.into_iter()))?;
+        let time = self.number(self.said.time())?;
+        let author = self.author()?;
+        let count = self.r.array(SECTIONS_MAX)?;
+        let (mut sections, mut payloads) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for _ in 0..count {
+            let (section, payload) = self.section()?;
+            sections.push(section);
+            payloads.push(payload);
+        }
+        let header = Header {
+            tree: Some(*tree),
+            parents,
+            height: Height(height),
+            time: Time(time),
+            author,
+            sections,
+            nonce: None,
+        };
+        let block = block_of(&header.encode(), &Signature(self.r.fixed()?));
+        self.said.place(&block, Some(&header));
+        Ok(Arrived { block, payloads })
+    }
+
+    fn author(&mut self) -> Result<PublicKey, UnpackError> {
+        if self.r.peek()? == Kind::Bytes {
+            let author = PublicKey(self.r.fixed()?);
+            self.said.authors.push(author);
+            return Ok(author);
+        }
+        let at = usize::try_from(self.r.uint()?).map_err(|_| UnpackError::Reference)?;
+        self.said.authors.get(at).copied().ok_or(UnpackError::Reference)
+    }
+
+    fn section(&mut self) -> Result<(Section, Option<Bytes>), UnpackError> {
+        let store = self.store()?;
+        let (payload, payload_len, payload_hash) = if self.r.peek()? == Kind::Bytes {
+            let payload = self.bytes(PAYLOAD_BYTES_MAX)?;
+            let len = u32::try_from(payload.len()).map_err(|_| UnpackError::Malformed)?;
+            let hash = *blake3::hash(&payload).as_bytes();
+            (Some(payload), len, hash)
+        } else {
+            self.r.array_exact(2)?;
+            let len = u32::try_from(self.r.uint()?).map_err(|_| UnpackError::Malformed)?;
+            (None, len, self.r.fixed()?)
+        };
+        let (mut enc, mut blobs) = (None, Vec::new());
+        if self.r.peek()? == Kind::Null {
+            self.r.null()?;
+        } else {
+            self.r.array_exact(2)?;
+            enc = match self.r.peek()? {
+                Kind::Null => self.r.null().map(|()| None)?,
+                _ => Some(self.bytes(ENC_BYTES_MAX)?),
+            };
+            for _ in 0..self.r.array(BLOBS_MAX)? {
+                self.r.array_exact(2)?;
+                blobs.push(BlobRef { len: self.r.uint()?, hash: self.r.fixed()? });
+            }
+        }
+        Ok((Section { store, enc, payload_len, payload_hash, blobs }, payload))
+    }
+
+    fn store(&mut self) -> Result<StoreName, UnpackError> {
+        if self.r.peek()? == Kind::Text {
+            let name = StoreName::new(self.r.text(STORE_NAME_BYTES_MAX)?);
+            let name = name.map_err(|_| UnpackError::Malformed)?;
+            self.said.stores.push(name.clone());
+            return Ok(name);
+        }
+        let at = usize::try_from(self.r.uint()?).map_err(|_| UnpackError::Reference)?;
+        self.said.stores.get(at).cloned().ok_or(UnpackError::Reference)
+    }
+
+    /// A number, by how it differs from what it most likely is.
+    fn number(&mut self, likely: u64) -> Result<u64, UnpackError> {
+        let number = self.r.int()?.checked_add(i128::from(likely)).ok_or(UnpackError::Malformed)?;
+        u64::try_from(number).map_err(|_| UnpackError::Malformed)
+    }
+
+    /// A byte string, shared with the batch.
+    fn bytes(&mut self, max: usize) -> Result<Bytes, UnpackError> {
+        let len = self.r.bytes(max)?.len();
+        let end = self.r.position();
+        Ok(self.packed.slice(end - len..end))
+    }
+}
