@@ -10,14 +10,14 @@ use std::thread;
 
 use bytes::Bytes;
 use eid_core::cbor::Writer;
+use eid_core::pack::Arrived;
 use eid_core::{
     Draft, Entry, EntryId, Height, Nonce, Payload, Permission, SecretKey, SectionDraft, SettingsOp, Slot,
     StoreName, Time, TreeId,
 };
 use eid_db::{Env, Instance};
-use eid_proto::List;
 use eid_proto::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
-use eid_proto::message::{Batch, Message, Packed};
+use eid_proto::message::{Batch, Message};
 use eid_store::{Backend, Offer};
 
 use super::shape::{Node, Random, Shape};
@@ -142,7 +142,7 @@ fn write(shape: &Shape, root: Entry, outs: &mut [Out], later: bool) -> Result<Ma
     for (out, _) in outs.iter_mut().zip(holds).filter(|(_, holds)| *holds) {
         out.push(root.clone())?;
     }
-    let mut optimal = Optimal::default();
+    let mut optimal = Optimal { tree, waiting: Vec::new(), waiting_bytes: 0, bytes: 0 };
     if holds[0] != holds[1] {
         optimal.push(root);
         made.differ += 1;
@@ -223,9 +223,9 @@ fn set(at: usize, value_bytes: usize, random: &mut Random) -> Vec<u8> {
 }
 
 /// The same missing entries, packed by themselves.
-#[derive(Default)]
 struct Optimal {
-    waiting: Vec<Packed>,
+    tree: TreeId,
+    waiting: Vec<Arrived>,
     waiting_bytes: usize,
     bytes: u64,
 }
@@ -233,7 +233,7 @@ struct Optimal {
 impl Optimal {
     fn push(&mut self, offer: Offer) {
         self.waiting_bytes += size(&offer);
-        self.waiting.push(Packed { block: offer.block, payloads: List::new(offer.payloads) });
+        self.waiting.push(Arrived { block: offer.block, payloads: offer.payloads });
         if self.waiting_bytes >= BATCH_BYTES_TARGET || self.waiting.len() >= BATCH_ENTRIES_MAX {
             self.pack();
         }
@@ -243,8 +243,7 @@ impl Optimal {
         let entries = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
         if !entries.is_empty() {
-            self.bytes +=
-                Message::Batch(Batch { entries: List::new(entries), upto: 0 }).encode().len() as u64;
+            self.bytes += Message::Batch(Batch::pack(&self.tree, &entries, 0)).encode().len() as u64;
         }
     }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use eid_core::PublicKey;
-use eid_proto::List;
 use eid_proto::message::{Batch, Message};
 use eid_transport::{
     Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
@@ -49,7 +48,7 @@ pub(crate) struct Tap {
 
 impl Tap {
     pub(crate) fn new(below: Arc<dyn Transport>, counts: Arc<Counts>) -> Self {
-        let batch = Message::Batch(Batch { entries: List::new(Vec::new()), upto: 0 }).encode();
+        let batch = Message::Batch(Batch { entries: Bytes::new(), upto: 0 }).encode();
         Self { below, counts, begins: batch.slice(..2) }
     }
 

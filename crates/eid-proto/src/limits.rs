@@ -50,5 +50,3 @@ pub const TITLE_BYTES_MAX: usize = 256;
 pub const OPEN_MANY_MAX: usize = 1024;
 /// Greatest number of databases that one discovery lists.
 pub const DISCOVER_MAX: usize = 4096;
-/// Greatest number of sections of an entry, as in the entry format.
-pub const PAYLOADS_MAX: usize = eid_core::limits::SECTIONS_MAX;

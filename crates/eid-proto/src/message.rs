@@ -4,13 +4,14 @@
 //! version, so that two programs that have no version in common can still say so.
 
 use bytes::Bytes;
-use eid_core::Permission;
+use eid_core::pack::{Arrived, Bounds, UnpackError, pack, unpack};
+use eid_core::{Permission, TreeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::bounded::{List, Text};
 use crate::limits::{
     BATCH_ENTRIES_MAX, COMMON_MAX, DISCOVER_MAX, FRAME_BYTES_MAX, KEYS_MAX, NAME_BYTES_MAX, OPEN_MANY_MAX,
-    PAYLOADS_MAX, PLAN_TIPS_MAX, TITLE_BYTES_MAX, WINDOW_IDS_MAX,
+    PLAN_TIPS_MAX, TITLE_BYTES_MAX, WINDOW_IDS_MAX,
 };
 
 /// The first byte of a greeting, in every version.
@@ -321,19 +322,23 @@ pub enum WireRung {
 /// Some entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// Parents first.
-    pub entries: List<Packed, BATCH_ENTRIES_MAX>,
+    /// Parents first, packed (`eid_core::pack`).
+    pub entries: Bytes,
     /// With these the receiver holds the sender's log below this position.
     pub upto: u64,
 }
 
-/// An entry as it travels: the canonical bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Packed {
-    /// Header and signature.
-    pub block: Bytes,
-    /// One per section; absent where the sender has none.
-    pub payloads: List<Option<Bytes>, PAYLOADS_MAX>,
+impl Batch {
+    /// Packs entries of a database.
+    #[must_use]
+    pub fn pack(tree: &TreeId, entries: &[Arrived], upto: u64) -> Self {
+        Self { entries: pack(tree, entries), upto }
+    }
+
+    /// The entries, none of them checked.
+    pub fn unpack(&self, tree: &TreeId) -> Result<Vec<Arrived>, UnpackError> {
+        unpack(tree, &self.entries, Bounds { entries: BATCH_ENTRIES_MAX, bytes: FRAME_BYTES_MAX })
+    }
 }
 
 /// Says why a frame does not decode.

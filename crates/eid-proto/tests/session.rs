@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use eid_core::EntryId;
 use eid_core::dag::{Epoch, Replica, Seq};
-use eid_proto::message::{Batch, Message, Packed, Plan, Position, TipNames, Tips, Window, WireRung};
+use eid_proto::message::{Batch, Message, Plan, Position, TipNames, Tips, Window, WireRung};
 use eid_proto::{Cursor, Known, List, Output, RefusalCode, Rights, Rung, Session, SessionError, limits};
 use pair::{End, Mem, Pair, check_known, sync};
 use proptest::prelude::*;
@@ -727,12 +727,12 @@ fn endless_plan() -> Message {
 fn entries_that_would_cost_memory_and_no_credit_are_not_taken() {
     let (a, b) = shared(1);
     let real = &b.log[1];
-    let payloads = |count: usize| List::new(vec![None; count]);
+    let payloads = |count: usize| vec![None; count];
     for (block, payloads) in [(Bytes::new(), payloads(0)), (real.block().clone(), payloads(64))] {
         let mut session = opened(&a);
         session.handle_frame(&endless_plan().encode()).unwrap();
-        let entries = List::new(vec![Packed { block, payloads }]);
-        let error = session.handle_frame(&Message::Batch(Batch { entries, upto: 1 }).encode()).unwrap_err();
+        let batch = Batch::pack(&a.tree(), &[eid_proto::Arrived { block, payloads }], 1);
+        let error = session.handle_frame(&Message::Batch(batch).encode()).unwrap_err();
         assert!(matches!(error, SessionError::Misplaced(_)), "{error}");
     }
 }

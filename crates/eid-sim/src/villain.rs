@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eid_core::{Draft, Entry, Height, SecretKey, SectionDraft, StoreName, Time};
-use eid_proto::List;
-use eid_proto::message::{Batch, Message, Packed};
+use eid_core::pack::Arrived;
+use eid_core::{Draft, Entry, Height, SecretKey, SectionDraft, StoreName, Time, TreeId};
+use eid_proto::message::{Batch, Message};
 
 use crate::executor::Sim;
 use crate::net::{Node, Tamper};
@@ -27,22 +27,33 @@ pub struct Tampering {
     sim: Sim,
     rng: Rng,
     sent: VecDeque<Bytes>,
+    trees: Vec<TreeId>,
 }
 
 impl Tampering {
     /// A villain that signs with the key of its node.
     #[must_use]
-    pub fn new(kind: Villain, key: Arc<SecretKey>, sim: &Sim, seed: u64) -> Self {
-        Self { kind, key, sim: sim.clone(), rng: Rng::new(seed, "villain"), sent: VecDeque::new() }
+    pub fn new(kind: Villain, key: Arc<SecretKey>, sim: &Sim, seed: u64, trees: Vec<TreeId>) -> Self {
+        Self { kind, key, sim: sim.clone(), rng: Rng::new(seed, "villain"), sent: VecDeque::new(), trees }
+    }
+
+    /// The entries of a batch, and the database that they are of: the one in which they are signed.
+    fn unpack(&self, batch: &Batch) -> Option<(TreeId, Vec<Arrived>)> {
+        let is_of = |entries: &Vec<Arrived>| {
+            let parsed =
+                entries.first().map(|first| Entry::parse(first.block.clone(), first.payloads.clone()));
+            parsed.is_some_and(|parsed| parsed.is_ok_and(|entry| entry.verify_signature().is_ok()))
+        };
+        self.trees.iter().find_map(|tree| Some((*tree, batch.unpack(tree).ok().filter(is_of)?)))
     }
 
     fn batch(&mut self, batch: Batch, to: Node) -> Batch {
-        let mut entries: Vec<Packed> = batch.entries.to_vec();
-        let own = |packed: &&Packed| {
-            let parsed = Entry::parse(packed.block.clone(), packed.payloads.to_vec());
+        let Some((tree, mut entries)) = self.unpack(&batch) else { return batch };
+        let own = |carried: &&Arrived| {
+            let parsed = Entry::parse(carried.block.clone(), carried.payloads.clone());
             parsed.is_ok_and(|entry| entry.header().author == self.key.public())
         };
-        let touched: Vec<Packed> = match self.kind {
+        let touched: Vec<Arrived> = match self.kind {
             Villain::Equivocator => entries.iter().filter(own).cloned().collect(),
             _ => entries.clone(),
         };
@@ -60,21 +71,21 @@ impl Tampering {
         } else if let Some(place) = entries.iter_mut().find(|entry| **entry == victim) {
             *place = forged;
         }
-        Batch { entries: List::new(entries), upto: batch.upto }
+        Batch::pack(&tree, &entries, batch.upto)
     }
 
     /// What it signs behind an entry it has seen, whether or not it still may, and keeps to itself.
-    fn go_on(&mut self, parent: &Packed) -> Option<Packed> {
-        let parent = Entry::parse(parent.block.clone(), parent.payloads.to_vec()).ok()?;
+    fn go_on(&mut self, parent: &Arrived) -> Option<Arrived> {
+        let parent = Entry::parse(parent.block.clone(), parent.payloads.clone()).ok()?;
         let entry = behind(&parent, &self.key, forged_section(&mut self.rng), &mut self.rng)?;
         self.sim.sometimes("entry signed for one peer alone");
         let payloads: Vec<Option<Bytes>> = entry.payloads().to_vec();
-        Some(Packed { block: entry.block().clone(), payloads: List::new(payloads) })
+        Some(Arrived { block: entry.block().clone(), payloads: payloads })
     }
 
     /// A twin of an entry of its own, behind the same parents: some peers get it, others do not.
-    fn equivocate(&mut self, victim: &Packed, to: Node) -> Option<Packed> {
-        let entry = Entry::parse(victim.block.clone(), victim.payloads.to_vec()).ok()?;
+    fn equivocate(&mut self, victim: &Arrived, to: Node) -> Option<Arrived> {
+        let entry = Entry::parse(victim.block.clone(), victim.payloads.clone()).ok()?;
         let header = entry.header();
         if to.0.is_multiple_of(2) || header.is_settings() {
             return None;
@@ -90,23 +101,23 @@ impl Tampering {
         let twin = draft.seal(&self.key).ok()?;
         self.sim.sometimes("two entries signed at one place");
         let payloads: Vec<Option<Bytes>> = twin.payloads().to_vec();
-        Some(Packed { block: twin.block().clone(), payloads: List::new(payloads) })
+        Some(Arrived { block: twin.block().clone(), payloads: payloads })
     }
 
     /// A bit of somebody's entry is another.
-    fn forge(&mut self, victim: &Packed) -> Option<Packed> {
+    fn forge(&mut self, victim: &Arrived) -> Option<Arrived> {
         let mut block = victim.block.to_vec();
         // The signature is at the end: with a flipped bit there, all else about the entry is as it should be.
         let from = if self.rng.chance(700) { block.len().checked_sub(64)? } else { 0 };
         let at = from + self.rng.index(block.len() - from);
         block[at] ^= 1 << self.rng.below(8);
         self.sim.sometimes("entry forged");
-        Some(Packed { block: block.into(), payloads: victim.payloads.clone() })
+        Some(Arrived { block: block.into(), payloads: victim.payloads.clone() })
     }
 
     /// An entry that is signed as it should be, by somebody who may write, at a height that is not its own.
-    fn lie(&mut self, parent: &Packed) -> Option<Packed> {
-        let parent = Entry::parse(parent.block.clone(), parent.payloads.to_vec()).ok()?;
+    fn lie(&mut self, parent: &Arrived) -> Option<Arrived> {
+        let parent = Entry::parse(parent.block.clone(), parent.payloads.clone()).ok()?;
         let header = parent.header();
         let height = match self.rng.below(4) {
             0 => Height(header.height.0),
@@ -126,7 +137,7 @@ impl Tampering {
         let entry = draft.seal(&self.key).ok()?;
         self.sim.sometimes("height invented");
         let payloads: Vec<Option<Bytes>> = entry.payloads().to_vec();
-        Some(Packed { block: entry.block().clone(), payloads: List::new(payloads) })
+        Some(Arrived { block: entry.block().clone(), payloads: payloads })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can end a session, and whose fault it is.
 
 use eid_core::ReadError;
+use eid_core::pack::UnpackError;
 
 use crate::message::{DecodeError, RefusalCode};
 
@@ -10,6 +11,9 @@ pub enum SessionError {
     /// The other side sent something that is not a message.
     #[error("the other side sent what is no message")]
     Malformed(#[from] DecodeError),
+    /// The other side sent entries that cannot be unpacked.
+    #[error("the other side sent a batch that is none")]
+    Packing(#[from] UnpackError),
     /// The other side sent a message that does not belong here.
     #[error("the other side broke the protocol: {0}")]
     Misplaced(&'static str),
@@ -37,7 +41,7 @@ impl SessionError {
     /// Whether the other side is at fault.
     #[must_use]
     pub fn is_peers_fault(&self) -> bool {
-        matches!(self, Self::Malformed(_) | Self::Misplaced(_) | Self::Incomplete)
+        matches!(self, Self::Malformed(_) | Self::Packing(_) | Self::Misplaced(_) | Self::Incomplete)
     }
 
     /// Whether a later session can succeed.

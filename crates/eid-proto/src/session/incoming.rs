@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use eid_core::dag::Seq;
-use eid_core::{EntryId, Missing, Refusal};
+use eid_core::{EntryId, Missing, Refusal, TreeId};
 
 use super::error::SessionError;
 use super::{Arrived, Outcome};
@@ -73,25 +73,20 @@ impl Incoming {
         Ok(())
     }
 
-    pub(super) fn handle_batch(&mut self, batch: Batch) -> Result<(), SessionError> {
+    pub(super) fn handle_batch(&mut self, tree: &TreeId, batch: &Batch) -> Result<(), SessionError> {
         let Some(plan) = &self.plan else { return Err(SessionError::Misplaced("a batch before its plan")) };
-        if self.done || batch.entries.is_empty() {
-            return Err(SessionError::Misplaced("a batch where none belongs"));
-        }
-        self.received += batch.entries.len() as u64;
-        if self.received > plan.entries || batch.upto > plan.end.seq {
-            return Err(SessionError::Misplaced("more than was planned"));
-        }
         // One entry may be larger than what was left of the credit.
         if self.credit == 0 {
             return Err(SessionError::Misplaced("more than the credit"));
         }
-        let entries: Vec<Arrived> = batch
-            .entries
-            .into_vec()
-            .into_iter()
-            .map(|packed| Arrived { block: packed.block, payloads: packed.payloads.into_vec() })
-            .collect();
+        let entries = batch.unpack(tree)?;
+        if self.done || entries.is_empty() {
+            return Err(SessionError::Misplaced("a batch where none belongs"));
+        }
+        self.received += entries.len() as u64;
+        if self.received > plan.entries || batch.upto > plan.end.seq {
+            return Err(SessionError::Misplaced("more than was planned"));
+        }
         // Every entry takes memory until it is admitted: what has hardly any bytes would be outside the credit.
         let is_none = |entry: &Arrived| {
             entry.block.len() < BLOCK_BYTES_MIN.max(entry.payloads.len() * SECTION_BYTES_MIN)

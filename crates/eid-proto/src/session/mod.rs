@@ -16,6 +16,7 @@ use eid_core::dag::{Epoch, Replica, Seq};
 use eid_core::sabotage::{self, Sabotage};
 use eid_core::{Refusal, TreeId};
 
+pub use eid_core::pack::Arrived;
 pub use error::SessionError;
 
 use self::incoming::Incoming;
@@ -71,23 +72,6 @@ pub struct Known {
     pub theirs: Option<Cursor>,
     /// The other side durably holds this side's log up to here: an acknowledgement.
     pub mine: Option<Cursor>,
-}
-
-/// An entry that came over the wire. Nothing about it has been checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arrived {
-    /// Header and signature.
-    pub block: Bytes,
-    /// One per section; `None` where the sender has none.
-    pub payloads: Vec<Option<Bytes>>,
-}
-
-impl Arrived {
-    /// Bytes of block and payloads.
-    #[must_use]
-    pub fn bytes_len(&self) -> usize {
-        self.block.len() + self.payloads.iter().flatten().map(Bytes::len).sum::<usize>()
-    }
 }
 
 /// What became of an entry that arrived.
@@ -253,6 +237,10 @@ impl Session {
     #[must_use]
     pub fn tree(&self) -> Option<TreeId> {
         self.tree
+    }
+
+    fn opened(&self) -> Result<TreeId, SessionError> {
+        self.tree.ok_or(SessionError::Misplaced("something of no database"))
     }
 
     /// Whether the other side has opened and knows of no position in this log: it holds nothing by any
@@ -476,7 +464,7 @@ impl Session {
                 }
                 self.incoming.handle_plan(plan)
             }
-            Message::Batch(batch) => self.incoming.handle_batch(batch),
+            Message::Batch(batch) => self.incoming.handle_batch(&self.opened()?, &batch),
             Message::Done => self.incoming.handle_done(),
             Message::Window(window) => self.incoming.handle_window(window),
             Message::NoPush if self.role == Role::Responder && self.incoming.plan.is_none() => {
@@ -670,9 +658,10 @@ impl Session {
             }
             self.said_all = false;
         }
+        let tree = self.opened()?;
         let outgoing = self.outgoing.as_mut().ok_or(SessionError::Misplaced("a turn without a plan"))?;
         let offer = Offer { credit: CREDIT_BYTES, accepts: rights.push };
-        match outgoing.poll(replica, offer)? {
+        match outgoing.poll(replica, &tree, offer)? {
             Step::Again => Ok(Output::Again),
             Step::Say(message) => Ok(Output::Send(message.encode())),
             Step::Wait => self.say(&[]),

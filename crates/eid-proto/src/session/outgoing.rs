@@ -1,8 +1,9 @@
 //! The sending half of a session: finds what the other side lacks, and streams it within the other side's credit.
 
 use bytes::Bytes;
-use eid_core::EntryId;
 use eid_core::dag::{Difference, Probe, Replica, Seq, SeqSet};
+use eid_core::pack::Arrived;
+use eid_core::{EntryId, TreeId};
 
 use super::error::SessionError;
 use super::tips::{Naming, Resolved, ids_at, name_tips, resolve};
@@ -13,7 +14,7 @@ use crate::limits::{
     BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, CREDIT_BYTES_MIN, GAP_MAX, PLAN_TIPS_MAX, WALK_STEP,
     WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
 };
-use crate::message::{Batch, Message, Open, Packed, Plan, Position, TipNames, Tips, Window};
+use crate::message::{Batch, Message, Open, Plan, Position, TipNames, Tips, Window};
 
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -171,7 +172,12 @@ impl Outgoing {
     }
 
     /// What to say next. `offer` is what this side takes in return.
-    pub(super) fn poll(&mut self, replica: &dyn Replica, offer: Offer) -> Result<Step, SessionError> {
+    pub(super) fn poll(
+        &mut self,
+        replica: &dyn Replica,
+        tree: &TreeId,
+        offer: Offer,
+    ) -> Result<Step, SessionError> {
         match std::mem::replace(&mut self.stage, Stage::Finished) {
             Stage::Walking(mut walk) => {
                 let complete = walk.step(replica, WALK_STEP)?;
@@ -223,11 +229,12 @@ impl Outgoing {
                     Ok(Step::Wait)
                 }
                 Some(_) => {
-                    let (batch, bytes, next) = read_batch(replica, &plan, at, self.end, self.credit)?;
+                    let (entries, bytes, next) = read_batch(replica, &plan, at, self.credit)?;
+                    let upto = plan.next_run(next).map_or(self.end.0, |run| run.start.0);
                     self.credit = self.credit.saturating_sub(bytes);
-                    self.sent += batch.entries.len() as u64;
+                    self.sent += entries.len() as u64;
                     self.stage = Stage::Streaming { plan, at: next };
-                    Ok(Step::Say(Message::Batch(batch)))
+                    Ok(Step::Say(Message::Batch(Batch::pack(tree, &entries, upto))))
                 }
             },
             Stage::Finished => Ok(Step::Finished),
@@ -240,9 +247,8 @@ fn read_batch(
     replica: &dyn Replica,
     plan: &SeqSet,
     from: Seq,
-    end: Seq,
     credit: u64,
-) -> Result<(Batch, u64, Seq), SessionError> {
+) -> Result<(Vec<Arrived>, u64, Seq), SessionError> {
     let bytes_max = usize::try_from(credit).unwrap_or(usize::MAX).min(BATCH_BYTES_TARGET);
     let (mut entries, mut bytes, mut at) = (Vec::new(), 0usize, from);
     while entries.len() < BATCH_ENTRIES_MAX && bytes < bytes_max {
@@ -263,11 +269,10 @@ fn read_batch(
         at = Seq(last.seq.0 + 1);
         for logged in logged.into_iter().filter(|logged| plan.contains(logged.seq)) {
             bytes += logged.bytes_len();
-            entries.push(Packed { block: logged.block, payloads: List::new(logged.payloads) });
+            entries.push(Arrived { block: logged.block, payloads: logged.payloads });
         }
     }
-    let upto = plan.next_run(at).map_or(end.0, |run| run.start.0);
-    Ok((Batch { entries: List::new(entries), upto }, bytes as u64, at))
+    Ok((entries, bytes as u64, at))
 }
 
 /// The entries that the other side asks about, answered.

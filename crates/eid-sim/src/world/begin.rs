@@ -45,7 +45,8 @@ impl World {
         if let Some(kind) = self.plan.villain {
             let index = self.plan.honest;
             if let Some(process) = self.process(index) {
-                let tampering = Tampering::new(kind, process.device_key(), &self.sim, self.seed);
+                let trees = self.known_trees().iter().map(|tree| tree.id).collect();
+                let tampering = Tampering::new(kind, process.device_key(), &self.sim, self.seed, trees);
                 self.net.set_tamper(self.hosts[index].site.node, Box::new(tampering));
             }
         }
