@@ -30,8 +30,9 @@ pub const FSCK_PROBLEMS_MAX: usize = 1000;
 /// Entries between two checkpoints of a tree's log: about what an old version has to fold. Fewer would keep more old
 /// values of rows that change often; more would make old versions slower to open.
 pub const CHECKPOINT_ENTRIES: u64 = if cfg!(test) { 8 } else { 1024 };
-/// Most entries of a version that are folded at once: what is in memory of the log then.
-pub const FOLD_ENTRIES_MAX: usize = 256;
+/// Most entries of a version that are folded at once: what is in memory of the log then. Few where it is tested, so that
+/// more than one such step is.
+pub const FOLD_ENTRIES_MAX: usize = if cfg!(test) { 16 } else { 256 };
 /// Most positions that walks down the history hold whose outcome is kept while entries are judged: one walk for the
 /// parents of each entry, and one for each fence. Eight bytes each. The last walk is kept whatever it holds.
 pub const WALKED_MAX: usize = if cfg!(test) { 64 } else { 4 * 1024 * 1024 };

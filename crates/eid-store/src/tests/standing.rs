@@ -22,7 +22,7 @@ use crate::settings::{Overlay, Walked};
 use crate::standing::{Portion, Weigher};
 use crate::{
     Applied, Apply, Backend, BackendError, Batch, Change, Counting, CrashDisk, Embedded, EmbeddedConfig,
-    EntryStore, Key, Memory, Offer, Scan, Snapshot, StoreError, ViewRows, Wanted,
+    EntryStore, Key, Memory, Offer, Scan, Snapshot, StoreError, Value, ViewRows, Wanted,
 };
 
 /// The first tree of a store.
@@ -373,9 +373,7 @@ impl Backend for Largest {
         if batch.puts.iter().any(|(key, _)| *key == state_key(TREE)) {
             self.bytes.fetch_max(batch.bytes_len(), Ordering::SeqCst);
         }
-        let is_aside = |key: &Key| key[0] == Space::View as u8 && key[1..5] != TREE.0.to_be_bytes();
-        let aside = batch.puts.iter().filter(|(key, _)| is_aside(key)).count();
-        self.aside.fetch_add(aside, Ordering::SeqCst);
+        self.aside.fetch_add(batch.puts.iter().filter(|row| is_aside(row)).count(), Ordering::SeqCst);
         self.below.commit(batch)
     }
 }
@@ -385,6 +383,11 @@ fn more_than_fits_in_memory_is_taken_in_to_the_end() {
     let mut entries = removal(1500);
     entries.pop();
     let tree = entries[0].tree();
+    // Writes of the same keys beside them, which come later and are older.
+    for n in 0..40 {
+        let parent = if n == 0 { 0 } else { entries.len() - 1 };
+        entries.push(entry_by(4, &[&entries[parent]], &Act::Set("x", n % 5, 9000)));
+    }
     // One that reaches everything.
     let removal = entry_by(2, &[&entries[0]], &Act::Revoke(3, true));
     let portion = Portion { entries: 400, bytes: 16 << 10 };
@@ -408,24 +411,45 @@ fn more_than_fits_in_memory_is_taken_in_to_the_end() {
     assert_as_plain(&store, &entries);
 }
 
+/// Once, what was put aside is swept before it can be read.
+#[derive(Debug, Default)]
+struct SweptOnce {
+    below: Memory,
+    put: AtomicU32,
+}
+
+fn is_aside((key, _): &(Key, Value)) -> bool {
+    key[0] == Space::View as u8 && key[1..5] != TREE.0.to_be_bytes()
+}
+
+impl Backend for SweptOnce {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, BackendError> {
+        if self.put.compare_exchange(1, 2, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            let rows = self.below.snapshot()?.scan_many(&[Scan::range(Vec::new(), vec![0xff])])?.remove(0);
+            let number = rows.iter().find(|row| is_aside(row)).unwrap().0[1..5].to_vec();
+            let keys = rows.into_iter().map(|(key, _)| key);
+            let deletes = keys.filter(|key| key.get(1..5) == Some(&number)).collect();
+            self.below.commit(Batch { deletes, ..Batch::default() })?;
+        }
+        self.below.snapshot()
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), BackendError> {
+        if batch.puts.iter().any(is_aside) {
+            self.put.fetch_add(1, Ordering::SeqCst);
+        }
+        self.below.commit(batch)
+    }
+}
+
 #[test]
 fn what_was_put_aside_is_not_believed_when_it_was_swept_meanwhile() {
-    let backend: Arc<dyn Backend> = Arc::new(Memory::new());
     let entries = removal(30);
-    let little = Portion { entries: 1000, bytes: 1500 };
-    let run: Box<dyn FnMut(Arc<EntryStore>) + Send> = {
-        let mut is_first = true;
-        Box::new(move |store| {
-            if std::mem::take(&mut is_first) {
-                store.sweep().unwrap();
-            }
-        })
-    };
-    let apply = Arc::new(Meanwhile { cells: PAGED, store: OnceLock::new(), run: Mutex::new(run) });
-    let store =
-        EntryStore::open_with(backend.clone(), Arc::new(Removals), apply.clone(), [5; 32], little).unwrap();
-    apply.store.set(Arc::downgrade(&store)).unwrap();
+    let backend = Arc::new(SweptOnce::default());
+    let single = Portion { entries: 1, bytes: 1 };
+    let store = open_portioned(backend.clone(), PAGED, single);
     admit(&store, &entries.iter().collect::<Vec<_>>());
+    assert!(backend.put.load(Ordering::SeqCst) > 3);
     assert_as_fresh(&store, &entries);
     assert_nothing_aside(&*backend);
 }
