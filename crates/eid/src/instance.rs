@@ -467,7 +467,10 @@ impl Instance {
         };
         peer.close().await;
         let peer_key = peer.key();
-        let incomplete = done.as_ref().is_ok_and(|reports| reports.iter().any(|report| !report.complete));
+        let incomplete = match &done {
+            Ok(reports) => self.is_left_over(peer_key, reports).await?,
+            Err(_) => false,
+        };
         let succeeded = done.is_ok() && !incomplete;
         let (peers, address, now_ms) = (self.inner.peers.clone(), address.clone(), self.now_ms());
         let (sessions, in_sync) = (self.inner.sessions.clone(), done.as_ref().ok().cloned());
@@ -490,6 +493,26 @@ impl Instance {
         }
         let refused = if tree.is_some() { Vec::new() } else { self.refused_by(peer_key, &reports).await? };
         Ok(Synced { sessions: reports, refused })
+    }
+
+    /// Whether a session ended before everything was exchanged that was to be: to a peer that may not read a database, as
+    /// far as is known here, nothing is sent.
+    async fn is_left_over(&self, peer: PublicKey, reports: &[SessionReport]) -> Result<bool, Error> {
+        let early: Vec<SessionReport> = reports.iter().filter(|report| !report.complete).cloned().collect();
+        if early.is_empty() {
+            return Ok(false);
+        }
+        let db = self.inner.db.clone();
+        offload(move || -> Result<bool, Error> {
+            for report in early {
+                let Some(tree) = report.tree.filter(|_| report.behind == Some(0)) else { return Ok(true) };
+                if db.database_by_id(tree).permission(&[peer])? >= Some(Permission::Read) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await?
     }
 
     /// The databases that were exchanged with a peer before, that it may read, and that it says nothing of any more.

@@ -63,6 +63,11 @@ fn void(context: &Context, args: &Audit) -> Result<(), Failure> {
     }
     if page.is_empty() && !out.json() {
         out.note("every entry counts")?;
+    } else if !out.json() {
+        out.note(format!(
+            "an admin lets entries count again with: eid accept {} ENTRY...",
+            printable(&args.db)
+        ))?;
     }
     let next = page.last().filter(|_| page.len() == args.limit).map(|last| last.seq.0 + 1);
     more(context, args, next)
@@ -112,7 +117,7 @@ fn op_text(op: &SettingsOp) -> String {
             format!("revoke {}, keeping what it wrote", slot_text(slot))
         }
         SettingsOp::Revoke { slot, mode: KeyMode::Remove { fence: None } } => {
-            format!("revoke {}, with what the author had not seen", slot_text(slot))
+            format!("revoke {}, with what it wrote that the author had not seen", slot_text(slot))
         }
         SettingsOp::Revoke { slot, mode: KeyMode::Remove { fence: Some(ids) } } => {
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();

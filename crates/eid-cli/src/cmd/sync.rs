@@ -45,6 +45,12 @@ pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
         let databases: Vec<Value> = done.reports.iter().map(report).collect();
         context.out.say(&json!({"databases": databases}), || table(context, &done.reports))?;
     }
+    for report in done.reports.iter().filter(|report| !report.complete) {
+        let (peer, name) = (report.peer.short(), name_of(context, report));
+        context
+            .out
+            .note(format!("{peer} may not read {name}, as far as is known here: nothing was sent to it"))?;
+    }
     done.failed.map_or(Ok(()), Err)
 }
 

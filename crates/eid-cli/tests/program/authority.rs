@@ -86,6 +86,28 @@ fn what_a_device_wrote_while_it_was_revoked_elsewhere_is_void_until_an_admin_acc
 }
 
 #[test]
+fn to_a_device_that_is_revoked_nothing_is_sent_and_that_is_no_failure() {
+    let (a, b, c) = (Eid::new(), Eid::new(), Eid::new());
+    a.ok(&["db", "create", "notes"]);
+    let (_a_node, at_a) = a.serve();
+    let ticket = a.ok(&["share", "notes", "--write"]).json()["ticket"].as_str().unwrap().to_owned();
+    b.ok(&["join", &ticket]);
+    c.ok(&["join", &ticket]);
+    a.ok(&["keys", "revoke", "notes", &key_of(&b)]);
+    c.ok(&["sync", "notes", "--address", &at_a]);
+    c.ok(&["set", "notes", "mine", "1"]);
+    let (_b_node, at_b) = b.serve();
+    b.ok(&["set", "notes", "late", "2"]);
+    let done = c.ok(&["sync", "notes", "--address", &at_b]);
+    let session = done.json()["databases"][0].clone();
+    assert_eq!((&session["pulled"], &session["pushed"]), (&json!(1), &json!(0)), "{session}");
+    assert!(done.err.contains("may not read notes"), "{}", done.err);
+    b.fails(&["get", "notes", "mine"], 4, "not_found");
+    let void = c.run(&["audit", "notes", "--void"]);
+    assert!(void.err.contains("eid accept notes ENTRY"), "{}", void.err);
+}
+
+#[test]
 fn a_removal_tells_how_much_became_void_and_a_fence_decides_what_stays() {
     let (a, b) = (Eid::new(), Eid::new());
     a.ok(&["db", "create", "notes"]);
