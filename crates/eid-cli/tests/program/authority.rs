@@ -91,8 +91,8 @@ fn to_a_device_that_is_revoked_nothing_is_sent_and_that_is_no_failure() {
     a.ok(&["db", "create", "notes"]);
     let (_a_node, at_a) = a.serve();
     let ticket = a.ok(&["share", "notes", "--write"]).json()["ticket"].as_str().unwrap().to_owned();
-    b.ok(&["join", &ticket]);
     c.ok(&["join", &ticket]);
+    b.ok(&["join", &ticket]);
     a.ok(&["keys", "revoke", "notes", &key_of(&b)]);
     c.ok(&["sync", "notes", "--address", &at_a]);
     c.ok(&["set", "notes", "mine", "1"]);
