@@ -324,9 +324,14 @@ impl Instance {
             return Ok(self.device_user());
         }
         let (record, master) = self.try_password(name, password)?;
+        self.enter_unless_changed(record, master)
+    }
+
+    /// Logs a user in whose password was right a moment ago.
+    pub(crate) fn enter_unless_changed(&self, record: Record, master: MasterKey) -> Result<User, DbError> {
         let _changing = lock(&self.accounts().changing);
         // Whoever has changed the password meanwhile may have changed the master key.
-        if self.record(name)?.is_none_or(|now| now.encode() != record.encode()) {
+        if self.record(&record.name)?.is_none_or(|now| now.encode() != record.encode()) {
             return Err(DbError::Login);
         }
         self.enter(record, master)

@@ -123,6 +123,37 @@ fn of_two_moves_of_an_item_the_later_one_counts_and_it_is_there_once() {
 }
 
 #[test]
+fn of_two_sets_of_an_item_the_later_one_counts() {
+    let (a, b) = two();
+    let (here, there) = (a.doc("d").list("l"), b.doc("d").list("l"));
+    here.extend([0, 1]).unwrap();
+    exchange(&a, &b);
+    here.set(0, 10).unwrap();
+    b.doc("other").set("x", 1).unwrap();
+    there.set(0, 20).unwrap();
+    exchange(&a, &b);
+    assert_eq!((numbers(&here), numbers(&there)), (vec![20, 1], vec![20, 1]));
+}
+
+#[test]
+fn what_is_deleted_of_a_run_are_the_items_that_are_there_and_not_those_that_were_moved_away() {
+    let list = database().doc("d").list("l");
+    list.extend([0, 1, 2, 3, 4]).unwrap();
+    list.move_to(1, 4).unwrap();
+    assert_eq!(numbers(&list), [0, 2, 3, 4, 1]);
+    list.delete_range(0..2).unwrap();
+    assert_eq!(numbers(&list), [3, 4, 1]);
+    list.delete_range(1..).unwrap();
+    assert_eq!(numbers(&list), [3]);
+    // Neighbours of one run that stand the other way round.
+    list.extend([5, 6, 7]).unwrap();
+    list.move_to(1, 2).unwrap();
+    assert_eq!(numbers(&list), [3, 6, 5, 7]);
+    list.delete_range(1..).unwrap();
+    assert_eq!(numbers(&list), [3]);
+}
+
+#[test]
 fn a_delete_beats_a_concurrent_move_and_a_concurrent_set() {
     let (a, b) = two();
     let (here, there) = (a.doc("d").list("l"), b.doc("d").list("l"));

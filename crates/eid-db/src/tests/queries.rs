@@ -10,7 +10,8 @@ use super::support::{copy, database, exchange, node, node_over, two};
 use crate::kind::index::DEFINITIONS;
 use crate::limits::{INDEX_STEP_ROWS, INDEXES_MAX};
 use crate::{
-    Comparison, Database, DbError, Filter, FilterProblem, IndexState, Page, PageCursor, Path, Query, RawTable,
+    Comparison, Database, DbError, Filter, FilterProblem, IndexInfo, IndexState, Page, PageCursor, Path,
+    Query, RawTable,
 };
 
 fn airports() -> RawTable {
@@ -395,6 +396,53 @@ fn an_index_reads_no_more_of_a_text_than_it_keeps_and_no_field_that_is_not_writt
     body.insert(0, "first ").unwrap();
     assert_eq!(table.check_indexes().unwrap(), []);
     assert_eq!(keys(table.query().prefix("body", "first some")), "k");
+}
+
+#[test]
+fn an_index_that_this_device_comes_to_want_while_others_are_dropped_stays() {
+    let db = database();
+    let table = db.table::<Json>("t");
+    table.insert_as("k", &json!({"x": 1, "y": 2})).unwrap();
+    for field in ["x", "y"] {
+        db.registry().declare_index("t", field).unwrap();
+    }
+    db.build_pending_indexes(|_| true).unwrap();
+    for field in ["x", "y"] {
+        db.registry().undeclare_index("t", field).unwrap();
+    }
+    let mut fields = Vec::new();
+    db.build_pending_indexes(|progress| {
+        if progress.field == Path::from("x") {
+            table.create_index("y").unwrap();
+        }
+        fields.push(progress.field.clone());
+        true
+    })
+    .unwrap();
+    assert_eq!(fields.first(), Some(&Path::from("x")));
+    assert_eq!(table.indexes().unwrap(), [IndexInfo { field: Path::from("y"), state: IndexState::Ready }]);
+    assert_eq!(table.query().eq("y", 2).page().unwrap().looked.index_rows, 1);
+}
+
+#[test]
+fn a_field_that_gives_way_to_later_ones_is_in_no_index() {
+    let (a, b) = two();
+    let table = |db: &Database| db.table::<Json>("t");
+    table(&a).insert_as("k", &json!({"x": 1})).unwrap();
+    exchange(&a, &b);
+    table(&a).create_index("x").unwrap();
+    let add = |db: &Database, name: &str| {
+        let fields = (0..600).map(|n| (format!("{name}{n:03}"), json!(n)));
+        let fields: Vec<_> = fields.collect();
+        table(db).update("k", |row| row.as_object_mut().unwrap().extend(fields)).unwrap();
+    };
+    add(&a, "a");
+    add(&b, "b");
+    assert_eq!(table(&a).query().eq("x", 1).keys().unwrap(), ["k"]);
+    exchange(&a, &b);
+    assert_eq!(table(&a).get("k").unwrap().unwrap().get("x"), None);
+    assert_eq!(table(&a).query().eq("x", 1).keys().unwrap(), Vec::<String>::new());
+    assert_eq!(table(&a).check_indexes().unwrap(), []);
 }
 
 #[test]

@@ -105,6 +105,20 @@ fn a_password_is_found_by_calling_again_however_many_configs_others_have_added()
 }
 
 #[test]
+fn of_equally_costly_configs_those_that_were_replaced_are_tried_last() {
+    let (a, b) = two();
+    vault(&a).create("0").unwrap();
+    for n in 0..20 {
+        vault(&a).change_password(&n.to_string(), &(n + 1).to_string()).unwrap();
+    }
+    exchange(&a, &b);
+    assert_eq!(configs(&b).len(), 21);
+    // One call pays for a few of them.
+    assert!(matches!(vault(&b).unlock("none"), Err(DbError::UnlockUnfinished { tried: 4, left: 17, .. })));
+    vault(&b).unlock("20").unwrap();
+}
+
+#[test]
 fn a_config_that_comes_after_plain_entries_leaves_the_store_plain() {
     let (a, b) = two();
     a.doc("vault").set("a", 1).unwrap();

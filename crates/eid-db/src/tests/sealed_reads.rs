@@ -143,7 +143,8 @@ fn undoing_a_change_of_many_rows_of_an_encrypted_table_opens_each_section_a_few_
     };
     let (few, many) = (opened(2), opened(60));
     assert_eq!(few, many);
-    assert!(few <= 3 * 22, "{few}");
+    // The versions right before and right after, and the entry itself.
+    assert!(few <= 2 * 22, "{few}");
 }
 
 #[test]

@@ -397,6 +397,18 @@ fn what_lay_open_before_an_account_had_a_password_opens_nothing_that_is_stored_t
 }
 
 #[test]
+fn a_login_that_a_change_of_password_overtakes_is_refused() {
+    let node = instance();
+    let ada = node.create_user("ada", None).unwrap();
+    let (record, master) = node.try_password("ada", None).unwrap();
+    assert!(node.enter_unless_changed(record.clone(), master.clone()).is_ok());
+    ada.change_password(None, Some(PASSWORD)).unwrap();
+    drop(ada);
+    assert!(is_wrong(node.enter_unless_changed(record, master)));
+    node.login("ada", Some(PASSWORD)).unwrap();
+}
+
+#[test]
 fn an_account_whose_row_was_exchanged_opens_nothing() {
     let backend: Arc<dyn Backend> = Arc::new(Memory::new());
     let node = cheap(node_over(&backend, 1));

@@ -55,6 +55,7 @@ fn texts_and_counters_of_rows_go_and_come_and_what_others_add_to_them_stays() {
     a.write(|tx| {
         let notes = tx.table::<Note>("notes");
         notes.insert_as("edited", &note("one two", 1))?;
+        notes.insert_as("typed", &note("few two", 2))?;
         notes.insert_as("replaced", &note("old", 10))
     })
     .unwrap();
@@ -63,6 +64,8 @@ fn texts_and_counters_of_rows_go_and_come_and_what_others_add_to_them_stays() {
         let notes = tx.table::<Note>("notes");
         notes.text_field("edited", "body")?.replace(0..3, "SPAM")?;
         notes.add("edited", "hits", 100)?;
+        // Of this row only the text is another: what others write into it comes later.
+        notes.text_field("typed", "body")?.replace(0..3, "SPAM")?;
         notes.insert_as("replaced", &note("SPAM", 20))?;
         notes.insert_as("made", &note("SPAM", 30))
     })
@@ -75,7 +78,7 @@ fn texts_and_counters_of_rows_go_and_come_and_what_others_add_to_them_stays() {
             notes.text_field(key, "body")?.insert(2, "-good-")?;
             notes.add(key, "hits", 3)?;
         }
-        Ok(())
+        notes.text_field("typed", "body")?.insert(2, "-fine-")
     })
     .unwrap();
     for field in ["body", "hits"] {
@@ -90,15 +93,18 @@ fn texts_and_counters_of_rows_go_and_come_and_what_others_add_to_them_stays() {
         for field in ["body", "hits"] {
             notes(db).create_index(field).unwrap();
         }
-        let found = ["edited", "replaced", "made"].map(|key| shown(db, key));
+        let found = ["edited", "replaced", "made", "typed"].map(|key| shown(db, key));
         let found = found.each_ref().map(|row| row.as_ref().map(|(body, hits)| (body.as_str(), *hits)));
         if counts {
-            let rows = [("SP-good-AM two", 104), ("SP-good-AM", 23), ("SP-good-AM", 33)];
+            let rows =
+                [("SP-good-AM two", 104), ("SP-good-AM", 23), ("SP-good-AM", 33), ("SP-fine-AM two", 2)];
             assert_eq!(found, rows.map(Some));
         } else {
             let edited = [Some(("-good-one two", 4)), Some(("one-good- two", 4))];
             let replaced = [Some(("-good-old", 13)), Some(("old-good-", 13))];
             assert!(edited.contains(&found[0]) && replaced.contains(&found[1]), "{found:?}");
+            let typed = [Some(("-fine-few two", 2)), Some(("few-fine- two", 2))];
+            assert!(typed.contains(&found[3]), "{found:?}");
             assert_eq!(found[2], None);
         }
         let rows = || found.iter().flatten();
