@@ -148,6 +148,26 @@ fn undoing_a_change_of_many_rows_of_an_encrypted_table_opens_each_section_a_few_
 }
 
 #[test]
+fn a_version_of_an_encrypted_store_is_worked_out_once_for_all_that_is_read_of_it() {
+    let (a, b) = two();
+    vault(&a).create("p").unwrap().doc().set("x", 0).unwrap();
+    exchange(&a, &b);
+    vault(&b).unlock("p").unwrap();
+    for n in 0..5 {
+        a.doc("vault").set("x", n).unwrap();
+        b.doc("vault").set("y", n).unwrap();
+    }
+    let theirs = b.tips().unwrap();
+    exchange(&a, &b);
+    let then = a.at(&theirs).unwrap();
+    let opened = |key: &str| {
+        let before = SECTIONS_OPENED.get();
+        (then.doc("vault").get_as::<i64>(key).unwrap(), SECTIONS_OPENED.get() - before)
+    };
+    assert_eq!((opened("x"), opened("y")), ((Some(0), 6), (Some(4), 0)));
+}
+
+#[test]
 fn a_bounded_read_of_rows_that_are_written_reads_no_more_than_that() {
     let backend = Arc::new(Counting::new(Memory::new()));
     let held: Arc<dyn Backend> = Arc::<Counting<Memory>>::clone(&backend);
