@@ -1,4 +1,5 @@
 //! Packed entries: what comes out is what went in, and what a stranger packs costs no more than it may.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
 use eid_core::pack::{Arrived, Bounds, UnpackError, pack, unpack};

@@ -80,7 +80,7 @@ impl Tampering {
         let entry = behind(&parent, &self.key, forged_section(&mut self.rng), &mut self.rng)?;
         self.sim.sometimes("entry signed for one peer alone");
         let payloads: Vec<Option<Bytes>> = entry.payloads().to_vec();
-        Some(Arrived { block: entry.block().clone(), payloads: payloads })
+        Some(Arrived { block: entry.block().clone(), payloads })
     }
 
     /// A twin of an entry of its own, behind the same parents: some peers get it, others do not.
@@ -101,7 +101,7 @@ impl Tampering {
         let twin = draft.seal(&self.key).ok()?;
         self.sim.sometimes("two entries signed at one place");
         let payloads: Vec<Option<Bytes>> = twin.payloads().to_vec();
-        Some(Arrived { block: twin.block().clone(), payloads: payloads })
+        Some(Arrived { block: twin.block().clone(), payloads })
     }
 
     /// A bit of somebody's entry is another.
@@ -137,7 +137,7 @@ impl Tampering {
         let entry = draft.seal(&self.key).ok()?;
         self.sim.sometimes("height invented");
         let payloads: Vec<Option<Bytes>> = entry.payloads().to_vec();
-        Some(Arrived { block: entry.block().clone(), payloads: payloads })
+        Some(Arrived { block: entry.block().clone(), payloads })
     }
 }
 
