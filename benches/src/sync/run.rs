@@ -148,7 +148,7 @@ impl End {
     fn state(&self) -> Result<String, Failed> {
         let Some(snapshot) = self.instance.store().tree(&self.tree)? else { return Ok(String::new()) };
         let tips = snapshot.tips()?;
-        Ok(blake3_hex(&tips_hash(tips.iter().map(|(id, _)| id))))
+        Ok(hex(&tips_hash(tips.iter().map(|(id, _)| id))))
     }
 
     async fn listen(&self) -> Result<Address, Failed> {
@@ -159,7 +159,7 @@ impl End {
     }
 }
 
-fn blake3_hex(bytes: &[u8; 32]) -> String {
+fn hex(bytes: &[u8; 32]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -329,6 +329,7 @@ pub(crate) fn serve(dir: &str, tree: &str, link: &str) -> Result<(), Failed> {
         println!("{}\n{}", end.listen().await?, end.engine.device());
         let (mut events, mut cpu) = (end.engine.events(), 0.0);
         // Lines are read on a thread of their own: the runtime has two, and both serve.
+        // The parent asks one thing at a time and waits for the answer: no more than one line is ever in it.
         let (give, mut take) = tokio::sync::mpsc::unbounded_channel();
         std::thread::spawn(move || {
             std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| give.send(line))
