@@ -124,6 +124,14 @@ impl SeqSet {
         }
     }
 
+    /// These positions, in any order.
+    #[must_use]
+    pub fn of(mut seqs: Vec<Seq>) -> Self {
+        seqs.sort_unstable();
+        seqs.dedup();
+        Self::from_descending(seqs.into_iter().rev().map(|seq| seq.0))
+    }
+
     /// Whether it holds this position.
     #[must_use]
     pub fn contains(&self, seq: Seq) -> bool {

@@ -28,6 +28,35 @@ pub const PLAN_TIPS_MAX: usize = 16 * 1024;
 pub const COMMON_MAX: usize = 1024;
 /// Greatest number of log positions that are read to find the remembered frontier.
 pub const COMMON_WALK_MAX: u64 = 16 * 1024;
+/// Greatest number of entries of which an opening names all: 2.5 kB, as much as a sketch, and exact.
+pub const ALL_MAX: usize = 320;
+/// Greatest number of tips of a replica that is narrow: there samples of the log tell most.
+pub const NARROW_TIPS: u64 = 64;
+/// Greatest number of samples in an opening, and of tips and samples together in one of a narrow replica: each next one a
+/// twelfth farther back, they reach over a million entries. With 64 tips in the answer too, all metadata of a small
+/// difference stays below 4 kB.
+pub const SAMPLES_MAX: usize = 128;
+/// Number of samples in an opening that names a remembered frontier, and in a wide one.
+pub const SAMPLES_FEW: usize = 32;
+/// From this distance on, each next sample is twice as far back: such differences are rare.
+pub const SAMPLES_DENSE: u64 = 128 * 1024;
+/// Cells of each stratum in an opening of a narrow replica. The first reads nearly every difference of 64 entries; the
+/// last reads one of a hundred thousand.
+pub const NARROW_CELLS: [usize; 5] = [112, 0, 0, 28, 44];
+/// Cells of each stratum in a wide opening: many writers differ in many places, and samples have to be denser.
+pub const WIDE_CELLS: [usize; 5] = [256, 128, 128, 128, 128];
+/// Least number of entries that a stratum must be expected to sample to be sent.
+pub const STRATUM_ENTRIES_MIN: u64 = 2;
+/// Entries that an estimate visits before it asks about what is left: a difference is nearly always above that.
+pub const ESTIMATE_VISITS: u64 = 64 * 1024;
+/// What is sent although the receiver may have it, rather than asked about first: less than a round trip lets through.
+pub const OVERSEND_BYTES: u64 = 16 * 1024;
+/// The same as a part of all that differs, in percent.
+pub const OVERSEND_PERCENT: u64 = 5;
+/// Entries whose mean size is taken for that of all.
+pub const MEAN_OF: u64 = 32;
+/// Greatest number of names of the remembered frontier beside a cursor: nearly everything descends from the newest.
+pub const COMMON_BESIDE_CURSOR_MAX: usize = 64;
 /// Number of ids in the first window of rung f: most differences end here.
 pub const WINDOW_IDS_FIRST: usize = 64;
 /// Greatest number of ids in a window of rung f: 128 kB, few turns for large differences.
@@ -40,6 +69,8 @@ pub const GAP_MAX: u64 = 16;
 pub const REFUSED_MAX: usize = 4096;
 /// How often one side may ask to begin again by ids in one session: the second answer is exact.
 pub const EXACT_MAX: u32 = 1;
+/// Greatest number of tips and samples that come with such a request.
+pub const EXACT_HELD_MAX: usize = 2 * SAMPLES_MAX;
 /// Greatest number of further keys that a client proves in its handshake.
 pub const KEYS_MAX: usize = 16;
 /// Greatest length of a display name in bytes.

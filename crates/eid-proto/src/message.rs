@@ -5,13 +5,14 @@
 
 use bytes::Bytes;
 use eid_core::pack::{Arrived, Bounds, UnpackError, pack, unpack};
+use eid_core::sketch::STRATA;
 use eid_core::{Permission, TreeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::bounded::{List, Text};
 use crate::limits::{
-    BATCH_ENTRIES_MAX, COMMON_MAX, DISCOVER_MAX, FRAME_BYTES_MAX, KEYS_MAX, NAME_BYTES_MAX, OPEN_MANY_MAX,
-    PLAN_TIPS_MAX, TITLE_BYTES_MAX, WINDOW_IDS_MAX,
+    ALL_MAX, BATCH_ENTRIES_MAX, COMMON_MAX, DISCOVER_MAX, EXACT_HELD_MAX, FRAME_BYTES_MAX, KEYS_MAX,
+    NAME_BYTES_MAX, OPEN_MANY_MAX, PLAN_TIPS_MAX, SAMPLES_MAX, TITLE_BYTES_MAX, WINDOW_IDS_MAX,
 };
 
 /// The first byte of a greeting, in every version.
@@ -202,7 +203,7 @@ pub enum Message {
     Batch(Batch),
     /// Everything that was planned has been sent.
     Done,
-    /// Entries that the receiving side may hold (rung f), newest first.
+    /// Entries that the receiving side may hold (rungs e and f).
     Window(Window),
     /// One bit per id of the last window, lowest bit first: whether it is held.
     Held(Bytes),
@@ -217,6 +218,8 @@ pub enum Message {
     Exact {
         /// Bytes of batches for the next turn.
         credit: u64,
+        /// Tips and samples of what is held, in full.
+        held: List<[u8; 32], EXACT_HELD_MAX>,
     },
     /// The initiator has nothing that it may send.
     NoPush,
@@ -245,10 +248,30 @@ pub struct Open {
     pub common: List<[u8; 8], COMMON_MAX>,
     /// It durably holds the responder's log up to here.
     pub cursor: Option<Position>,
+    /// What else may tell what it holds.
+    pub hints: Hints,
     /// Where its own log ends; zero where the tips are not told.
     pub end: Position,
     /// Bytes of batches for the first turn.
     pub credit: u64,
+}
+
+/// What an initiator says of its entries besides tips and frontier. Nothing of it is relied upon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hints {
+    /// Nothing.
+    None,
+    /// Short ids of some: the older, the farther apart.
+    Samples(List<[u8; 8], SAMPLES_MAX>),
+    /// Short ids of all.
+    All(List<[u8; 8], ALL_MAX>),
+    /// A sketch of all.
+    Sketch {
+        /// As above.
+        samples: List<[u8; 8], SAMPLES_MAX>,
+        /// The cells of the strata, from the first on, ten bytes each.
+        strata: List<Bytes, STRATA>,
+    },
 }
 
 /// A position in the log of one life of a store.
@@ -315,6 +338,10 @@ pub enum WireRung {
     TipsKnown,
     /// c
     Remembered,
+    /// d
+    Sketch,
+    /// e
+    Asked,
     /// f
     ByIds,
 }

@@ -174,7 +174,7 @@ impl Incoming {
     pub(super) fn is_exact(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| match plan.rung {
             WireRung::InSync | WireRung::TipsKnown => true,
-            WireRung::Remembered => false,
+            WireRung::Remembered | WireRung::Sketch | WireRung::Asked => false,
             WireRung::ByIds => matches!(plan.tips.names, TipNames::Full(_)),
         })
     }

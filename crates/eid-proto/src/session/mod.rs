@@ -4,6 +4,7 @@
 //! responder lacks, and pushes that. Turns alternate, and only one side sends data in a turn.
 
 mod error;
+mod hints;
 mod incoming;
 mod outgoing;
 mod tips;
@@ -14,17 +15,21 @@ use std::fmt;
 use bytes::Bytes;
 use eid_core::dag::{Epoch, Replica, Seq};
 use eid_core::sabotage::{self, Sabotage};
-use eid_core::{Refusal, TreeId};
+use eid_core::{EntryId, Refusal, TreeId};
 
 pub use eid_core::pack::Arrived;
 pub use error::SessionError;
 
+use self::hints::{name_held, name_hints};
 use self::incoming::Incoming;
 use self::outgoing::{Outgoing, Step, answer_window};
 use self::tips::{Naming, Resolved, name_common, name_tips, resolve, untold_tips};
 use crate::bounded::List;
-use crate::limits::{CREDIT_BYTES, EXACT_MAX, FRAMES_MAX, OPEN_TIPS_MAX, TURNS_MAX};
-use crate::message::{Message, Open, Position, RefusalCode, WireRung};
+use crate::limits::{
+    COMMON_BESIDE_CURSOR_MAX, CREDIT_BYTES, EXACT_MAX, FRAMES_MAX, OPEN_TIPS_MAX, TURNS_MAX,
+    WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
+};
+use crate::message::{Hints, Message, Open, Position, RefusalCode, WireRung};
 
 /// How it was found what a receiver lacks, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +40,10 @@ pub enum Rung {
     TipsKnown,
     /// The sender goes on from where the last session ended.
     Remembered,
+    /// What the receiver says of all that it holds tells what it lacks, exactly or nearly.
+    Sketch,
+    /// The receiver was asked about what that left open.
+    Asked,
     /// The receiver was asked, id by id.
     ByIds,
 }
@@ -155,11 +164,13 @@ pub struct Session {
     heard: u32,
     outbox: VecDeque<Output>,
     known: Known,
+    /// The ladder begins at this rung.
+    first: Option<Rung>,
     open: Option<Open>,
     incoming: Incoming,
     outgoing: Option<Outgoing>,
-    /// Asked by the other side to begin again by ids, with this credit.
-    restart: Option<u64>,
+    /// Asked by the other side to begin again by ids, with this credit, and what it holds.
+    restart: Option<(u64, Vec<EntryId>)>,
     restarts_given: u32,
     restarts_asked: u32,
     /// The initiator says that it has nothing to push.
@@ -204,6 +215,14 @@ impl Session {
         Self::new(Role::Responder)
     }
 
+    /// Begins the ladder at a rung, for tests and measurements: an initiator says what that rung needs, a responder
+    /// leaves out the rungs before it. Where it does not apply, the next one does.
+    #[must_use]
+    pub fn from_rung(mut self, first: Option<Rung>) -> Self {
+        self.first = first;
+        self
+    }
+
     fn new(role: Role) -> Self {
         Self {
             role,
@@ -213,6 +232,7 @@ impl Session {
             heard: 0,
             outbox: VecDeque::new(),
             known: Known::default(),
+            first: None,
             open: None,
             incoming: Incoming::default(),
             outgoing: None,
@@ -394,19 +414,28 @@ impl Session {
                 tips: untold_tips(),
                 common: List::new(Vec::new()),
                 cursor: None,
+                hints: Hints::None,
                 end: Position { epoch: 0, seq: 0 },
                 credit,
             })]);
         }
-        let common = match self.known.mine {
+        let remembers = self.first <= Some(Rung::Remembered);
+        let cursor = self.known.theirs.filter(|_| remembers);
+        let mut common = match self.known.mine.filter(|_| remembers) {
             Some(cursor) if cursor.seq < replica.end() => name_common(replica, cursor.seq)?,
             _ => Vec::new(),
         };
+        if cursor.is_some() && common.len() > COMMON_BESIDE_CURSOR_MAX {
+            // The newest come last.
+            common.drain(..common.len() - COMMON_BESIDE_CURSOR_MAX);
+        }
+        let tips = name_tips(replica, OPEN_TIPS_MAX, Naming::Short)?;
         let open = Open {
             tree: tree.0,
-            tips: name_tips(replica, OPEN_TIPS_MAX, Naming::Short)?,
+            hints: name_hints(replica, &self.known, tips.count, self.first)?,
+            tips,
             common: List::new(common),
-            cursor: self.known.theirs.map(Position::from),
+            cursor: cursor.map(Position::from),
             end: Position { epoch: replica.epoch().0, seq: replica.end().0 },
             credit: self.incoming.grant(CREDIT_BYTES),
         };
@@ -436,7 +465,7 @@ impl Session {
             self.stage = Stage::Sending;
             return self.say(&[Message::PushOnly { credit: CREDIT_BYTES }]);
         }
-        let outgoing = Outgoing::answer(replica, open)?;
+        let outgoing = Outgoing::answer(replica, open, self.first)?;
         if outgoing.rung == Rung::InSync {
             self.known.theirs = Some(open.end.into());
             self.known.mine = Some(Cursor { epoch: replica.epoch(), seq: replica.end() });
@@ -493,12 +522,12 @@ impl Session {
                 Ok(())
             }
             Message::Held(bits) => outgoing.handle_held(&bits),
-            Message::Exact { credit } => {
+            Message::Exact { credit, held } => {
                 if self.restarts_given >= EXACT_MAX {
                     return Err(SessionError::Misplaced("one more beginning by ids"));
                 }
                 self.restarts_given += 1;
-                self.restart = Some(credit);
+                self.restart = Some((credit, held.iter().map(|id| EntryId(*id)).collect()));
                 Ok(())
             }
             Message::Finish { covered, held } if self.role == Role::Initiator && self.said_all => {
@@ -552,7 +581,7 @@ impl Session {
             return self.go_on_to_push(replica, rights, false, Resolved::default());
         }
         if self.incoming.missing {
-            return self.ask_again();
+            return self.ask_again(replica, rights);
         }
         let Some(plan) = self.incoming.plan.clone() else {
             return Err(SessionError::Misplaced("a turn without a plan"));
@@ -567,7 +596,7 @@ impl Session {
         let complete = sabotage::is(Sabotage::AckBeforeCommit)
             || self.incoming.is_clean() && (theirs.all || (self.incoming.is_exact() && !theirs.named));
         if !complete && self.incoming.refused == 0 {
-            return self.ask_again();
+            return self.ask_again(replica, rights);
         }
         if complete {
             self.known.theirs = Some(plan.end.into());
@@ -579,14 +608,17 @@ impl Session {
     }
 
     /// Something that the hints said was there is not: only ids in full can tell what.
-    fn ask_again(&mut self) -> Result<Output, SessionError> {
+    fn ask_again(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
         if self.restarts_asked >= EXACT_MAX {
             return Err(SessionError::Incomplete);
         }
         self.restarts_asked += 1;
         self.incoming.begin_again();
         let credit = self.incoming.grant(CREDIT_BYTES);
-        self.say(&[Message::Exact { credit }])
+        // Nothing is said of what is held to a side that may not have it.
+        let held = if may_read(rights) { name_held(replica)? } else { Vec::new() };
+        let held = List::new(held.into_iter().map(|id| id.0).collect());
+        self.say(&[Message::Exact { credit, held }])
     }
 
     fn go_on_to_push(
@@ -651,8 +683,12 @@ impl Session {
         if !may_read(rights) {
             return self.refuse(RefusalCode::Unavailable);
         }
-        if let Some(credit) = self.restart.take() {
-            self.outgoing = Some(Outgoing::by_ids(replica, Naming::Full, [], credit)?);
+        if let Some((credit, held)) = self.restart.take() {
+            // About as many ids as were thought to be lacking, and some more: mostly one window is enough.
+            let sent = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.total);
+            let ids = usize::try_from(sent.saturating_mul(2)).unwrap_or(usize::MAX);
+            let ids = ids.clamp(WINDOW_IDS_FIRST, WINDOW_IDS_MAX);
+            self.outgoing = Some(Outgoing::again(replica, &held, ids, credit)?);
             if self.role == Role::Responder {
                 self.rung = Some(Rung::ByIds);
             }
@@ -712,6 +748,8 @@ impl fmt::Display for Rung {
             Self::InSync => "a",
             Self::TipsKnown => "b",
             Self::Remembered => "c",
+            Self::Sketch => "d",
+            Self::Asked => "e",
             Self::ByIds => "f",
         })
     }
@@ -723,6 +761,8 @@ impl From<WireRung> for Rung {
             WireRung::InSync => Self::InSync,
             WireRung::TipsKnown => Self::TipsKnown,
             WireRung::Remembered => Self::Remembered,
+            WireRung::Sketch => Self::Sketch,
+            WireRung::Asked => Self::Asked,
             WireRung::ByIds => Self::ByIds,
         }
     }
@@ -734,6 +774,8 @@ impl From<Rung> for WireRung {
             Rung::InSync => Self::InSync,
             Rung::TipsKnown => Self::TipsKnown,
             Rung::Remembered => Self::Remembered,
+            Rung::Sketch => Self::Sketch,
+            Rung::Asked => Self::Asked,
             Rung::ByIds => Self::ByIds,
         }
     }

@@ -1,20 +1,21 @@
 //! The sending half of a session: finds what the other side lacks, and streams it within the other side's credit.
 
 use bytes::Bytes;
-use eid_core::dag::{Difference, Probe, Replica, Seq, SeqSet};
+use eid_core::dag::{Difference, Estimate, Estimated, Mark, Probe, Replica, Seq, SeqSet};
 use eid_core::pack::Arrived;
 use eid_core::{EntryId, TreeId};
 
 use super::error::SessionError;
+use super::hints::{Marks, Reading, choose, read_hints, shorts_at};
 use super::tips::{Naming, Resolved, ids_at, name_tips, resolve};
 use super::{Offer, Rung};
 use crate::bits;
 use crate::bounded::List;
 use crate::limits::{
-    BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, CREDIT_BYTES_MIN, GAP_MAX, PLAN_TIPS_MAX, WALK_STEP,
-    WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
+    BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, CREDIT_BYTES_MIN, ESTIMATE_VISITS, GAP_MAX, MEAN_OF,
+    OVERSEND_BYTES, OVERSEND_PERCENT, PLAN_TIPS_MAX, WALK_STEP, WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
 };
-use crate::message::{Batch, Message, Open, Plan, Position, TipNames, Tips, Window};
+use crate::message::{Batch, Hints, Message, Open, Plan, Position, TipNames, Tips, Window};
 
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -35,10 +36,56 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 enum Stage {
     Walking(Difference),
-    Probing { probe: Probe, ids: usize, asked: usize },
+    Estimating(Box<Estimating>),
+    /// What was asked about, the tips, what is held besides, and the answer.
+    Asking {
+        asked: Vec<Seq>,
+        tips: Vec<Seq>,
+        have: Vec<Seq>,
+        answer: Option<Vec<bool>>,
+    },
+    Probing {
+        probe: Probe,
+        ids: usize,
+        asked: usize,
+    },
     Planned(SeqSet),
-    Streaming { plan: SeqSet, at: Seq },
+    Streaming {
+        plan: SeqSet,
+        at: Seq,
+    },
     Finished,
+}
+
+/// An estimate of what the other side lacks.
+#[derive(Debug)]
+struct Estimating {
+    estimate: Box<Estimate>,
+    marks: Option<Marks>,
+    tips: Vec<Seq>,
+    have: Vec<Seq>,
+    /// How many entries of a plan are held, as far as samples of the log tell.
+    oversent: Option<u64>,
+    /// How many entries may be visited.
+    budget: u64,
+    /// How many entries the other side holds, where that is known.
+    theirs: Option<u64>,
+    /// How many of its tips are not here.
+    unknown: u64,
+    /// What to do when sending at once costs more than asking.
+    otherwise: Otherwise,
+    walked: bool,
+}
+
+/// What to do when what an estimate leaves open cannot be sent as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Otherwise {
+    /// Ask about what is uncertain.
+    Ask,
+    /// The same, whatever it costs to send at once.
+    AskAlways,
+    /// Find out by ids in full, so many in the first window.
+    ByIds(usize),
 }
 
 /// What the sending half wants next.
@@ -56,54 +103,117 @@ pub(super) enum Step {
 impl Outgoing {
     /// Answers an opening with the cheapest rung that is sure not to leave anything out, as far as its hints are
     /// true.
-    pub(super) fn answer(replica: &dyn Replica, open: &Open) -> Result<Self, SessionError> {
+    /// `first`: the ladder begins at this rung.
+    pub(super) fn answer(
+        replica: &dyn Replica,
+        open: &Open,
+        first: Option<Rung>,
+    ) -> Result<Self, SessionError> {
         let theirs = resolve(replica, &open.tips)?;
         let mine = name_tips(replica, PLAN_TIPS_MAX, Naming::Short)?;
         if mine.hash == open.tips.hash {
             return Self::begin(replica, Rung::InSync, mine, open.credit, Stage::Planned(SeqSet::default()));
         }
         let tips: Vec<Seq> = replica.tips()?.into_iter().map(|(_, seq)| seq).collect();
-        if theirs.all {
+        if theirs.all && first <= Some(Rung::TipsKnown) {
             let walk = Difference::new(tips, theirs.held);
             return Self::begin(replica, Rung::TipsKnown, mine, open.credit, Stage::Walking(walk));
         }
+        let unknown = if theirs.named { open.tips.count - theirs.held.len() as u64 } else { 0 };
         let common = replica.find_prefixes(&open.common)?;
         let remembered = !common.is_empty() && common.iter().all(Option::is_some);
-        let have: Vec<Seq> = theirs.held.into_iter().chain(common.into_iter().flatten()).collect();
+        let mut have: Vec<Seq> = theirs.held.into_iter().chain(common.into_iter().flatten()).collect();
         let cursor = open
             .cursor
             .filter(|cursor| cursor.epoch == replica.epoch().0 && cursor.seq <= replica.end().0)
             .map(|cursor| Seq(cursor.seq));
         let floor = cursor.or(remembered.then_some(Seq(0)));
-        if let Some(floor) = floor {
+        if let Some(floor) = floor.filter(|_| first <= Some(Rung::Remembered)) {
+            if let Hints::Samples(samples) = &open.hints {
+                have.extend(replica.find_prefixes(samples)?.into_iter().flatten());
+            }
             let walk = Difference::above(floor, tips, have);
             return Self::begin(replica, Rung::Remembered, mine, open.credit, Stage::Walking(walk));
         }
-        Self::by_ids(replica, Naming::Short, have, open.credit)
+        if first <= Some(Rung::Asked)
+            && let Some(reading) = read_hints(replica, open, &have, first)?
+        {
+            let stage = match reading {
+                Reading::Plan(plan) => Stage::Planned(plan),
+                Reading::Walk(walk) => Stage::Walking(walk),
+                Reading::Estimate { estimate, marks, tips, have, oversent } => {
+                    Stage::Estimating(Box::new(Estimating {
+                        budget: ESTIMATE_VISITS
+                            + marks.as_ref().map_or(0, Marks::differing).saturating_mul(2),
+                        estimate,
+                        tips,
+                        marks,
+                        have,
+                        oversent,
+                        theirs: Some(open.end.seq),
+                        unknown,
+                        otherwise: if first == Some(Rung::Asked) {
+                            Otherwise::AskAlways
+                        } else {
+                            Otherwise::Ask
+                        },
+                        walked: false,
+                    }))
+                }
+            };
+            return Self::begin(replica, Rung::Sketch, mine, open.credit, stage);
+        }
+        Self::by_ids(replica, (Naming::Short, WINDOW_IDS_FIRST), have, open.credit)
     }
 
-    /// Finds out by ids. In full, they are exact whatever was said before, provided that the other side surely
-    /// holds `have`.
+    /// Finds out by ids, of which the first window has so many. In full, they are exact whatever was said before,
+    /// provided that the other side surely holds `have`.
     pub(super) fn by_ids(
         replica: &dyn Replica,
-        naming: Naming,
+        (naming, ids): (Naming, usize),
         have: impl IntoIterator<Item = Seq>,
         credit: u64,
     ) -> Result<Self, SessionError> {
         let tips = replica.tips()?.into_iter().map(|(_, seq)| seq);
-        let stage = Stage::Probing { probe: Probe::new(tips, have), ids: WINDOW_IDS_FIRST, asked: 0 };
+        let stage = Stage::Probing { probe: Probe::new(tips, have), ids, asked: 0 };
         let named = name_tips(replica, PLAN_TIPS_MAX, naming)?;
+        Self::begin(replica, Rung::ByIds, named, credit, stage)
+    }
+
+    /// Begins again with nothing but ids in full: `held` is what the other side says that it holds.
+    pub(super) fn again(
+        replica: &dyn Replica,
+        held: &[EntryId],
+        ids: usize,
+        credit: u64,
+    ) -> Result<Self, SessionError> {
+        let tips: Vec<Seq> = replica.tips()?.into_iter().map(|(_, seq)| seq).collect();
+        let have: Vec<Seq> = replica.find(held)?.into_iter().flatten().collect();
+        let stage = Stage::Estimating(Box::new(Estimating {
+            estimate: Box::new(Estimate::new(tips.iter().copied(), have.iter().copied())),
+            marks: None,
+            tips,
+            have,
+            oversent: None,
+            budget: ESTIMATE_VISITS,
+            theirs: None,
+            unknown: 0,
+            otherwise: Otherwise::ByIds(ids),
+            walked: false,
+        }));
+        let named = name_tips(replica, PLAN_TIPS_MAX, Naming::Full)?;
         Self::begin(replica, Rung::ByIds, named, credit, stage)
     }
 
     /// Everything that the other side, whose tips are known, lacks.
     pub(super) fn push(replica: &dyn Replica, theirs: Resolved, credit: u64) -> Result<Self, SessionError> {
         if !theirs.all {
-            return Self::by_ids(replica, Naming::Full, theirs.held, credit);
+            return Self::by_ids(replica, (Naming::Full, WINDOW_IDS_FIRST), theirs.held, credit);
         }
         let tips = replica.tips()?.into_iter().map(|(_, seq)| seq);
         let walk = Difference::new(tips, theirs.held);
-        let named = name_tips(replica, PLAN_TIPS_MAX, Naming::Short)?;
+        // The hash says it: with all that is pushed the other side has the same tips, unless it wrote meanwhile.
+        let named = name_tips(replica, 0, Naming::Short)?;
         Self::begin(replica, Rung::TipsKnown, named, credit, Stage::Walking(walk))
     }
 
@@ -146,14 +256,17 @@ impl Outgoing {
 
     /// Takes the answer to the last window.
     pub(super) fn handle_held(&mut self, held: &Bytes) -> Result<(), SessionError> {
-        let Stage::Probing { probe, ids, asked } = &mut self.stage else {
-            return Err(SessionError::Misplaced("an answer to no window"));
-        };
-        let held =
-            bits::unpack(held, *asked).ok_or(SessionError::Misplaced("an answer of the wrong length"))?;
-        probe.answer(&held);
-        *asked = 0;
-        *ids = (*ids * 2).min(WINDOW_IDS_MAX);
+        let unpack =
+            |count| bits::unpack(held, count).ok_or(SessionError::Misplaced("an answer of the wrong length"));
+        match &mut self.stage {
+            Stage::Probing { probe, ids, asked } => {
+                probe.answer(&unpack(*asked)?);
+                *asked = 0;
+                *ids = (*ids * 2).min(WINDOW_IDS_MAX);
+            }
+            Stage::Asking { asked, answer: answer @ None, .. } => *answer = Some(unpack(asked.len())?),
+            _ => return Err(SessionError::Misplaced("an answer to no window")),
+        }
         Ok(())
     }
 
@@ -162,7 +275,11 @@ impl Outgoing {
         match &self.stage {
             Stage::Streaming { plan, at } => upto <= plan.next_run(*at).map_or(self.end.0, |run| run.start.0),
             Stage::Finished => upto <= self.end.0,
-            Stage::Walking(_) | Stage::Probing { .. } | Stage::Planned(_) => false,
+            Stage::Walking(_)
+            | Stage::Estimating(_)
+            | Stage::Asking { .. }
+            | Stage::Probing { .. }
+            | Stage::Planned(_) => false,
         }
     }
 
@@ -183,6 +300,16 @@ impl Outgoing {
                 let complete = walk.step(replica, WALK_STEP)?;
                 self.visited = walk.visited();
                 self.stage = if complete { Stage::Planned(walk.finish()) } else { Stage::Walking(walk) };
+                Ok(Step::Again)
+            }
+            Stage::Estimating(estimating) => self.estimate(replica, estimating),
+            Stage::Asking { asked, tips, have, answer: None } => {
+                self.stage = Stage::Asking { asked, tips, have, answer: None };
+                Ok(Step::Wait)
+            }
+            Stage::Asking { asked, tips, mut have, answer: Some(answer) } => {
+                have.extend(asked.into_iter().zip(answer).filter_map(|(seq, held)| held.then_some(seq)));
+                self.stage = Stage::Walking(Difference::new(tips, have));
                 Ok(Step::Again)
             }
             Stage::Probing { probe, ids, asked } if asked > 0 => {
@@ -239,6 +366,74 @@ impl Outgoing {
             },
             Stage::Finished => Ok(Step::Finished),
         }
+    }
+}
+
+impl Outgoing {
+    /// Goes on with an estimate, and at its end decides whether to send at once or to ask first.
+    fn estimate(
+        &mut self,
+        replica: &dyn Replica,
+        mut estimating: Box<Estimating>,
+    ) -> Result<Step, SessionError> {
+        let Estimating { estimate, marks, budget, walked, .. } = &mut *estimating;
+        if !*walked {
+            let mark = |short| marks.as_ref().map_or(Mark::Unknown, |marks| marks.mark(short));
+            let complete = estimate.step(replica, &mark, WALK_STEP)?;
+            self.visited = estimate.visited();
+            *walked = complete || self.visited >= *budget;
+            self.stage = Stage::Estimating(estimating);
+            return Ok(Step::Again);
+        }
+        if !estimate.settle(replica, usize::try_from(WALK_STEP).unwrap_or(usize::MAX))? {
+            self.stage = Stage::Estimating(estimating);
+            return Ok(Step::Again);
+        }
+        let Estimating { estimate, tips, have, oversent, theirs, unknown, otherwise, .. } = *estimating;
+        let Estimated { found, uncertain, left } = estimate.finish();
+        // On a line half of what is uncertain is held: the first sample that is lacked comes as late after the last common
+        // entry as the last one that is held comes before it.
+        let half = uncertain.len() as u64 / 2;
+        // And no more than that, since the other side has tips that are not here: the numbers of entries tell how many it
+        // lacks at least.
+        let lacked = theirs.map_or(0, |theirs| (self.end.0 + unknown).saturating_sub(theirs));
+        let oversent = oversent.unwrap_or(half).min(half).min(found.len().saturating_sub(lacked));
+        let nothing_to_ask = uncertain.is_empty() && left.is_empty();
+        let at_once = otherwise != Otherwise::AskAlways && left.is_empty();
+        if nothing_to_ask || at_once && self.is_cheap(replica, found.len(), oversent, theirs)? {
+            self.stage = Stage::Planned(found);
+            return Ok(Step::Again);
+        }
+        if let Otherwise::ByIds(ids) = otherwise {
+            self.stage = Stage::Probing { probe: Probe::new(tips, have), ids, asked: 0 };
+            return Ok(Step::Again);
+        }
+        self.rung = Rung::Asked;
+        let asked = choose(&left, &uncertain);
+        let names = shorts_at(replica, &asked)?;
+        if names.len() != asked.len() {
+            return Err(SessionError::Hole);
+        }
+        self.stage = Stage::Asking { asked, tips, have, answer: None };
+        Ok(Step::Say(Message::Window(Window::Short(List::new(names)))))
+    }
+
+    /// Whether sending what the other side has already costs less than asking. It holds `theirs` entries.
+    fn is_cheap(
+        &self,
+        replica: &dyn Replica,
+        found: u64,
+        oversent: u64,
+        theirs: Option<u64>,
+    ) -> Result<bool, SessionError> {
+        let newest = replica.log(Seq(self.end.0.saturating_sub(MEAN_OF))..self.end, BATCH_BYTES_TARGET)?;
+        let bytes: u64 = newest.iter().map(|logged| logged.bytes_len() as u64).sum();
+        let mean = bytes / (newest.len() as u64).max(1);
+        let lacked = found.saturating_sub(oversent);
+        let differing =
+            lacked + theirs.map_or(0, |theirs| theirs.saturating_add(lacked).saturating_sub(self.end.0));
+        let bound = OVERSEND_BYTES.max(differing.saturating_mul(mean) / 100 * OVERSEND_PERCENT);
+        Ok(oversent.saturating_mul(mean) <= bound)
     }
 }
 

@@ -11,7 +11,8 @@ use eid_core::{
     Draft, Entry, EntryId, Height, Invalid, Missing, Nonce, Payload, Permission, ReadError, SecretKey,
     SectionDraft, SettingsOp, Slot, StoreName, Time, TreeId,
 };
-use eid_proto::{Arrived, Cursor, Known, Outcome, Output, Rights, Session, SessionError, Summary};
+use eid_proto::message::Message;
+use eid_proto::{Arrived, Cursor, Known, Outcome, Output, Rights, Rung, Session, SessionError, Summary};
 
 pub const ALL: Rights = Rights { read: true, push: true };
 
@@ -129,6 +130,14 @@ impl Mem {
         }
     }
 
+    /// As [`Self::chain`], on top of the newest entry alone.
+    pub fn line(&mut self, author: u8, count: usize) {
+        for i in 0..count {
+            let on = self.log[self.log.len() - 1].id();
+            self.write(author, &[on], &format!("{author} {i}"));
+        }
+    }
+
     pub fn at(&self, id: &EntryId) -> usize {
         usize::try_from(self.index[id].0).unwrap()
     }
@@ -206,6 +215,8 @@ pub struct Side {
     pub mem: Mem,
     pub rights: Rights,
     pub sent: usize,
+    /// Bytes of frames other than batches.
+    pub metadata: usize,
     /// Entries that arrived.
     pub arrived: u64,
     pub largest_turn: usize,
@@ -215,7 +226,17 @@ pub struct Side {
 
 impl Side {
     pub fn new(session: Session, mem: Mem) -> Self {
-        Self { session, mem, rights: ALL, sent: 0, arrived: 0, largest_turn: 0, turn: 0, waiting: vec![] }
+        Self {
+            session,
+            mem,
+            rights: ALL,
+            sent: 0,
+            metadata: 0,
+            arrived: 0,
+            largest_turn: 0,
+            turn: 0,
+            waiting: vec![],
+        }
     }
 }
 
@@ -238,6 +259,8 @@ pub struct Pair {
     /// The connection is cut after this many frames.
     pub cut_after: Option<usize>,
     pub frames: usize,
+    /// Round trips until the initiator had everything.
+    pub pull_rounds: u32,
     /// Changes frames on their way to the responder (`true`) or the initiator.
     pub tamper: Box<dyn FnMut(bool, Bytes) -> Bytes>,
     /// Called after every step, to write to a replica in mid-session.
@@ -260,9 +283,19 @@ impl Pair {
             responder: Side::new(Session::responder(), responder),
             cut_after: None,
             frames: 0,
+            pull_rounds: 0,
             tamper: Box::new(|_, frame| frame),
             meanwhile: Box::new(|_, _, _| ()),
         }
+    }
+
+    /// Both sides begin the ladder at this rung.
+    pub fn from_rung(mut self, rung: Rung) -> Self {
+        for side in [&mut self.initiator, &mut self.responder] {
+            let session = std::mem::replace(&mut side.session, Session::responder());
+            side.session = session.from_rung(Some(rung));
+        }
+        self
     }
 
     /// Runs to the end, and says how it ended.
@@ -297,6 +330,9 @@ impl Pair {
                             return End::Cut;
                         }
                         let frame = (self.tamper)(to_responder, frame);
+                        if !to_responder && matches!(Message::decode(&frame), Ok(Message::Done)) {
+                            self.pull_rounds = to.session.summary().turns.div_ceil(2);
+                        }
                         if let Err(error) = to.session.handle_frame(&frame) {
                             return other_failed(error);
                         }
@@ -337,6 +373,9 @@ fn act(side: &mut Side) -> Result<Acted, SessionError> {
         Output::Send(frame) => {
             side.sent += frame.len();
             side.turn += frame.len();
+            if !matches!(Message::decode(&frame), Ok(Message::Batch(_))) {
+                side.metadata += frame.len();
+            }
             side.largest_turn = side.largest_turn.max(side.turn);
             Acted::Sent(frame)
         }
@@ -380,7 +419,11 @@ pub fn check_known(pair: &Pair) {
 
 /// Runs one session that must succeed.
 pub fn sync(initiator: Mem, responder: Mem, known: Known) -> Pair {
-    let mut pair = Pair::new(initiator, responder, known);
+    finish(Pair::new(initiator, responder, known))
+}
+
+/// Runs a pair that must succeed.
+pub fn finish(mut pair: Pair) -> Pair {
     let end = pair.run();
     assert!(matches!(end, End::Done), "{end:?}");
     assert_eq!(pair.initiator.mem.ids(), pair.responder.mem.ids());
