@@ -188,7 +188,7 @@ fn fifty_thousand_entries_on_each_side_converge_by_ids() {
     a.chain(1, 50_000);
     b.chain(2, 50_000);
     let entries: usize = b.log[101..].iter().map(eid_core::Entry::bytes_len).sum();
-    let pair = finish(Pair::new(a, b, Known::default()).from_rung(Rung::ByIds));
+    let pair = finish(Pair::new(a, b, Known::default()).beginning_at(Rung::ByIds));
     let (initiator, responder) = pair.summaries();
     assert_eq!((initiator.pulled, initiator.pushed), (50_000, 50_000));
     assert_eq!((initiator.duplicates, responder.duplicates), (0, 0));
@@ -264,17 +264,17 @@ fn a_cut_at_any_frame_loses_nothing_and_the_next_session_goes_on() {
     let (mut a, mut b) = shared(30);
     a.chain(1, 700);
     b.chain(2, 1_300);
-    let frames = finish(Pair::new(a.clone(), b.clone(), Known::default()).from_rung(Rung::ByIds)).frames;
+    let frames = finish(Pair::new(a.clone(), b.clone(), Known::default()).beginning_at(Rung::ByIds)).frames;
     assert!(frames > 10);
     for cut in 0..frames {
-        let mut pair = Pair::new(a.clone(), b.clone(), Known::default()).from_rung(Rung::ByIds);
+        let mut pair = Pair::new(a.clone(), b.clone(), Known::default()).beginning_at(Rung::ByIds);
         pair.cut_after = Some(cut);
         assert!(matches!(pair.run(), End::Cut));
         let known = pair.known();
         let arrived = pair.initiator.mem.log.len() + pair.responder.mem.log.len();
         let (a, b) = pair.into_mems();
         // By ids nothing comes that is held; by hints a little may.
-        let second = finish(Pair::new(a, b, known.0).from_rung(Rung::ByIds));
+        let second = finish(Pair::new(a, b, known.0).beginning_at(Rung::ByIds));
         let again = second.initiator.arrived + second.responder.arrived;
         let all = 2 * (1 + 30 + 700 + 1_300);
         assert_eq!(arrived as u64 + again, all, "nothing that was admitted came again, cut at {cut}");
@@ -541,7 +541,7 @@ fn a_bitmap_that_claims_too_much_is_corrected_once_or_ends_the_session() {
         let (mut a, mut b) = shared(50);
         a.chain(1, 5);
         b.chain(2, 20);
-        Pair::new(a, b, Known::default()).from_rung(Rung::ByIds)
+        Pair::new(a, b, Known::default()).beginning_at(Rung::ByIds)
     };
     // Once: the second answer is exact.
     let mut lies = 1;
@@ -559,7 +559,7 @@ fn a_bitmap_that_claims_too_much_is_corrected_once_or_ends_the_session() {
     assert_eq!(pair.initiator.mem.ids(), pair.responder.mem.ids());
     // Always: both sides stop, and nothing is half there.
     let pair = forked();
-    let foreign = pair.responder.mem.log[60].id().0;
+    let foreign = pair.responder.mem.log[69].id().0;
     let (end, pair) = tampered(pair, move |to_responder, message| match message {
         Message::Exact { held, .. } if to_responder => {
             *held = List::new(vec![foreign]);

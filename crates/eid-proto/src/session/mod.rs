@@ -218,7 +218,7 @@ impl Session {
     /// Begins the ladder at a rung, for tests and measurements: an initiator says what that rung needs, a responder
     /// leaves out the rungs before it. Where it does not apply, the next one does.
     #[must_use]
-    pub fn from_rung(mut self, first: Option<Rung>) -> Self {
+    pub fn beginning_at(mut self, first: Option<Rung>) -> Self {
         self.first = first;
         self
     }

@@ -93,7 +93,7 @@ enum Otherwise {
 pub(super) enum Step {
     /// Ask again: a walk has used its budget.
     Again,
-    Say(Message),
+    Say(Box<Message>),
     /// The turn is over.
     Wait,
     /// Everything was said.
@@ -334,7 +334,7 @@ impl Outgoing {
                     TipNames::Full(_) => Window::Full(List::new(names.iter().map(|id| id.0).collect())),
                 };
                 self.stage = Stage::Probing { probe, ids, asked: names.len() };
-                Ok(Step::Say(Message::Window(window)))
+                Ok(Step::Say(Box::new(Message::Window(window))))
             }
             Stage::Planned(plan) => {
                 self.total = plan.len();
@@ -347,10 +347,10 @@ impl Outgoing {
                     accepts: offer.accepts,
                 };
                 self.stage = Stage::Streaming { plan, at: Seq(0) };
-                Ok(Step::Say(Message::Plan(said)))
+                Ok(Step::Say(Box::new(Message::Plan(said))))
             }
             Stage::Streaming { plan, at } => match plan.next_run(at) {
-                None => Ok(Step::Say(Message::Done)),
+                None => Ok(Step::Say(Box::new(Message::Done))),
                 Some(_) if self.credit == 0 => {
                     self.stage = Stage::Streaming { plan, at };
                     Ok(Step::Wait)
@@ -361,7 +361,7 @@ impl Outgoing {
                     self.credit = self.credit.saturating_sub(bytes);
                     self.sent += entries.len() as u64;
                     self.stage = Stage::Streaming { plan, at: next };
-                    Ok(Step::Say(Message::Batch(Batch::pack(tree, &entries, upto))))
+                    Ok(Step::Say(Box::new(Message::Batch(Batch::pack(tree, &entries, upto)))))
                 }
             },
             Stage::Finished => Ok(Step::Finished),
@@ -415,7 +415,7 @@ impl Outgoing {
             return Err(SessionError::Hole);
         }
         self.stage = Stage::Asking { asked, tips, have, answer: None };
-        Ok(Step::Say(Message::Window(Window::Short(List::new(names)))))
+        Ok(Step::Say(Box::new(Message::Window(Window::Short(List::new(names))))))
     }
 
     /// Whether sending what the other side has already costs less than asking. It holds `theirs` entries.

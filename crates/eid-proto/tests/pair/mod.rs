@@ -290,10 +290,10 @@ impl Pair {
     }
 
     /// Both sides begin the ladder at this rung.
-    pub fn from_rung(mut self, rung: Rung) -> Self {
+    pub fn beginning_at(mut self, rung: Rung) -> Self {
         for side in [&mut self.initiator, &mut self.responder] {
             let session = std::mem::replace(&mut side.session, Session::responder());
-            side.session = session.from_rung(Some(rung));
+            side.session = session.beginning_at(Some(rung));
         }
         self
     }

@@ -39,7 +39,6 @@ struct Cost {
     twice: u64,
     /// All bytes by those of the missing entries alone, in percent.
     percent: usize,
-    visited: u64,
 }
 
 /// The bytes of entries in batches of their own.
@@ -69,7 +68,6 @@ fn cost_of(pair: Pair) -> Cost {
         metadata: pair.initiator.metadata + pair.responder.metadata,
         twice: initiator.duplicates + responder.duplicates,
         percent: (pair.initiator.sent + pair.responder.sent) * 100 / (push_bytes + pull_bytes).max(1),
-        visited: initiator.visited + responder.visited,
     }
 }
 
@@ -277,7 +275,7 @@ fn every_rung_can_be_forced_and_brings_the_same() {
     let (wide, wider) = writers(70, 400, (90, 80), &mut Draw(5));
     for (a, b) in [(few, less), (many, more), (wide, wider), fan(), near_the_root()] {
         for rung in [Rung::TipsKnown, Rung::Remembered, Rung::Sketch, Rung::Asked, Rung::ByIds] {
-            let cost = cost_of(Pair::new(a.clone(), b.clone(), Known::default()).from_rung(rung));
+            let cost = cost_of(Pair::new(a.clone(), b.clone(), Known::default()).beginning_at(rung));
             assert_eq!(cost.rung, rung.max(Rung::Sketch), "{cost:?}");
             assert!(rung < Rung::Asked || cost.twice == 0, "{cost:?}");
         }
@@ -347,7 +345,7 @@ proptest! {
     fn whatever_hints_say_both_sides_converge(hints in change(), seed: u64, rung in 0usize..3) {
         let (a, b) = writers(5, 40, (30, 20), &mut Draw(seed));
         let rung = [Rung::InSync, Rung::Sketch, Rung::Asked][rung];
-        let pair = Pair::new(a, b, Known::default()).from_rung(rung);
+        let pair = Pair::new(a, b, Known::default()).beginning_at(rung);
         poisoned(pair, move |said| *said = hints.clone());
     }
 }
