@@ -30,7 +30,7 @@ eid-benches live [--json] [--rows N]
 
   --rows N     rows of the table whose changes are delivered (default 100000)
 
-eid-benches sync --shape FILE|SHAPE [--split SPLIT] [--link LINK] [--warm] [--json]
+eid-benches sync --shape FILE|SHAPE [--split SPLIT] [--link LINK] [--rung LETTER] [--warm] [--json]
 
   --shape      a recorded shape (.tsv or .tsv.gz), or linear-behind, linear-both, fan, diverged, writers,
                million, branch or gossip; SHAPE:N divides its sizes by N
@@ -51,8 +51,8 @@ fn main() -> ExitCode {
         ["text-one", what, steps, end, place] => text::one(what, steps, end, place),
         ["history", ref flags @ ..] => history_bench::run(flags),
         ["sync", ref flags @ ..] => sync::run(flags),
-        ["sync-run", dir, tree, link, warm] => sync::measure(dir, tree, link, warm),
-        ["sync-serve", dir, tree, link] => sync::serve(dir, tree, link),
+        ["sync-run", dir, tree, link, rung, warm] => sync::measure(dir, tree, link, rung, warm),
+        ["sync-serve", dir, tree, link, rung] => sync::serve(dir, tree, link, rung),
         ["live", ref flags @ ..] => live::run(flags),
         ["history-open", dir] => history_bench::open_and_read(dir),
         ["write-history", dir, entries] => history::write(dir, entries),

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::report::line;
 use crate::work::{Failed, per_second, verify_all};
+use eid_sync::Rung;
 use run::{Plan, Seen, Wire};
 use shape::{Shape, Split};
 
@@ -18,13 +19,21 @@ struct Flags<'a> {
     shape: &'a str,
     split: Split,
     link: Wire,
+    rung: Option<Rung>,
     warm: bool,
     json: bool,
 }
 
 impl<'a> Flags<'a> {
     fn parse(args: &[&'a str]) -> Result<Self, Failed> {
-        let mut flags = Self { shape: "", split: Split::Own, link: Wire::Memory, warm: false, json: false };
+        let mut flags = Self {
+            shape: "",
+            split: Split::Own,
+            link: Wire::Memory,
+            rung: None,
+            warm: false,
+            json: false,
+        };
         let mut args = args.iter();
         while let Some(flag) = args.next() {
             let mut value = || args.next().copied().ok_or(format!("{flag} takes a value"));
@@ -34,6 +43,7 @@ impl<'a> Flags<'a> {
                 "--shape" => flags.shape = value()?,
                 "--split" => flags.split = Split::parse(value()?)?,
                 "--link" => flags.link = Wire::parse(value()?)?,
+                "--rung" => flags.rung = parse_rung(value()?)?,
                 _ => return Err(format!("{flag} is unknown").into()),
             }
         }
@@ -46,6 +56,17 @@ impl<'a> Flags<'a> {
     }
 }
 
+/// The rung that the ladder begins at; `a` is the beginning of the whole ladder.
+fn parse_rung(text: &str) -> Result<Option<Rung>, Failed> {
+    let rung = Rung::ALL.iter().find(|(letter, _)| *letter == text).map(|(_, rung)| *rung);
+    let rung = rung.ok_or_else(|| format!("--rung takes a letter from a to f, not {text}"))?;
+    Ok(Some(rung).filter(|rung| *rung != Rung::InSync))
+}
+
+fn letter(rung: Option<Rung>) -> String {
+    rung.unwrap_or(Rung::InSync).to_string()
+}
+
 /// Measures and says so.
 pub(crate) fn run(args: &[&str]) -> Result<(), Failed> {
     let flags = Flags::parse(args)?;
@@ -53,7 +74,13 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failed> {
     let shape = Shape::load(flags.shape, flags.split)?;
     let made = make::make(&shape, dir.path(), flags.warm)?;
     let limit = per_second(made.sample.len() as u64, verify_all(&made.sample)?);
-    let plan = Plan { dir: dir.path().to_owned(), tree: made.tree, link: flags.link, warm: flags.warm };
+    let plan = Plan {
+        dir: dir.path().to_owned(),
+        tree: made.tree,
+        link: flags.link,
+        rung: flags.rung,
+        warm: flags.warm,
+    };
     let seen = in_child(&plan)?;
     if !seen.equal || seen.refused > 0 || seen.held != made.entries {
         return Err(format!("the sides are not equal: {seen:?}, {} entries", made.entries).into());
@@ -109,7 +136,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failed> {
 fn in_child(plan: &Plan) -> Result<Seen, Failed> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["sync-run", &plan.dir.to_string_lossy(), &plan.tree.to_string(), plan.link.name()]);
-    command.arg(if plan.warm { "warm" } else { "cold" }).stdout(Stdio::piped());
+    command.arg(letter(plan.rung)).arg(if plan.warm { "warm" } else { "cold" }).stdout(Stdio::piped());
     let out = command.spawn()?.wait_with_output()?;
     if !out.status.success() {
         return Err("the process that measures failed".into());
@@ -118,8 +145,14 @@ fn in_child(plan: &Plan) -> Result<Seen, Failed> {
 }
 
 /// The child that measures.
-pub(crate) fn measure(dir: &str, tree: &str, link: &str, warm: &str) -> Result<(), Failed> {
-    let plan = Plan { dir: dir.into(), tree: tree.parse()?, link: Wire::parse(link)?, warm: warm == "warm" };
+pub(crate) fn measure(dir: &str, tree: &str, link: &str, rung: &str, warm: &str) -> Result<(), Failed> {
+    let plan = Plan {
+        dir: dir.into(),
+        tree: tree.parse()?,
+        link: Wire::parse(link)?,
+        rung: parse_rung(rung)?,
+        warm: warm == "warm",
+    };
     println!("{}", serde_json::to_string(&run::client(&plan)?)?);
     Ok(())
 }

@@ -11,7 +11,7 @@ use eid_core::dag::{Replica as _, tips_hash};
 use eid_core::{Permission, PublicKey, TreeId};
 use eid_db::Instance;
 use eid_sync::{
-    Access, Delivered, EngineConfig, Events, RefusalCode, SessionReport, SyncEngine, SyncEvent, TokioRuntime,
+    Access, Delivered, EngineConfig, Events, RefusalCode, Rung, SessionReport, SyncEngine, SyncEvent, TokioRuntime,
     TreeSummary,
 };
 use eid_transport::memory::MemoryNet;
@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub dir: PathBuf,
     pub tree: TreeId,
     pub link: Wire,
+    /// The ladder begins at this rung.
+    pub rung: Option<Rung>,
     /// Both sides have met before, when they held what both hold now and nothing else.
     pub warm: bool,
 }
@@ -134,7 +136,7 @@ impl End {
             instance.device_key(),
             Arc::new(Everybody(plan.tree)),
             Arc::new(TokioRuntime::current()),
-            EngineConfig::default(),
+            EngineConfig { first_rung: plan.rung, ..EngineConfig::default() },
         );
         engine.register_transport(transport);
         Ok(Self { instance, engine, rest: plan.dir.join(format!("{name}.rest")), tree: plan.tree })
@@ -179,6 +181,7 @@ impl Server {
         }
         let mut child = Command::new(std::env::current_exe()?)
             .args(["sync-serve", &plan.dir.to_string_lossy(), &plan.tree.to_string(), plan.link.name()])
+            .arg(super::letter(plan.rung))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -307,7 +310,7 @@ pub(crate) fn client(plan: &Plan) -> Result<Seen, Failed> {
             pushed: report.pushed,
             duplicates: report.duplicates,
             refused: report.refused,
-            rung: report.rung.map(|rung| format!("{rung:?}")).unwrap_or_default(),
+            rung: report.rung.map(|rung| rung.to_string()).unwrap_or_default(),
             ms,
             walk_visits: report.visited + side.walk_visits,
             client_peak_mib: mib(memory("VmHWM:")?),
@@ -321,9 +324,14 @@ pub(crate) fn client(plan: &Plan) -> Result<Seen, Failed> {
 }
 
 /// The child that serves, and does what the lines of its input say.
-pub(crate) fn serve(dir: &str, tree: &str, link: &str) -> Result<(), Failed> {
-    let plan =
-        Plan { dir: Path::new(dir).to_owned(), tree: tree.parse()?, link: Wire::parse(link)?, warm: false };
+pub(crate) fn serve(dir: &str, tree: &str, link: &str, rung: &str) -> Result<(), Failed> {
+    let plan = Plan {
+        dir: Path::new(dir).to_owned(),
+        tree: tree.parse()?,
+        link: Wire::parse(link)?,
+        rung: super::parse_rung(rung)?,
+        warm: false,
+    };
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(async {
         let end = End::open(&plan, "server", plan.link.transport(&MemoryNet::new(), "server", true))?;
         println!("{}\n{}", end.listen().await?, end.engine.device());

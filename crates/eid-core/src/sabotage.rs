@@ -25,11 +25,13 @@ pub enum Sabotage {
     CountVoid,
     /// Settings that come change nothing of what counts already.
     SettleNothing,
+    /// The first entry of each batch is not in the sketch.
+    StaleSketch,
 }
 
 impl Sabotage {
     /// Every sabotage, with its name on the command line.
-    pub const ALL: [(&'static str, Self); 10] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("skip-flush", Self::SkipFlush),
         ("ack-before-commit", Self::AckBeforeCommit),
         ("forget-ack", Self::ForgetAck),
@@ -40,6 +42,7 @@ impl Sabotage {
         ("serve-without-right", Self::ServeWithoutRight),
         ("count-void", Self::CountVoid),
         ("settle-nothing", Self::SettleNothing),
+        ("stale-sketch", Self::StaleSketch),
     ];
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use eid_core::dag::{Replica as _, Seq};
+use eid_core::sketch::{Salt, Sketch};
 use eid_core::{Entry, EntryId, TreeId};
 use eid_store::EntryStore;
 
@@ -181,8 +182,8 @@ impl Truth {
         self.trees.get(tree)
     }
 
-    /// Reads a replica of a tree, and checks that its log is valid, whole and in causal order, and that its tips and
-    /// counts are those of its log. Nothing if the tree is not held.
+    /// Reads a replica of a tree, and checks that its log is valid, whole and in causal order, and that its tips,
+    /// sketch and counts are those of its log. Nothing if the tree is not held.
     pub fn replica(
         &mut self,
         node: &str,
@@ -235,6 +236,13 @@ impl Truth {
         }
         if seen.len() != held.log.len() {
             return Err(derived("the number of entries", held.log.len() as u64, seen.len() as u64));
+        }
+        let mut sketch = Sketch::new(Salt::of(tree));
+        held.log.iter().for_each(|id| sketch.toggle(id.prefix()));
+        let said = snapshot.sketch().map_err(|e| failed(node, "reading the sketch", &e))?;
+        if said.as_ref() != Some(&sketch) {
+            let (said, found) = (said.map_or("none", |_| "another one").to_owned(), "one".to_owned());
+            return Err(Divergence::Derived { node: node.to_owned(), what: "the sketch", said, found });
         }
         let said = snapshot.tips().map_err(|e| failed(node, "reading the tips", &e))?;
         held.tips = said.into_iter().map(|(id, _)| id).collect();

@@ -52,6 +52,8 @@ pub struct Site {
     pub disk: Disk,
     /// Its name in messages.
     pub name: String,
+    /// The rung that its sessions begin the ladder at.
+    pub first_rung: Option<Rung>,
 }
 
 /// What a node keeps its rows on.
@@ -332,7 +334,7 @@ impl Process {
             instance.device_key(),
             Arc::new(NodeAccess { instance: instance.clone(), sim: site.sim.clone() }),
             Arc::new(runtime),
-            EngineConfig { name: site.name.clone() },
+            EngineConfig { name: site.name.clone(), first_rung: site.first_rung },
         );
         engine.register_transport(site.net.transport(site.node, address));
         engine.accept_connections().await?;
@@ -445,6 +447,8 @@ impl Process {
                 Some(Rung::InSync) => "rung a",
                 Some(Rung::TipsKnown) => "rung b",
                 Some(Rung::Remembered) => "rung c",
+                Some(Rung::Sketch) => "rung d",
+                Some(Rung::Asked) => "rung e",
                 Some(Rung::ByIds) => "rung f",
             },
             duplicates: report.duplicates,

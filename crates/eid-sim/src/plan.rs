@@ -1,5 +1,7 @@
 //! What one seed makes of a world, before anything runs.
 
+use eid_sync::Rung;
+
 use crate::net::Weather;
 use crate::rng::Rng;
 
@@ -27,6 +29,8 @@ pub enum Villain {
     Equivocator,
     /// Is an admin, removes others, purges what they wrote, and grants to whom it likes.
     RogueAdmin,
+    /// Has the right to write, and says what is not true of what it holds.
+    Poisoner,
 }
 
 impl Villain {
@@ -68,6 +72,8 @@ pub struct Plan {
     pub settings_per_mille: u64,
     /// Whether the right of everyone is changed too. A stranger would rightly be served then.
     pub wildcard: bool,
+    /// The rung that every session begins the ladder at; absent: the cheapest.
+    pub first_rung: Option<Rung>,
 }
 
 /// Faults that the world injects, besides those of the network's weather.
@@ -117,6 +123,10 @@ impl Plan {
         let broken = of_authority.pick(&kinds).copied().filter(|_| of_authority.chance(200));
         let settings = broken.is_some() || of_authority.chance(100);
         villain = broken.or(villain);
+        let of_hints = &mut Rng::new(seed, "hints");
+        villain = villain.or(of_hints.chance(150).then_some(Villain::Poisoner));
+        let rungs = [Rung::TipsKnown, Rung::Remembered, Rung::Sketch, Rung::Asked, Rung::ByIds];
+        let first_rung = of_hints.pick(&rungs).copied().filter(|_| of_hints.chance(400));
         let honest = 2 + rng.index(if villain.is_some() { 3 } else { 4 });
         let long = rng.chance(100);
         Self {
@@ -134,6 +144,7 @@ impl Plan {
             granted: rng.chance(400),
             settings_per_mille: if settings { of_authority.range(40..160) } else { 0 },
             wildcard: of_authority.chance(300),
+            first_rung,
         }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eid_core::pack::Arrived;
+use eid_core::sketch::CELL_BYTES;
 use eid_core::{Draft, Entry, Height, SecretKey, SectionDraft, StoreName, Time, TreeId};
-use eid_proto::message::{Batch, Message};
+use eid_proto::message::{Batch, Hints, Message, Open, TipNames};
+use eid_proto::List;
 
 use crate::executor::Sim;
 use crate::net::{Node, Tamper};
@@ -64,6 +66,7 @@ impl Tampering {
             Villain::Replayer => Some(victim.clone()),
             Villain::Equivocator => self.equivocate(&victim, to),
             Villain::BackDater | Villain::RogueAdmin => self.go_on(&victim),
+            Villain::Poisoner => None,
         };
         let Some(forged) = forged else { return batch };
         if self.rng.chance(600) {
@@ -141,6 +144,61 @@ impl Tampering {
     }
 }
 
+impl Tampering {
+    /// Short ids of nothing, and some of these.
+    fn shorts(&mut self, known: &[[u8; 8]], count: usize) -> Vec<[u8; 8]> {
+        let short = |_| match self.rng.pick(known).copied() {
+            Some(short) if self.rng.chance(700) => short,
+            _ => self.rng.next_u64().to_be_bytes(),
+        };
+        (0..count).map(short).collect()
+    }
+
+    /// Says anything of what it holds.
+    fn poison(&mut self, mut open: Open) -> Open {
+        let named = match &open.tips.names {
+            TipNames::Short(names) => names.to_vec(),
+            TipNames::Full(_) => Vec::new(),
+        };
+        let count = self.rng.index(40);
+        match self.rng.below(6) {
+            0 => open.tips.names = TipNames::Short(List::new(self.shorts(&named, count))),
+            1 => open.end.seq = self.rng.below(200),
+            2 => open.common = List::new(self.shorts(&named, count)),
+            3 => open.hints = Hints::All(List::new(self.shorts(&named, count))),
+            4 => open.hints = Hints::Samples(List::new(self.shorts(&named, count))),
+            _ => {
+                let samples = List::new(self.shorts(&named, count));
+                let mut strata = Vec::new();
+                for _ in 0..self.rng.index(6) {
+                    let cells = match self.rng.below(4) {
+                        0 => Vec::new(),
+                        // Those of nothing.
+                        1 => vec![0; 112 * CELL_BYTES],
+                        // Those of no whole cells.
+                        2 => vec![7; 35],
+                        _ => self.rng.bytes32()[..3 * CELL_BYTES].to_vec(),
+                    };
+                    strata.push(Bytes::from(cells));
+                }
+                open.hints = Hints::Sketch { samples, strata: List::new(strata) };
+            }
+        }
+        self.sim.sometimes("hints poisoned");
+        open
+    }
+
+    /// A bitmap of the same length that says something else.
+    fn misanswer(&mut self, held: &Bytes) -> Bytes {
+        let mut bits = held.to_vec();
+        if !bits.is_empty() {
+            let at = self.rng.index(bits.len());
+            bits[at] ^= 1 << self.rng.below(8);
+        }
+        bits.into()
+    }
+}
+
 impl Tamper for Tampering {
     fn outgoing(&mut self, _connection: u64, _link: usize, to: Node, frame: Bytes) -> Vec<Bytes> {
         if self.kind == Villain::Replayer {
@@ -161,6 +219,17 @@ impl Tamper for Tampering {
             Ok(Message::Ack { credit, .. }) if self.kind == Villain::Liar && self.rng.chance(200) => {
                 self.sim.sometimes("acknowledgement invented");
                 vec![Message::Ack { upto: Some(self.rng.below(1000)), credit }.encode()]
+            }
+            Ok(Message::Open(open)) if self.kind == Villain::Poisoner && self.rng.chance(600) => {
+                vec![Message::Open(self.poison(open)).encode()]
+            }
+            Ok(Message::Held(held)) if self.kind == Villain::Poisoner && self.rng.chance(300) => {
+                self.sim.sometimes("answer poisoned");
+                vec![Message::Held(self.misanswer(&held)).encode()]
+            }
+            Ok(Message::Plan(mut plan)) if self.kind == Villain::Poisoner && self.rng.chance(200) => {
+                plan.tips.names = TipNames::Short(List::new(Vec::new()));
+                vec![Message::Plan(plan).encode()]
             }
             _ => vec![frame],
         }

@@ -179,8 +179,8 @@ impl World {
             let node = Node(u32::try_from(index).unwrap_or(u32::MAX));
             let clock = Arc::new(Clock::right(&sim));
             let disk = Disk::new(if role == Role::Honest { plan.disk } else { DiskKind::Journal });
-            let site =
-                Site { sim: sim.clone(), net: net.clone(), node, clock, disk, name: format!("n{index}") };
+            let (name, first_rung) = (format!("n{index}"), plan.first_rung);
+            let site = Site { sim: sim.clone(), net: net.clone(), node, clock, disk, name, first_rung };
             let state = HostState {
                 rng: Rng::new(seed, &format!("host {index}")),
                 process: None,

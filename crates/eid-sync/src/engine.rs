@@ -30,6 +30,8 @@ use crate::ticket::DatabaseTicket;
 pub struct EngineConfig {
     /// What this device calls itself towards peers.
     pub name: String,
+    /// The ladder of every session begins at this rung: for tests and measurements.
+    pub first_rung: Option<Rung>,
 }
 
 /// Synchronises the databases of one store with peers. Cheap to clone: all clones are one engine.
@@ -45,6 +47,7 @@ struct Inner {
     runtime: Arc<dyn Runtime>,
     relations: Relations,
     name: Mutex<String>,
+    first_rung: Option<Rung>,
     transports: Mutex<Vec<Arc<dyn Transport>>>,
     publisher: Publisher,
     connections: Arc<AtomicUsize>,
@@ -141,6 +144,7 @@ impl SyncEngine {
             access,
             runtime,
             name: Mutex::new(config.name),
+            first_rung: config.first_rung,
             transports: Mutex::new(Vec::new()),
             publisher: Publisher::default(),
             connections: Arc::default(),
@@ -331,7 +335,7 @@ impl SyncEngine {
             Ok(link) => link,
             Err(error) => return (None, Err(error.into())),
         };
-        let session = Session::initiator(tree, known);
+        let session = Session::initiator(tree, known).beginning_at(self.inner.first_rung);
         let via = Some(peer.address().clone());
         let (mut report, result) = self.inner.run(session, &mut *link, &context, via).await;
         report.handshake_bytes = peer.handshake_bytes();
@@ -696,7 +700,8 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
 
 /// Runs one session as its responder.
 async fn respond(inner: &Inner, mut link: Box<dyn Link>, context: &Context, handshake_bytes: u64) {
-    let (mut report, result) = inner.run(Session::responder(), &mut *link, context, None).await;
+    let session = Session::responder().beginning_at(inner.first_rung);
+    let (mut report, result) = inner.run(session, &mut *link, context, None).await;
     report.handshake_bytes = handshake_bytes;
     inner.tell(&report, &result);
 }

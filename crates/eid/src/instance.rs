@@ -137,7 +137,7 @@ impl Builder {
         let runtime = Arc::new(TokioRuntime::current());
         let peers = Peers::in_store(db.store());
         let gate = Arc::new(Gate { db: db.clone(), peers: peers.clone() });
-        let config = EngineConfig { name: db.display_name()?.unwrap_or_default() };
+        let config = EngineConfig { name: db.display_name()?.unwrap_or_default(), ..EngineConfig::default() };
         let engine = SyncEngine::new(Arc::clone(db.store()), db.device_key(), gate, runtime, config);
         #[cfg(feature = "http")]
         engine.register_transport(Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())));

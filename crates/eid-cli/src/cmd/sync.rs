@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eid::{Address, Database, ErrorKind, PeerInfo, Rung, SessionReport, Synced};
+use eid::{Address, Database, ErrorKind, PeerInfo, SessionReport, Synced};
 use serde_json::{Value, json};
 
 use crate::args::Sync;
@@ -153,16 +153,6 @@ pub fn report(r: &SessionReport) -> Value {
     json!({
         "id": r.tree.map(|tree| tree.to_string()), "peer": r.peer.to_string(), "pulled": r.pulled, "pushed": r.pushed,
         "bytes_in": r.bytes_in, "bytes_out": r.bytes_out, "handshake_bytes": r.handshake_bytes, "turns": r.turns,
-        "rung": r.rung.map(rung), "ms": r.ms,
+        "rung": r.rung.map(|rung| rung.to_string()), "ms": r.ms,
     })
-}
-
-/// The letter of a rung on the ladder of the protocol.
-fn rung(rung: Rung) -> &'static str {
-    match rung {
-        Rung::InSync => "a",
-        Rung::TipsKnown => "b",
-        Rung::Remembered => "c",
-        Rung::ByIds => "f",
-    }
 }

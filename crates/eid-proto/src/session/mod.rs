@@ -742,16 +742,22 @@ fn may_read(rights: Rights) -> bool {
     rights.read || sabotage::is(Sabotage::ServeWithoutRight)
 }
 
+impl Rung {
+    /// Every rung, with its letter.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("a", Self::InSync),
+        ("b", Self::TipsKnown),
+        ("c", Self::Remembered),
+        ("d", Self::Sketch),
+        ("e", Self::Asked),
+        ("f", Self::ByIds),
+    ];
+}
+
 impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InSync => "a",
-            Self::TipsKnown => "b",
-            Self::Remembered => "c",
-            Self::Sketch => "d",
-            Self::Asked => "e",
-            Self::ByIds => "f",
-        })
+        let (letter, _) = Self::ALL.iter().find(|(_, rung)| rung == self).expect("every rung has a letter");
+        f.write_str(letter)
     }
 }
 

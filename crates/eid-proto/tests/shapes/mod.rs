@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use eid_core::EntryId;
 use eid_core::dag::Replica;
 use eid_core::sketch::CELL_BYTES;
-use eid_proto::message::{Batch, Hints, Message, Packed};
-use eid_proto::{Known, List, Rung, limits};
+use eid_core::{EntryId, TreeId};
+use eid_proto::message::{Batch, Hints, Message};
+use eid_proto::{Arrived, Known, List, Rung, limits};
 
 use proptest::prelude::*;
 
@@ -42,19 +42,19 @@ struct Cost {
 }
 
 /// The bytes of entries in batches of their own.
-fn packed<'a>(entries: impl Iterator<Item = &'a eid_core::Entry>) -> usize {
-    let packed: Vec<Packed> = entries
-        .map(|entry| Packed { block: entry.block().clone(), payloads: List::new(entry.payloads().to_vec()) })
+fn packed<'a>(tree: &TreeId, entries: impl Iterator<Item = &'a eid_core::Entry>) -> usize {
+    let entries: Vec<Arrived> = entries
+        .map(|entry| Arrived { block: entry.block().clone(), payloads: entry.payloads().to_vec() })
         .collect();
-    let batch = |some: &[Packed]| Batch { entries: List::new(some.to_vec()), upto: 0 };
-    packed.chunks(limits::BATCH_ENTRIES_MAX).map(|some| Message::Batch(batch(some)).encode().len()).sum()
+    let batch = |some: &[Arrived]| Message::Batch(Batch::pack(tree, some, 0)).encode().len();
+    entries.chunks(limits::BATCH_ENTRIES_MAX).map(batch).sum()
 }
 
 fn cost_of(pair: Pair) -> Cost {
     let (a, b) = (pair.initiator.mem.ids(), pair.responder.mem.ids());
     let missing = |mem: &Mem, other: &BTreeSet<EntryId>| {
         let entries: Vec<_> = mem.log.iter().filter(|entry| !other.contains(&entry.id())).cloned().collect();
-        (entries.len(), packed(entries.iter()))
+        (entries.len(), packed(&mem.tree(), entries.iter()))
     };
     let ((pushed, push_bytes), (pulled, pull_bytes)) =
         (missing(&pair.initiator.mem, &b), missing(&pair.responder.mem, &a));

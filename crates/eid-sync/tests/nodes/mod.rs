@@ -145,7 +145,7 @@ impl Nodes {
             key.clone(),
             rights.clone(),
             Arc::new(TokioRuntime::current()),
-            EngineConfig { name: format!("node {n}") },
+            EngineConfig { name: format!("node {n}"), ..EngineConfig::default() },
         );
         let transport = self.net.endpoint(&format!("n{n}"));
         engine.register_transport(transport.clone());
