@@ -26,14 +26,8 @@ struct Flags<'a> {
 
 impl<'a> Flags<'a> {
     fn parse(args: &[&'a str]) -> Result<Self, Failed> {
-        let mut flags = Self {
-            shape: "",
-            split: Split::Own,
-            link: Wire::Memory,
-            rung: None,
-            warm: false,
-            json: false,
-        };
+        let mut flags =
+            Self { shape: "", split: Split::Own, link: Wire::Memory, rung: None, warm: false, json: false };
         let mut args = args.iter();
         while let Some(flag) = args.next() {
             let mut value = || args.next().copied().ok_or(format!("{flag} takes a value"));

@@ -11,8 +11,8 @@ use eid_core::dag::{Replica as _, tips_hash};
 use eid_core::{Permission, PublicKey, TreeId};
 use eid_db::Instance;
 use eid_sync::{
-    Access, Delivered, EngineConfig, Events, RefusalCode, Rung, SessionReport, SyncEngine, SyncEvent, TokioRuntime,
-    TreeSummary,
+    Access, Delivered, EngineConfig, Events, RefusalCode, Rung, SessionReport, SyncEngine, SyncEvent,
+    TokioRuntime, TreeSummary,
 };
 use eid_transport::memory::MemoryNet;
 use eid_transport::{Address, Transport};

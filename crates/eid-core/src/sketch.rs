@@ -24,6 +24,9 @@ pub const STRATA: usize = 5;
 pub const STRATUM_BITS: u32 = 3;
 /// Most cells that are kept of the first stratum: they name every entry of a difference of about 180.
 pub const FIRST_CELLS_MAX: usize = 256;
+/// Most cells that are kept of the second: differences of about 1,800 entries of many writers, whose samples have to be
+/// dense.
+pub const SECOND_CELLS_MAX: usize = 320;
 /// Most cells that are kept of each further stratum: differences of about 90 entries in the sample.
 pub const CELLS_MAX: usize = 128;
 /// Bytes of a cell: the exclusive or of the short ids, and of 16 bits that tell whether it is of a single one. Together
@@ -145,7 +148,7 @@ impl Cells {
     /// Cells from bytes; nothing when those are more than are ever kept, or not of whole cells.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        if !bytes.len().is_multiple_of(CELL_BYTES) || bytes.len() > FIRST_CELLS_MAX * CELL_BYTES {
+        if !bytes.len().is_multiple_of(CELL_BYTES) || bytes.len() > SECOND_CELLS_MAX * CELL_BYTES {
             return None;
         }
         let cell = |bytes: &[u8]| {
@@ -257,7 +260,11 @@ pub fn is_sampled(salt: Salt, short: ShortId, stratum: usize) -> bool {
 /// Most cells that are kept of a stratum.
 #[must_use]
 pub fn cells_max(stratum: usize) -> usize {
-    if stratum == 0 { FIRST_CELLS_MAX } else { CELLS_MAX }
+    match stratum {
+        0 => FIRST_CELLS_MAX,
+        1 => SECOND_CELLS_MAX,
+        _ => CELLS_MAX,
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use eid_core::{Domain, PublicKey, SecretKey, Signature, sign, verify};
 
 use crate::bounded::{List, Text};
-use crate::limits::KEYS_MAX;
+use crate::limits::{KEYS_MAX, STATES_MAX};
 use crate::message::{DecodeError, Greeting, Hello, PROTOCOL_VERSION, Proof, RefusalCode, Versions};
 
 /// The versions that this crate speaks.
@@ -43,8 +43,18 @@ pub struct Established {
     pub further: Vec<PublicKey>,
     /// What it calls itself. Comes from the network: escape it before a terminal sees it.
     pub name: String,
+    /// The states of databases that it holds, see [`crate::state_of`]. A hint; a client tells none.
+    pub states: Vec<[u8; 8]>,
     /// The features that both sides have.
     pub features: u64,
+}
+
+impl Established {
+    /// All keys that the other side has proven, its device key first.
+    #[must_use]
+    pub fn keys(&self) -> Vec<PublicKey> {
+        [self.peer].iter().chain(&self.further).copied().collect()
+    }
 }
 
 /// Says why a handshake ended.
@@ -106,6 +116,8 @@ pub enum HandshakeOutput {
     EndTurn,
     /// Wait for a frame.
     NeedFrame,
+    /// Tell a client that has proven these keys the states of what they may read, with [`Handshake::tell`].
+    Tell(Vec<PublicKey>),
     /// It is complete; the turn is the client's.
     Established(Established),
     /// It has failed; nothing more is sent.
@@ -117,6 +129,8 @@ pub struct Handshake {
     identity: Identity,
     stage: Stage,
     outbox: Vec<HandshakeOutput>,
+    /// A server has states to tell.
+    tells: bool,
 }
 
 enum Stage {
@@ -140,6 +154,8 @@ enum Stage {
         transcript: Transcript,
         features: u64,
     },
+    /// The client is known, and to be let in.
+    Telling(Established),
     Established(Established),
     Failed,
 }
@@ -151,14 +167,34 @@ impl Handshake {
         further.truncate(KEYS_MAX);
         let hello = Hello { versions: VERSIONS, features: FEATURES, nonce: identity.nonce };
         let outbox = vec![HandshakeOutput::Send(Greeting::Hello(hello).encode()), HandshakeOutput::EndTurn];
-        Self { identity, stage: Stage::ServerHello { hello, expected, further }, outbox }
+        Self { identity, stage: Stage::ServerHello { hello, expected, further }, outbox, tells: false }
     }
 
     /// The listening side.
     #[must_use]
     pub fn server(identity: Identity) -> Self {
         let hello = Hello { versions: VERSIONS, features: FEATURES, nonce: identity.nonce };
-        Self { identity, stage: Stage::Hello { hello }, outbox: Vec::new() }
+        Self { identity, stage: Stage::Hello { hello }, outbox: Vec::new(), tells: false }
+    }
+
+    /// As a server, asks with [`HandshakeOutput::Tell`] before it lets a client in.
+    #[must_use]
+    pub fn telling(mut self) -> Self {
+        self.tells = true;
+        self
+    }
+
+    /// Lets the client in, and tells it the states of databases that it may read.
+    pub fn tell(&mut self, mut states: Vec<[u8; 8]>) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Failed) {
+            Stage::Telling(established) => {
+                states.truncate(STATES_MAX);
+                let name = Text::new(&self.identity.name);
+                self.say(&Greeting::Welcome { name, states: List::new(states) });
+                Stage::Established(established)
+            }
+            stage => stage,
+        };
     }
 
     /// What to do next.
@@ -168,6 +204,7 @@ impl Handshake {
         }
         match &self.stage {
             Stage::Established(established) => HandshakeOutput::Established(established.clone()),
+            Stage::Telling(established) => HandshakeOutput::Tell(established.keys()),
             Stage::Failed => HandshakeOutput::Failed,
             _ => HandshakeOutput::NeedFrame,
         }
@@ -202,11 +239,12 @@ impl Handshake {
                 self.prove(&transcript, &further);
                 Stage::Welcome { peer, features: theirs.features & FEATURES }
             }
-            (Stage::Welcome { peer, features }, Greeting::Welcome { name }) => {
+            (Stage::Welcome { peer, features }, Greeting::Welcome { name, states }) => {
                 Stage::Established(Established {
                     peer,
                     further: Vec::new(),
                     name: name.into_string(),
+                    states: states.into_vec(),
                     features,
                 })
             }
@@ -231,8 +269,15 @@ impl Handshake {
                     self.check(Domain::KeyProof, &PublicKey(*key), &signed, *proof)?;
                 }
                 let further = further.iter().map(|(key, _)| PublicKey(*key)).collect();
-                self.say(&Greeting::Welcome { name: Text::new(&self.identity.name) });
-                Stage::Established(Established { peer, further, name: name.into_string(), features })
+                let (name, states) = (name.into_string(), Vec::new());
+                let established = Established { peer, further, name, states, features };
+                if self.tells {
+                    Stage::Telling(established)
+                } else {
+                    let name = Text::new(&self.identity.name);
+                    self.say(&Greeting::Welcome { name, states: List::new(Vec::new()) });
+                    Stage::Established(established)
+                }
             }
             (Stage::Hello { .. } | Stage::Proofs { .. }, _) => {
                 self.refuse(RefusalCode::Misplaced);
@@ -301,6 +346,7 @@ impl fmt::Debug for Handshake {
             Stage::Welcome { .. } => "welcome",
             Stage::Hello { .. } => "hello",
             Stage::Proofs { .. } => "proofs",
+            Stage::Telling(_) => "telling",
             Stage::Established(_) => "established",
             Stage::Failed => "failed",
         };

@@ -49,4 +49,6 @@ mod session;
 pub use bounded::{List, Text};
 pub use handshake::{Established, FEATURES, Handshake, HandshakeError, HandshakeOutput, Identity, VERSIONS};
 pub use message::RefusalCode;
-pub use session::{Arrived, Cursor, Known, Outcome, Output, Rights, Rung, Session, SessionError, Summary};
+pub use session::{
+    Arrived, Cursor, Known, Outcome, Output, Rights, Rung, Session, SessionError, Summary, state_of,
+};

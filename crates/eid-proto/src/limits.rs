@@ -44,7 +44,7 @@ pub const SAMPLES_DENSE: u64 = 128 * 1024;
 /// last reads one of a hundred thousand.
 pub const NARROW_CELLS: [usize; 5] = [112, 0, 0, 28, 44];
 /// Cells of each stratum in a wide opening: many writers differ in many places, and samples have to be denser.
-pub const WIDE_CELLS: [usize; 5] = [256, 128, 128, 128, 128];
+pub const WIDE_CELLS: [usize; 5] = [256, 320, 128, 64, 64];
 /// Least number of entries that a stratum must be expected to sample to be sent.
 pub const STRATUM_ENTRIES_MIN: u64 = 2;
 /// Entries that an estimate visits before it asks about what is left: a difference is nearly always above that.
@@ -73,6 +73,11 @@ pub const EXACT_MAX: u32 = 1;
 pub const EXACT_HELD_MAX: usize = 2 * SAMPLES_MAX;
 /// Greatest number of further keys that a client proves in its handshake.
 pub const KEYS_MAX: usize = 16;
+/// Greatest number of databases whose state a server tells in its handshake: with them and six further keys it takes little
+/// more than a kilobyte.
+pub const STATES_MAX: usize = 16;
+/// Greatest number of tips that an opening names when it expects that nothing differs.
+pub const EQUAL_TIPS_MAX: usize = 32;
 /// Greatest length of a display name in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Greatest length of a shared title in bytes, as in the entry format.

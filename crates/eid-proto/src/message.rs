@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::bounded::{List, Text};
 use crate::limits::{
     ALL_MAX, BATCH_ENTRIES_MAX, COMMON_MAX, DISCOVER_MAX, EXACT_HELD_MAX, FRAME_BYTES_MAX, KEYS_MAX,
-    NAME_BYTES_MAX, OPEN_MANY_MAX, PLAN_TIPS_MAX, SAMPLES_MAX, TITLE_BYTES_MAX, WINDOW_IDS_MAX,
+    NAME_BYTES_MAX, OPEN_MANY_MAX, PLAN_TIPS_MAX, SAMPLES_MAX, STATES_MAX, TITLE_BYTES_MAX, WINDOW_IDS_MAX,
 };
 
 /// The first byte of a greeting, in every version.
@@ -90,6 +90,9 @@ pub enum Greeting {
     Welcome {
         /// What people call the server.
         name: Text<NAME_BYTES_MAX>,
+        /// The states of databases that the proven keys may read, as far as they fit: who holds the same sees that here,
+        /// and who does not learns nothing.
+        states: List<[u8; 8], STATES_MAX>,
     },
     /// The handshake ends here.
     Refused(RefusalCode),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use eid_core::pack::Arrived;
 use eid_core::sketch::CELL_BYTES;
 use eid_core::{Draft, Entry, Height, SecretKey, SectionDraft, StoreName, Time, TreeId};
-use eid_proto::message::{Batch, Hints, Message, Open, TipNames};
 use eid_proto::List;
+use eid_proto::message::{Batch, Hints, Message, Open, TipNames};
 
 use crate::executor::Sim;
 use crate::net::{Node, Tamper};

@@ -6,28 +6,51 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eid_core::dag::{Replica, tips_hash};
 use eid_core::{EntryId, PublicKey, TreeId};
+use eid_proto::limits::STATES_MAX;
 use eid_proto::message::{Request, Response, TreeInfo};
-use eid_proto::{Established, Handshake, HandshakeOutput, List, RefusalCode, Text, bits};
+use eid_proto::{Established, Handshake, HandshakeOutput, List, RefusalCode, Text, bits, state_of};
 use eid_store::StoreError;
-use eid_transport::{Link, LinkError, Received};
+use eid_transport::{BoxFuture, Link, LinkError, Received};
 
 use crate::drive::Context;
 use crate::error::SyncError;
-use crate::limits::{CONTROL_IDLE_MS, FRAME_MS, HANDSHAKE_MS, IDLE_MS};
+use crate::limits::{CONTROL_IDLE_MS, FRAME_MS, HANDSHAKE_MS, IDLE_MS, STATES_LOOKED_AT};
 use crate::runtime::{Runtime, blocking, within};
+
+/// The states of the databases that some keys may read: what a server tells whom it lets in.
+pub(crate) type States<'a> = dyn Fn(Vec<PublicKey>) -> BoxFuture<'static, Vec<[u8; 8]>> + Send + Sync + 'a;
+
+/// The states of the first databases that a peer may read.
+pub(crate) fn states_for(context: &Context) -> Result<Vec<[u8; 8]>, StoreError> {
+    let trees = context.access.trees();
+    let readable = trees.iter().take(STATES_LOOKED_AT).filter(|tree| context.rights_in(tree).read);
+    let mut states = Vec::new();
+    for tree in readable.take(STATES_MAX) {
+        if let Some(snapshot) = context.store.tree(tree)? {
+            let tips = snapshot.tips().map_err(StoreError::from)?;
+            states.push(state_of(tree, &tips_hash(tips.iter().map(|(id, _)| id))));
+        }
+    }
+    Ok(states)
+}
 
 /// Drives a handshake over the first link of a connection.
 pub(crate) async fn greet(
     handshake: Handshake,
     link: &mut dyn Link,
     runtime: &dyn Runtime,
+    states: &States<'_>,
 ) -> Result<Established, SyncError> {
-    within(runtime, HANDSHAKE_MS, exchange(handshake, link))
+    within(runtime, HANDSHAKE_MS, exchange(handshake, link, states))
         .await
         .ok_or(SyncError::TimedOut { what: "the handshake", ms: HANDSHAKE_MS })?
 }
 
-async fn exchange(mut handshake: Handshake, link: &mut dyn Link) -> Result<Established, SyncError> {
+async fn exchange(
+    mut handshake: Handshake,
+    link: &mut dyn Link,
+    states: &States<'_>,
+) -> Result<Established, SyncError> {
     let mut failure = None;
     loop {
         match handshake.poll() {
@@ -38,6 +61,7 @@ async fn exchange(mut handshake: Handshake, link: &mut dyn Link) -> Result<Estab
                 // Whatever is wrong, the other side may be owed a refusal.
                 failure = handshake.handle_frame(&frame).err();
             }
+            HandshakeOutput::Tell(keys) => handshake.tell(states(keys).await),
             HandshakeOutput::Established(established) => return Ok(established),
             HandshakeOutput::Failed => {
                 return Err(failure.map_or(SyncError::Misplaced, SyncError::from));

@@ -11,10 +11,10 @@ use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_proto::message::{Request, Response};
 use eid_proto::{Handshake, Identity, Known, List, Rung, Session, SessionError, Summary, Text, bits, limits};
 use eid_store::{EntryStore, StoreError, TreeSnapshot};
-use eid_transport::{Address, Connection, DialError, Link, LinkBytes, ListenError, Transport};
+use eid_transport::{Address, BoxFuture, Connection, DialError, Link, LinkBytes, ListenError, Transport};
 
 use crate::access::{Access, TreeSummary};
-use crate::control::{Caller, Control, answer_requests, greet};
+use crate::control::{Caller, Control, States, answer_requests, greet, states_for};
 use crate::drive::{Context, drive};
 use crate::error::SyncError;
 use crate::events::{Events, Publisher, SyncEvent};
@@ -72,6 +72,8 @@ struct PeerInner {
     name: String,
     address: Address,
     handshake_bytes: u64,
+    /// States of databases that it told when it was dialled.
+    states: Vec<[u8; 8]>,
 }
 
 impl Peer {
@@ -280,7 +282,8 @@ impl SyncEngine {
             .await
             .ok_or(SyncError::TimedOut { what: "opening a link", ms: HANDSHAKE_MS })??;
         let handshake = Handshake::client(self.inner.identity(&*connection), expected, keys.to_vec());
-        let established = match greet(handshake, &mut *link, runtime).await {
+        let none: &States<'_> = &|_| Box::pin(async { Vec::new() });
+        let established = match greet(handshake, &mut *link, runtime, none).await {
             Ok(established) => established,
             Err(error) => {
                 connection.close().await;
@@ -300,6 +303,7 @@ impl SyncEngine {
             name: established.name,
             address: address.clone(),
             handshake_bytes: sent + received,
+            states: established.states,
         };
         Ok(Peer { inner: Arc::new(inner) })
     }
@@ -336,6 +340,7 @@ impl SyncEngine {
             Err(error) => return (None, Err(error.into())),
         };
         let session = Session::initiator(tree, known).beginning_at(self.inner.first_rung);
+        let session = session.told(&peer.inner.states);
         let via = Some(peer.address().clone());
         let (mut report, result) = self.inner.run(session, &mut *link, &context, via).await;
         report.handshake_bytes = peer.handshake_bytes();
@@ -513,6 +518,16 @@ impl Inner {
         }
     }
 
+    /// What a client that has proven these keys is told when it is let in. A hint: without it sessions say more.
+    fn states(&self, keys: Vec<PublicKey>) -> BoxFuture<'static, Vec<[u8; 8]>> {
+        let Some(peer) = keys.first().copied() else { return Box::pin(async { Vec::new() }) };
+        let (context, runtime) = (self.context(peer, keys.into(), true), Arc::clone(&self.runtime));
+        Box::pin(async move {
+            let states = blocking(&*runtime, move || states_for(&context)).await;
+            states.and_then(Result::ok).unwrap_or_default()
+        })
+    }
+
     fn context(&self, peer: PublicKey, keys: Arc<[PublicKey]>, serving: bool) -> Context {
         Context {
             store: Arc::clone(&self.store),
@@ -665,12 +680,12 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
     let Some(Some(mut link)) = within(runtime, HANDSHAKE_MS, connection.accept()).await else {
         return Err(SyncError::TimedOut { what: "the handshake", ms: HANDSHAKE_MS });
     };
-    let handshake = Handshake::server(inner.identity(&**connection));
-    let established = greet(handshake, &mut *link, runtime).await?;
+    let handshake = Handshake::server(inner.identity(&**connection)).telling();
+    let established = greet(handshake, &mut *link, runtime, &|keys| inner.states(keys)).await?;
     let LinkBytes { sent, received } = link.bytes();
-    let (peer, name) = (established.peer, established.name);
+    let (peer, name) = (established.peer, established.name.clone());
     inner.publisher.publish(&SyncEvent::Connected { peer, name, via: None });
-    let keys: Arc<[PublicKey]> = [peer].iter().chain(&established.further).copied().collect();
+    let keys: Arc<[PublicKey]> = established.keys().into();
     let context = inner.context(peer, keys, true);
     let caller = Caller { device: peer, further: established.further.into() };
 

@@ -1,5 +1,7 @@
 //! Every bound of the engine, with the reason for its number.
 
+/// Databases that are looked at for the states that a server tells in a handshake: strangers dial too.
+pub const STATES_LOOKED_AT: usize = 64;
 /// Milliseconds for a whole handshake: two round trips over the slowest link that is worth using.
 pub const HANDSHAKE_MS: u64 = 5_000;
 /// Milliseconds for one frame once a turn has begun: 2 MiB at 100 kB/s.

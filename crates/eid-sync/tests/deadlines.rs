@@ -44,7 +44,7 @@ async fn greet_with(connection: &dyn Connection, n: u8, further: Vec<Arc<SecretK
                 handshake.handle_frame(&frame).unwrap();
             }
             HandshakeOutput::Established(_) => return link,
-            HandshakeOutput::Failed => panic!("the handshake failed"),
+            HandshakeOutput::Failed | HandshakeOutput::Tell(_) => panic!("the handshake failed"),
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Mark {
 pub struct Estimate {
     walk: Difference,
     named: Chunks<Named>,
+    /// What is marked as held, and was come to.
+    held: Vec<Seq>,
     /// Of what was found, whether it is marked, later whether it descends from what is marked, as lacked.
     lacked: Vec<bool>,
     /// How much of what was found has been looked at again, from the lowest position up.
@@ -34,6 +36,8 @@ pub struct Estimated {
     pub found: SeqSet,
     /// Those of them of which no mark says that they are lacked, descending.
     pub uncertain: Vec<Seq>,
+    /// Where the walk turned back because of a mark.
+    pub held: Vec<Seq>,
     /// What the walk did not come to: these, and what they descend from, may be lacked too. Descending.
     pub left: Vec<Seq>,
 }
@@ -62,7 +66,10 @@ impl Estimate {
             let Some(Named { short, parents }) = named else { continue };
             if colour == Colour::Want {
                 match mark(*short) {
-                    Mark::Held => colour = Colour::Have,
+                    Mark::Held => {
+                        colour = Colour::Have;
+                        self.held.push(Seq(seq));
+                    }
                     marked => {
                         self.walk.found.push(seq);
                         self.lacked.push(marked == Mark::Lacked);
@@ -124,6 +131,7 @@ impl Estimate {
         let uncertain = self.walk.found.iter().zip(&self.lacked).filter(|(_, lacked)| !**lacked);
         Estimated {
             uncertain: uncertain.map(|(seq, _)| Seq(*seq)).collect(),
+            held: self.held,
             found: self.walk.finish(),
             left,
         }

@@ -98,7 +98,7 @@ fn bytes_of_a_sketch_have_one_form() {
     assert_eq!(Sketch::from_bytes(SALT, &bytes[..bytes.len() - 1]), None);
     assert_eq!(Sketch::from_bytes(SALT, &[&bytes[..], &[0]].concat()), None);
     assert_eq!(Cells::from_bytes(&[0; CELL_BYTES - 1]), None);
-    assert_eq!(Cells::from_bytes(&vec![0; (FIRST_CELLS_MAX + 1) * CELL_BYTES]), None);
+    assert_eq!(Cells::from_bytes(&vec![0; (SECOND_CELLS_MAX + 1) * CELL_BYTES]), None);
 }
 
 proptest! {

@@ -19,6 +19,7 @@ use eid_core::{EntryId, Refusal, TreeId};
 
 pub use eid_core::pack::Arrived;
 pub use error::SessionError;
+pub use tips::state_of;
 
 use self::hints::{name_held, name_hints};
 use self::incoming::Incoming;
@@ -26,10 +27,10 @@ use self::outgoing::{Outgoing, Step, answer_window};
 use self::tips::{Naming, Resolved, name_common, name_tips, resolve, untold_tips};
 use crate::bounded::List;
 use crate::limits::{
-    COMMON_BESIDE_CURSOR_MAX, CREDIT_BYTES, EXACT_MAX, FRAMES_MAX, OPEN_TIPS_MAX, TURNS_MAX,
+    COMMON_BESIDE_CURSOR_MAX, CREDIT_BYTES, EQUAL_TIPS_MAX, EXACT_MAX, FRAMES_MAX, OPEN_TIPS_MAX, TURNS_MAX,
     WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
 };
-use crate::message::{Hints, Message, Open, Position, RefusalCode, WireRung};
+use crate::message::{Hints, Message, Open, Position, RefusalCode, TipNames, WireRung};
 
 /// How it was found what a receiver lacks, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,6 +167,8 @@ pub struct Session {
     known: Known,
     /// The ladder begins at this rung.
     first: Option<Rung>,
+    /// States of databases that the other side has told.
+    told: Vec<[u8; 8]>,
     open: Option<Open>,
     incoming: Incoming,
     outgoing: Option<Outgoing>,
@@ -223,6 +226,14 @@ impl Session {
         self
     }
 
+    /// With the states that a server has told in the handshake: an initiator whose own is among them expects that nothing
+    /// differs, and says no more than that takes.
+    #[must_use]
+    pub fn told(mut self, states: &[[u8; 8]]) -> Self {
+        self.told = states.to_vec();
+        self
+    }
+
     fn new(role: Role) -> Self {
         Self {
             role,
@@ -233,6 +244,7 @@ impl Session {
             outbox: VecDeque::new(),
             known: Known::default(),
             first: None,
+            told: Vec::new(),
             open: None,
             incoming: Incoming::default(),
             outgoing: None,
@@ -421,7 +433,13 @@ impl Session {
         }
         let remembers = self.first <= Some(Rung::Remembered);
         let cursor = self.known.theirs.filter(|_| remembers);
-        let mut common = match self.known.mine.filter(|_| remembers) {
+        let mut tips = name_tips(replica, OPEN_TIPS_MAX, Naming::Short)?;
+        let is_told = self.first.is_none() && self.told.contains(&state_of(&tree, &tips.hash));
+        if is_told && tips.count > EQUAL_TIPS_MAX as u64 {
+            // Only all of them would help, should the other side have more by now.
+            tips.names = TipNames::Short(List::new(Vec::new()));
+        }
+        let mut common = match self.known.mine.filter(|_| remembers && !is_told) {
             Some(cursor) if cursor.seq < replica.end() => name_common(replica, cursor.seq)?,
             _ => Vec::new(),
         };
@@ -429,10 +447,11 @@ impl Session {
             // The newest come last.
             common.drain(..common.len() - COMMON_BESIDE_CURSOR_MAX);
         }
-        let tips = name_tips(replica, OPEN_TIPS_MAX, Naming::Short)?;
+        let hints =
+            if is_told { Hints::None } else { name_hints(replica, &self.known, tips.count, self.first)? };
         let open = Open {
             tree: tree.0,
-            hints: name_hints(replica, &self.known, tips.count, self.first)?,
+            hints,
             tips,
             common: List::new(common),
             cursor: cursor.map(Position::from),

@@ -1,7 +1,7 @@
 //! The sending half of a session: finds what the other side lacks, and streams it within the other side's credit.
 
 use bytes::Bytes;
-use eid_core::dag::{Difference, Estimate, Estimated, Mark, Probe, Replica, Seq, SeqSet};
+use eid_core::dag::{Difference, Estimate, Estimated, Logged, Mark, Probe, Replica, Seq, SeqSet};
 use eid_core::pack::Arrived;
 use eid_core::{EntryId, TreeId};
 
@@ -110,8 +110,9 @@ impl Outgoing {
         first: Option<Rung>,
     ) -> Result<Self, SessionError> {
         let theirs = resolve(replica, &open.tips)?;
-        let mine = name_tips(replica, PLAN_TIPS_MAX, Naming::Short)?;
+        let mut mine = name_tips(replica, PLAN_TIPS_MAX, Naming::Short)?;
         if mine.hash == open.tips.hash {
+            mine.names = TipNames::Short(List::new(Vec::new()));
             return Self::begin(replica, Rung::InSync, mine, open.credit, Stage::Planned(SeqSet::default()));
         }
         let tips: Vec<Seq> = replica.tips()?.into_iter().map(|(_, seq)| seq).collect();
@@ -302,7 +303,7 @@ impl Outgoing {
                 self.stage = if complete { Stage::Planned(walk.finish()) } else { Stage::Walking(walk) };
                 Ok(Step::Again)
             }
-            Stage::Estimating(estimating) => self.estimate(replica, estimating),
+            Stage::Estimating(estimating) => self.estimate(replica, tree, estimating),
             Stage::Asking { asked, tips, have, answer: None } => {
                 self.stage = Stage::Asking { asked, tips, have, answer: None };
                 Ok(Step::Wait)
@@ -374,6 +375,7 @@ impl Outgoing {
     fn estimate(
         &mut self,
         replica: &dyn Replica,
+        tree: &TreeId,
         mut estimating: Box<Estimating>,
     ) -> Result<Step, SessionError> {
         let Estimating { estimate, marks, budget, walked, .. } = &mut *estimating;
@@ -389,8 +391,8 @@ impl Outgoing {
             self.stage = Stage::Estimating(estimating);
             return Ok(Step::Again);
         }
-        let Estimating { estimate, tips, have, oversent, theirs, unknown, otherwise, .. } = *estimating;
-        let Estimated { found, uncertain, left } = estimate.finish();
+        let Estimating { estimate, tips, mut have, oversent, theirs, unknown, otherwise, .. } = *estimating;
+        let Estimated { found, uncertain, held, left } = estimate.finish();
         // On a line half of what is uncertain is held: the first sample that is lacked comes as late after the last common
         // entry as the last one that is held comes before it.
         let half = uncertain.len() as u64 / 2;
@@ -400,7 +402,7 @@ impl Outgoing {
         let oversent = oversent.unwrap_or(half).min(half).min(found.len().saturating_sub(lacked));
         let nothing_to_ask = uncertain.is_empty() && left.is_empty();
         let at_once = otherwise != Otherwise::AskAlways && left.is_empty();
-        if nothing_to_ask || at_once && self.is_cheap(replica, found.len(), oversent, theirs)? {
+        if nothing_to_ask || at_once && self.is_cheap((replica, tree), found.len(), oversent, theirs)? {
             self.stage = Stage::Planned(found);
             return Ok(Step::Again);
         }
@@ -409,6 +411,7 @@ impl Outgoing {
             return Ok(Step::Again);
         }
         self.rung = Rung::Asked;
+        have.extend(held);
         let asked = choose(&left, &uncertain);
         let names = shorts_at(replica, &asked)?;
         if names.len() != asked.len() {
@@ -421,20 +424,25 @@ impl Outgoing {
     /// Whether sending what the other side has already costs less than asking. It holds `theirs` entries.
     fn is_cheap(
         &self,
-        replica: &dyn Replica,
+        (replica, tree): (&dyn Replica, &TreeId),
         found: u64,
         oversent: u64,
         theirs: Option<u64>,
     ) -> Result<bool, SessionError> {
         let newest = replica.log(Seq(self.end.0.saturating_sub(MEAN_OF))..self.end, BATCH_BYTES_TARGET)?;
-        let bytes: u64 = newest.iter().map(|logged| logged.bytes_len() as u64).sum();
-        let mean = bytes / (newest.len() as u64).max(1);
+        let count = newest.len().max(1);
+        let newest: Vec<Arrived> = newest.into_iter().map(arrived).collect();
+        let mean = (Batch::pack(tree, &newest, 0).entries.len() / count) as u64;
         let lacked = found.saturating_sub(oversent);
         let differing =
             lacked + theirs.map_or(0, |theirs| theirs.saturating_add(lacked).saturating_sub(self.end.0));
         let bound = OVERSEND_BYTES.max(differing.saturating_mul(mean) / 100 * OVERSEND_PERCENT);
         Ok(oversent.saturating_mul(mean) <= bound)
     }
+}
+
+fn arrived(logged: Logged) -> Arrived {
+    Arrived { block: logged.block, payloads: logged.payloads }
 }
 
 /// Reads the next entries of a plan: at least one, else as many as fit. Gives their bytes and where to go on.
@@ -464,7 +472,7 @@ fn read_batch(
         at = Seq(last.seq.0 + 1);
         for logged in logged.into_iter().filter(|logged| plan.contains(logged.seq)) {
             bytes += logged.bytes_len();
-            entries.push(Arrived { block: logged.block, payloads: logged.payloads });
+            entries.push(arrived(logged));
         }
     }
     Ok((entries, bytes as u64, at))

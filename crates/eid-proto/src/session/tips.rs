@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use eid_core::dag::{Replica, Seq, tips_hash};
-use eid_core::{EntryId, ReadError};
+use eid_core::{EntryId, ReadError, TreeId};
 
 use crate::bounded::List;
 use crate::limits::{COMMON_MAX, COMMON_WALK_MAX};
@@ -35,6 +35,14 @@ pub(super) fn name_tips(replica: &dyn Replica, max: usize, naming: Naming) -> Re
 /// Tips of which nothing is told: the hash is that of no replica, so that what is held is found out by ids.
 pub(super) fn untold_tips() -> Tips {
     Tips { count: 0, hash: [0; 32], names: TipNames::Short(List::new(Vec::new())) }
+}
+
+/// Names what is held of a database, by the hash of its tips: nothing to who does not hold the same.
+#[must_use]
+pub fn state_of(tree: &TreeId, tips_hash: &[u8; 32]) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new_derive_key("eid 2026 state of a database");
+    hasher.update(&tree.0).update(tips_hash);
+    EntryId(*hasher.finalize().as_bytes()).prefix()
 }
 
 /// What the named tips of the other side are here.

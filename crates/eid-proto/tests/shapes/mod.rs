@@ -112,7 +112,7 @@ fn gossip(count: usize, entries: usize, late: usize, draw: &mut Draw) -> (Mem, M
             on.insert(heads[draw.below(count)]);
         }
         heads[own] =
-            all.write(1, &on.into_iter().collect::<Vec<_>>(), &format!("{}", draw.below(usize::MAX)));
+            all.write(1, &on.into_iter().collect::<Vec<_>>(), &format!("{:0>100}", draw.below(usize::MAX)));
         authors.push(own);
     }
     // How far each side has heard of each writer, in entries of the whole before the end.
