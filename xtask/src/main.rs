@@ -8,6 +8,7 @@
 mod bench;
 mod ci;
 mod deny;
+mod fuzz;
 mod layers;
 mod run;
 mod sim;
@@ -34,6 +35,9 @@ cargo xtask TASK
                                random DAGs: the engine of authority agrees with its definition in every order, and
                                no key changes what stronger keys decided; --mutants breaks each rule and must see it
   processes [ARGS...]          the program as real processes: kill -9, bootstrap, proxies
+  fuzz [TARGET..] [--minutes N] [--keep]
+                               makes inputs for the targets of eid-fuzz with nightly, ten minutes each unless told
+                               otherwise; --keep puts the fewest inputs that reach as much into fuzz/corpus
   bench store|history|live|sync|text|footprint [--json]";
 
 fn main() -> ExitCode {
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         "sim" => sim::run(rest),
         "auth" => sim::auth(rest),
         "processes" => sim::processes(rest),
+        "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -297,6 +297,9 @@ impl Unpacker<'_> {
             nonce: None,
         };
         let block = block_of(&header.encode(), &Signature(self.r.fixed()?));
+        if block.len() > BLOCK_BYTES_MAX {
+            return Err(UnpackError::Malformed);
+        }
         self.said.place(&block, Some(&header));
         Ok(Arrived { block, payloads })
     }

@@ -2,10 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
+use eid_core::cbor::Writer;
+use eid_core::limits::{
+    BLOBS_MAX, ENC_BYTES_MAX, HEADER_BYTES_MAX, PARENTS_MAX, PAYLOAD_BYTES_MAX, SECTIONS_MAX,
+    STORE_NAME_BYTES_MAX,
+};
 use eid_core::pack::{Arrived, Bounds, UnpackError, pack, unpack};
 use eid_core::{
-    Draft, Entry, Nonce, Payload, Permission, SecretKey, SectionDraft, SettingsOp, Slot, StoreName, Time,
-    TreeId,
+    Draft, Entry, EntryId, Header, Nonce, Payload, Permission, SecretKey, SectionDraft, SettingsOp, Slot,
+    StoreName, Time, TreeId,
 };
 use proptest::prelude::*;
 
@@ -153,4 +158,236 @@ fn more_than_may_come_at_once_is_refused() {
     assert_eq!(unpack(&tree, &packed, Bounds { entries: 1, bytes }), Err(UnpackError::TooMuch));
     assert_eq!(unpack(&tree, &packed, Bounds { entries: 2, bytes: bytes - 1 }), Err(UnpackError::TooMuch));
     assert_eq!(unpack(&tree, &packed, Bounds { entries: 2, bytes }).unwrap(), batch);
+}
+
+/// A block of any header, with a signature that is none.
+fn block(header: &[u8]) -> Bytes {
+    let mut w = Writer::new();
+    w.array(2).bytes(header).bytes(&[9; 64]);
+    w.into_bytes().into()
+}
+
+#[test]
+fn what_does_not_follow_from_its_parts_travels_as_it_is() {
+    let root = root();
+    let (tree, sections) = (root.tree(), vec![(0, 5, false), (1, 7, false)]);
+    let next = written(tree, std::slice::from_ref(&root), &(vec![0], 1, 1, sections));
+    let carries = |what: &str, entry: Arrived| {
+        let packed = pack(&tree, std::slice::from_ref(&entry));
+        let unpacked = unpack(&tree, &packed, BOUNDS);
+        assert_eq!(unpacked.as_deref(), Ok(&[entry][..]), "{what}");
+    };
+    let with = |change: &dyn Fn(&mut Header)| {
+        let mut header = next.header().clone();
+        change(&mut header);
+        Arrived { block: block(&header.encode()), payloads: next.payloads().to_vec() }
+    };
+    carries("of another database", with(&|header| header.tree = Some(TreeId([3; 32]))));
+    carries("of none", with(&|header| header.tree = None));
+    carries("with a nonce", with(&|header| header.nonce = Some(Nonce([4; 16]))));
+    let unsorted = |header: &mut Header| header.parents = vec![EntryId([2; 32]), EntryId([1; 32])];
+    carries("with unsorted parents", with(&unsorted));
+    let payloads = |payloads: &[Option<&'static [u8]>]| Arrived {
+        block: next.block().clone(),
+        payloads: payloads.iter().map(|payload| payload.map(Bytes::from_static)).collect(),
+    };
+    carries("with a payload too many", payloads(&[None, None, Some(b"more")]));
+    carries("with a payload too few", payloads(&[None]));
+    carries("with a payload that it does not name", payloads(&[Some(b"other"), None]));
+    let mut overlong = next.block().to_vec();
+    // The head of the signature with a length of four bytes instead of one.
+    overlong.splice(overlong.len() - 66..overlong.len() - 64, [0x5a, 0, 0, 0, 64]);
+    carries("in another spelling", Arrived { block: overlong.into(), payloads: next.payloads().to_vec() });
+    carries("no block at all", Arrived { block: Bytes::from_static(b"?"), payloads: vec![None] });
+}
+
+/// A packed entry up to its author: its parents, which came in this batch so many entries ago, and two differences.
+fn begun(back: &[u64], height: i128, time: i128) -> Writer {
+    let mut w = Writer::new();
+    w.uint(1).array(back.len());
+    for back in back {
+        w.uint(*back);
+    }
+    w.int(height).int(time);
+    w
+}
+
+fn refused(what: &str, packed: Writer, why: UnpackError) {
+    let unpacked = unpack(&TreeId([1; 32]), &packed.into_bytes().into(), BOUNDS);
+    assert_eq!(unpacked, Err(why), "{what}");
+}
+
+#[test]
+fn a_packed_entry_is_refused_when_it_is_none() {
+    let mut w = Writer::new();
+    w.uint(2);
+    refused("an unknown beginning", w, UnpackError::Malformed);
+    for (height, time) in [(-2, 0), (0, -6), (i128::from(u64::MAX), 0), (0, i128::from(u64::MAX))] {
+        let mut w = begun(&[], 0, 5);
+        w.bytes(&[7; 32]).array(0).bytes(&[9; 64]);
+        w.raw(&begun(&[1], height, time).into_bytes()).uint(0).array(0).bytes(&[9; 64]);
+        refused("a height or time that is no number", w, UnpackError::Malformed);
+    }
+    let mut w = begun(&[], 0, 0);
+    w.bytes(&[7; 31]).array(0).bytes(&[9; 64]);
+    refused("a short author", w, UnpackError::Malformed);
+    let mut w = begun(&[], 0, 0);
+    w.bytes(&[7; 32]).array(0).bytes(&[9; 63]);
+    refused("a short signature", w, UnpackError::Malformed);
+    let mut w = begun(&[], 0, 0);
+    w.bytes(&[7; 32]);
+    refused("an end in the middle", w, UnpackError::Malformed);
+}
+
+#[test]
+fn a_reference_leads_to_what_came_before_in_the_batch() {
+    let good = || {
+        let mut w = begun(&[], 0, 0);
+        w.bytes(&[7; 32]).array(1).text("s").bytes(b"p").null().bytes(&[9; 64]);
+        w
+    };
+    let after = |next: Writer| {
+        let mut w = good();
+        w.raw(&next.into_bytes());
+        w
+    };
+    let fine = after({
+        let mut w = begun(&[1], 0, 0);
+        w.uint(0).array(1).uint(0).bytes(b"q").null().bytes(&[9; 64]);
+        w
+    });
+    assert_eq!(
+        unpack(&TreeId([1; 32]), &fine.into_bytes().into(), BOUNDS).map(|entries| entries.len()),
+        Ok(2)
+    );
+    for back in [0, 2, u64::MAX] {
+        let mut w = begun(&[back], 0, 0);
+        w.uint(0).array(0).bytes(&[9; 64]);
+        refused("a parent", after(w), UnpackError::Reference);
+    }
+    let mut w = begun(&[1], 0, 0);
+    w.uint(1).array(0).bytes(&[9; 64]);
+    refused("an author", after(w), UnpackError::Reference);
+    let mut w = begun(&[1], 0, 0);
+    w.uint(0).array(1).uint(1).bytes(b"q").null().bytes(&[9; 64]);
+    refused("a store", after(w), UnpackError::Reference);
+}
+
+#[test]
+fn nothing_in_a_batch_is_more_than_an_entry_can_have() {
+    let malformed = |what: &str, packed: Writer| refused(what, packed, UnpackError::Malformed);
+    let whole = |block: usize, payloads: usize, bytes: usize| {
+        let mut w = Writer::new();
+        w.uint(0).bytes(&vec![0; block]).array(payloads);
+        (0..payloads).for_each(|_| {
+            w.bytes(&vec![0; bytes]);
+        });
+        w
+    };
+    let block_max = HEADER_BYTES_MAX + 80;
+    let fits = whole(block_max, SECTIONS_MAX, 1).into_bytes();
+    assert_eq!(unpack(&TreeId([1; 32]), &fits.into(), BOUNDS).map(|entries| entries.len()), Ok(1));
+    let fits = whole(1, 1, PAYLOAD_BYTES_MAX).into_bytes();
+    assert_eq!(unpack(&TreeId([1; 32]), &fits.into(), BOUNDS).map(|entries| entries.len()), Ok(1));
+    malformed("a long block", whole(block_max + 1, 0, 0));
+    malformed("many payloads", whole(1, SECTIONS_MAX + 1, 1));
+    malformed("a long payload", whole(1, 1, PAYLOAD_BYTES_MAX + 1));
+
+    let parents = |count: usize| {
+        let mut w = begun(&[], 0, 0);
+        w.bytes(&[7; 32]).array(0).bytes(&[9; 64]);
+        w.raw(&begun(&vec![1; count], 0, 0).into_bytes()).uint(0).array(0).bytes(&[9; 64]);
+        w
+    };
+    let fits = parents(PARENTS_MAX).into_bytes();
+    assert_eq!(unpack(&TreeId([1; 32]), &fits.into(), BOUNDS).map(|entries| entries.len()), Ok(2));
+    malformed("many parents", parents(PARENTS_MAX + 1));
+
+    let sections = |write: &dyn Fn(&mut Writer)| {
+        let mut w = begun(&[], 0, 0);
+        w.bytes(&[7; 32]);
+        write(&mut w);
+        w.bytes(&[9; 64]);
+        w
+    };
+    let one = |write: &dyn Fn(&mut Writer)| sections(&|w| write(w.array(1)));
+    let many = |count: usize| {
+        sections(&|w| {
+            w.array(count);
+            (0..count).for_each(|n| {
+                w.text(&format!("{n}")).bytes(b"").null();
+            });
+        })
+    };
+    let fits = many(SECTIONS_MAX).into_bytes();
+    assert_eq!(unpack(&TreeId([1; 32]), &fits.into(), BOUNDS).map(|entries| entries.len()), Ok(1));
+    malformed("many sections", many(SECTIONS_MAX + 1));
+    let long = sections(&|w| {
+        w.array(SECTIONS_MAX);
+        for n in 0..SECTIONS_MAX {
+            w.text(&format!("{n}")).bytes(b"").array(2).bytes(&[0; ENC_BYTES_MAX]).array(0);
+        }
+    });
+    malformed("a header that is too long together", long);
+    malformed(
+        "a store without a name",
+        one(&|w| {
+            w.text("").bytes(b"").null();
+        }),
+    );
+    let long = "s".repeat(STORE_NAME_BYTES_MAX + 1);
+    malformed(
+        "a long name",
+        one(&|w| {
+            w.text(&long).bytes(b"").null();
+        }),
+    );
+    malformed(
+        "a long payload",
+        one(&|w| {
+            w.text("s").bytes(&vec![0; PAYLOAD_BYTES_MAX + 1]).null();
+        }),
+    );
+    malformed(
+        "a length beyond any",
+        one(&|w| {
+            w.text("s").array(2).uint(1 << 32).bytes(&[1; 32]).null();
+        }),
+    );
+    malformed(
+        "half a payload",
+        one(&|w| {
+            w.text("s").array(1).uint(1).null();
+        }),
+    );
+    malformed(
+        "a payload and more",
+        one(&|w| {
+            w.text("s").array(3).uint(1).bytes(&[1; 32]).uint(1).null();
+        }),
+    );
+    let secrets = |len: usize| {
+        one(&|w| {
+            w.text("s").bytes(b"").array(2).bytes(&vec![0; len]).array(0);
+        })
+    };
+    assert!(unpack(&TreeId([1; 32]), &secrets(ENC_BYTES_MAX).into_bytes().into(), BOUNDS).is_ok());
+    malformed("long parameters", secrets(ENC_BYTES_MAX + 1));
+    malformed(
+        "parameters and more",
+        one(&|w| {
+            w.text("s").bytes(b"").array(3).null().array(0).null();
+        }),
+    );
+    let blobs = |count: usize, parts: usize| {
+        one(&|w| {
+            w.text("s").bytes(b"").array(2).null().array(count);
+            (0..count).for_each(|_| {
+                w.array(parts).uint(1).bytes(&[1; 32]).raw(&vec![0; parts - 2]);
+            });
+        })
+    };
+    assert!(unpack(&TreeId([1; 32]), &blobs(BLOBS_MAX, 2).into_bytes().into(), BOUNDS).is_ok());
+    malformed("many blobs", blobs(BLOBS_MAX + 1, 2));
+    malformed("a blob and more", blobs(1, 3));
 }

@@ -222,6 +222,15 @@ impl Channels {
         }
     }
 
+    /// How many channels there are, and how many bytes of request bodies.
+    #[cfg(feature = "testing")]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let table = lock(&self.table);
+        let free = self.room.available_permits() + self.unproven_room.available_permits();
+        let bytes = self.bounds.request_bytes_max + self.bounds.unproven_bytes_max - free;
+        (table.unproven.len() + table.open.len(), bytes)
+    }
+
     /// Ends every channel and takes no further ones.
     pub(crate) fn shutdown(&self) {
         let open = {

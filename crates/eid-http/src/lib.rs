@@ -49,6 +49,8 @@ mod seal;
 mod server;
 mod signal;
 mod stall;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transport;
 
 pub use limits::Bounds;

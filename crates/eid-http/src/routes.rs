@@ -11,7 +11,7 @@ use eid_transport::Connection;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -86,11 +86,11 @@ impl Route {
 
 impl Routes {
     /// Answers one request.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Reply> {
+    pub(crate) async fn handle<B: Arriving>(&self, request: Request<B>) -> Response<Reply> {
         self.route(request).await.unwrap_or_else(Refusal::response)
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Response<Reply>, Refusal> {
+    async fn route<B: Arriving>(&self, request: Request<B>) -> Result<Response<Reply>, Refusal> {
         let route = Route::parse(request.uri().path()).ok_or(Refusal::NotFound)?;
         if route == Route::Info {
             if request.method() != Method::GET {
@@ -123,7 +123,7 @@ impl Routes {
     }
 
     /// Message 1 of a handshake in, message 2 out.
-    async fn handshake(&self, mut intake: Intake) -> Result<Response<Reply>, Refusal> {
+    async fn handshake<B: Arriving>(&self, mut intake: Intake<B>) -> Result<Response<Reply>, Refusal> {
         let mut first = BytesMut::new();
         while let Some(chunk) = intake.next().await? {
             first.extend_from_slice(&chunk);
@@ -135,7 +135,12 @@ impl Routes {
     }
 
     /// A numbered body in, the answer of its link out. The body is complete and genuine before anything is done.
-    async fn post(&self, mut intake: Intake, id: ChannelId, number: u64) -> Result<Response<Reply>, Refusal> {
+    async fn post<B: Arriving>(
+        &self,
+        mut intake: Intake<B>,
+        id: ChannelId,
+        number: u64,
+    ) -> Result<Response<Reply>, Refusal> {
         match self.channels.find(&id, Instant::now()).ok_or(Refusal::ChannelGone)? {
             Found::Open(channel) => {
                 if !channel.is_fresh(number) {
@@ -162,7 +167,11 @@ impl Routes {
     }
 
     /// The POST that ends the handshake: message 3, then a sealed body like any other.
-    async fn first_post(&self, mut intake: Intake, id: ChannelId) -> Result<Response<Reply>, Refusal> {
+    async fn first_post<B: Arriving>(
+        &self,
+        mut intake: Intake<B>,
+        id: ChannelId,
+    ) -> Result<Response<Reply>, Refusal> {
         let mut received = BytesMut::new();
         intake.room = Some(self.channels.unproven_room.clone());
         while received.len() < THIRD_BYTES {
@@ -236,7 +245,11 @@ async fn place(channel: &Channel, head: Head, part: Part) -> bool {
 }
 
 /// Opens a whole body. Not more than a record of it is held before its first record has proven genuine.
-async fn open(intake: &mut Intake, mut opener: Opener, first: BytesMut) -> Result<Body, Refusal> {
+async fn open<B: Arriving>(
+    intake: &mut Intake<B>,
+    mut opener: Opener,
+    first: BytesMut,
+) -> Result<Body, Refusal> {
     let mut plain = BytesMut::new();
     let mut chunk = first.freeze();
     loop {
@@ -258,9 +271,14 @@ async fn open(intake: &mut Intake, mut opener: Opener, first: BytesMut) -> Resul
     }
 }
 
+/// A request body.
+pub(crate) trait Arriving: HttpBody<Data = Bytes> + Unpin {}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> Arriving for B {}
+
 /// A request body that has to keep within its length and to come at a pace.
-struct Intake {
-    body: Incoming,
+struct Intake<B> {
+    body: B,
     limit: usize,
     received: u64,
     since: Instant,
@@ -271,8 +289,8 @@ struct Intake {
     taken: Option<OwnedSemaphorePermit>,
 }
 
-impl Intake {
-    fn new(body: Incoming, limit: usize, routes: &Routes) -> Self {
+impl<B: Arriving> Intake<B> {
+    fn new(body: B, limit: usize, routes: &Routes) -> Self {
         let first_byte = routes.bounds.first_byte;
         Self { body, limit, received: 0, since: Instant::now(), first_byte, room: None, taken: None }
     }

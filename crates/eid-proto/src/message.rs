@@ -386,6 +386,9 @@ pub enum DecodeError {
     /// The message ends before the frame does.
     #[error("a frame goes on after its message")]
     Trailing,
+    /// A number is spelled with more bytes than it takes.
+    #[error("a frame is not in its shortest form")]
+    Spelling,
 }
 
 macro_rules! frames {
@@ -413,7 +416,7 @@ fn encode(first: u8, message: &impl Serialize) -> Bytes {
     postcard::to_extend(message, vec![first]).expect("messages are made of what postcard can say").into()
 }
 
-fn decode<T: DeserializeOwned>(first: u8, frame: &[u8]) -> Result<T, DecodeError> {
+fn decode<T: Serialize + DeserializeOwned>(first: u8, frame: &[u8]) -> Result<T, DecodeError> {
     if frame.len() > FRAME_BYTES_MAX {
         return Err(DecodeError::TooLarge(frame.len()));
     }
@@ -422,5 +425,10 @@ fn decode<T: DeserializeOwned>(first: u8, frame: &[u8]) -> Result<T, DecodeError
         _ => return Err(DecodeError::Version),
     };
     let (message, rest) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
-    if rest.is_empty() { Ok(message) } else { Err(DecodeError::Trailing) }
+    if !rest.is_empty() {
+        return Err(DecodeError::Trailing);
+    }
+    // A number may be spelled with more bytes than it takes, and nothing else in two ways.
+    let shortest = postcard::experimental::serialized_size(&message).map_err(DecodeError::Malformed)?;
+    if shortest == body.len() { Ok(message) } else { Err(DecodeError::Spelling) }
 }
