@@ -82,7 +82,7 @@ pub(crate) fn handshake(input: &[u8]) {
                 *(if at == 0 { &mut met } else { &mut joined }) = Some(who);
                 continue;
             }
-            HandshakeOutput::EndTurn | HandshakeOutput::NeedFrame | HandshakeOutput::Failed => continue,
+            _ => continue,
         };
         for frame in tampered(&sent, &mut source, &keys.recorded) {
             let changed = frame != sent;

@@ -129,7 +129,9 @@ enum Acted {
 
 impl Side {
     fn new(session: Session, mem: &Mem, other: &Mem, rights: Rights) -> Self {
-        let private = mem.ids().difference(&other.ids()).map(EntryId::prefix).collect();
+        // The root names the database, and whoever asks for it has named it.
+        let private = mem.ids().difference(&other.ids()).filter(|id| **id != tree().root());
+        let private = private.map(EntryId::prefix).collect();
         Self {
             session,
             mem: mem.clone(),

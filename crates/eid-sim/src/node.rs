@@ -334,7 +334,7 @@ impl Process {
             instance.device_key(),
             Arc::new(NodeAccess { instance: instance.clone(), sim: site.sim.clone() }),
             Arc::new(runtime),
-            EngineConfig { name: site.name.clone(), first_rung: site.first_rung },
+            EngineConfig { name: site.name.clone(), first_rung: site.first_rung, ..EngineConfig::default() },
         );
         engine.register_transport(site.net.transport(site.node, address));
         engine.accept_connections().await?;

@@ -12,9 +12,12 @@ use eid_proto::{Established, Handshake, HandshakeOutput, List, RefusalCode, Text
 use eid_store::StoreError;
 use eid_transport::{BoxFuture, Link, LinkError, Received};
 
+use crate::bucket::Bucket;
 use crate::drive::Context;
 use crate::error::SyncError;
-use crate::limits::{CONTROL_IDLE_MS, FRAME_MS, HANDSHAKE_MS, IDLE_MS, STATES_LOOKED_AT};
+use crate::limits::{
+    CONTROL_IDLE_MS, FRAME_MS, HANDSHAKE_MS, IDLE_MS, REQUESTS_MAX, REQUESTS_PER_SECOND, STATES_LOOKED_AT,
+};
 use crate::runtime::{Runtime, blocking, within};
 
 /// The states of the databases that some keys may read: what a server tells whom it lets in.
@@ -146,7 +149,11 @@ pub(crate) async fn answer_requests(
     busy: &(dyn Fn() -> bool + Send + Sync),
 ) -> Result<(), SyncError> {
     let runtime = &*context.runtime;
+    let mut bucket = Bucket::new(REQUESTS_MAX, REQUESTS_PER_SECOND, runtime.now_ms());
     loop {
+        while let Err(wait_ms) = bucket.take(1, runtime.now_ms()) {
+            runtime.sleep(wait_ms).await;
+        }
         let Some(received) = within(runtime, CONTROL_IDLE_MS, link.recv()).await else {
             if busy() {
                 continue;

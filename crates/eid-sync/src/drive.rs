@@ -3,22 +3,28 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Waking, Poll};
 
 use bytes::Bytes;
 use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
 use eid_core::sabotage::{self, Sabotage};
 use eid_core::sketch::Sketch;
-use eid_core::{EntryId, Permission, PublicKey, ReadError, TreeId};
+use eid_core::{EntryId, Permission, PublicKey, ReadError, Refusal, TreeId};
 use eid_proto::{Arrived, Known, Outcome, Output, RefusalCode, Rights, Session, SessionError};
 use eid_store::{Admission, EntryStore, Offer, Prepared, StoreError, Verdict};
 use eid_transport::{BoxFuture, Link, LinkError, Received};
 
 use crate::access::Access;
+use crate::bucket::Pace;
+use crate::conduct::Conduct;
 use crate::error::SyncError;
-use crate::limits::{BURST_BYTES, FRAME_MS, IDLE_MS, POLLS_MAX, RIGHTS_MS, SABOTAGE_MS, SESSIONS_MAX};
+use crate::limits::{
+    BURST_BYTES, FRAME_MS, IDLE_MS, MEMORY_LOOK_MS, POLLS_MAX, RIGHTS_MS, SABOTAGE_MS, SESSIONS_MAX,
+    TURN_BYTES_PER_SECOND_MIN,
+};
+use crate::memory::{Held, Memory};
 use crate::place::Place;
 use crate::relations::Relations;
 use crate::runtime::{Runtime, blocking, within};
@@ -40,6 +46,10 @@ pub(crate) struct Context {
     pub(crate) fills: bool,
     /// How many sessions are served.
     pub(crate) sessions: Arc<AtomicUsize>,
+    /// What all sessions have taken in and not stored.
+    pub(crate) memory: Arc<Memory>,
+    /// How peers have behaved.
+    pub(crate) conduct: Arc<Mutex<Conduct>>,
 }
 
 impl Context {
@@ -58,6 +68,11 @@ impl Context {
         let looked_up = if takes_part { Some(tree) } else { another };
         let rights = looked_up.map_or_else(Rights::default, |tree| self.rights_in(tree));
         if takes_part { rights } else { Rights::default() }
+    }
+
+    fn is_away(&self) -> bool {
+        let conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+        conduct.is_away(&self.peer, self.runtime.now_ms())
     }
 
     /// The same for a database that takes part.
@@ -80,7 +95,8 @@ pub(crate) async fn drive(
         context,
         admitter: Admitter::default(),
         recorded: Known::default(),
-        heard: false,
+        held: VecDeque::new(),
+        pace: None,
         watch: Watch::default(),
     };
     let mut result = driver.run(link).await;
@@ -105,8 +121,10 @@ struct Driver<'a> {
     context: &'a Context,
     admitter: Admitter,
     recorded: Known,
-    /// The other side has said something in its turn.
-    heard: bool,
+    /// What the batches take up that were handed over for admission.
+    held: VecDeque<Held>,
+    /// Of the other side, once it has said something in its turn.
+    pace: Option<Pace>,
     watch: Watch,
 }
 
@@ -176,14 +194,14 @@ impl Driver<'_> {
             match burst.next {
                 Some(Output::EndTurn) => {
                     self.deadline("ending a turn", link.end_turn()).await?;
-                    self.heard = false;
+                    self.pace = None;
                     self.record().await?;
                 }
                 Some(Output::Admit(entries)) => self.admit(entries)?,
                 Some(Output::NeedFrame) => self.receive(link).await?,
                 Some(Output::NeedAdmitted) => {
                     let outcomes = self.admitter.next(self.context).await?;
-                    self.session()?.handle_admitted(&outcomes);
+                    self.admitted(&outcomes)?;
                 }
                 Some(Output::Finished) => return Ok(()),
                 Some(Output::Send(_) | Output::Again) | None => runtime.sleep(0).await,
@@ -235,6 +253,8 @@ impl Driver<'_> {
     /// Hands a batch over for admission.
     fn admit(&mut self, entries: Vec<Arrived>) -> Result<(), SyncError> {
         let tree = self.session()?.tree().ok_or(SyncError::Stopped)?;
+        let bytes = entries.iter().map(Arrived::bytes_len).sum();
+        self.held.push_back(Memory::hold(&self.context.memory, bytes));
         if sabotage::is(Sabotage::AckBeforeCommit) {
             let outcomes = vec![Outcome::Admitted(Seq(0)); entries.len()];
             self.session()?.handle_admitted(&outcomes);
@@ -245,10 +265,58 @@ impl Driver<'_> {
         Ok(())
     }
 
+    /// Takes the verdicts of the oldest batch that was handed over.
+    fn admitted(&mut self, outcomes: &[Outcome]) -> Result<(), SyncError> {
+        self.held.pop_front();
+        self.session()?.handle_admitted(outcomes);
+        let is_invalid = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(Refusal::Invalid(_)));
+        let invalid = outcomes.iter().filter(is_invalid).count() as u64;
+        if invalid > 0 {
+            let Context { conduct, peer, runtime, .. } = self.context;
+            let mut conduct = conduct.lock().unwrap_or_else(PoisonError::into_inner);
+            if conduct.brought_invalid(peer, invalid, runtime.now_ms()) {
+                return Err(SyncError::Invalid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room for what the other side says, while batches that have arrived become durable.
+    async fn room(&mut self) -> Result<(), SyncError> {
+        let context = self.context;
+        let began = context.runtime.now_ms();
+        while context.memory.is_full() {
+            let served = self.served();
+            let (admitter, watch) = (&mut self.admitter, &mut self.watch);
+            let mut look = context.runtime.sleep(MEMORY_LOOK_MS);
+            let outcomes = poll_fn(|cx| {
+                if let Poll::Ready(outcomes) = admitter.poll(cx, context) {
+                    return Poll::Ready(outcomes.map(Some));
+                }
+                if let Poll::Ready(error) = watch.poll(cx, context, served) {
+                    return Poll::Ready(Err(error));
+                }
+                look.as_mut().poll(cx).map(|()| Ok(None))
+            })
+            .await?;
+            if let Some(outcomes) = outcomes {
+                self.admitted(&outcomes)?;
+            }
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.pause(context.runtime.now_ms().saturating_sub(began));
+        }
+        Ok(())
+    }
+
     /// Waits for the other side's next word, while batches that have arrived become durable.
     async fn receive(&mut self, link: &mut dyn Link) -> Result<(), SyncError> {
-        let (ms, what) = if self.heard { (FRAME_MS, "the next frame") } else { (IDLE_MS, "a turn") };
+        self.room().await?;
         let runtime = &*self.context.runtime;
+        let (ms, what) = match &self.pace {
+            Some(pace) => (pace.left_ms(runtime.now_ms()), "the next frame"),
+            None => (IDLE_MS, "a turn"),
+        };
         let served = self.served();
         let received = {
             let mut recv = link.recv();
@@ -271,33 +339,31 @@ impl Driver<'_> {
                 .await;
                 match event {
                     Event::Received(received) => break received?,
-                    Event::Admitted(outcomes) => {
-                        let session = self.session.as_mut().ok_or(SyncError::Stopped)?;
-                        session.handle_admitted(&outcomes?);
-                    }
+                    Event::Admitted(outcomes) => self.admitted(&outcomes?)?,
                     Event::Denied(error) => return Err(error),
                     Event::TimedOut => return Err(SyncError::TimedOut { what, ms }),
                 }
             }
         };
-        let session = self.session()?;
+        let now_ms = runtime.now_ms();
+        let begins = || Pace::new(FRAME_MS, TURN_BYTES_PER_SECOND_MIN, now_ms);
         match received {
-            Received::Frame(frame) => session.handle_frame(&frame)?,
-            Received::EndOfTurn => session.handle_end_of_turn()?,
+            Received::Frame(frame) => {
+                self.pace.get_or_insert_with(begins).count(frame.len());
+                self.session()?.handle_frame(&frame)?;
+            }
+            Received::EndOfTurn => self.session()?.handle_end_of_turn()?,
             Received::Closed => return Err(LinkError::Closed.into()),
         }
-        self.heard = true;
         Ok(())
     }
 
     /// Finishes what was handed over for admission.
     async fn drain(&mut self) -> Result<(), SyncError> {
-        if let Some(session) = &mut self.session {
-            // Batches that were never handed out are in the session, and were not acknowledged.
-            while !self.admitter.is_idle() {
-                let outcomes = self.admitter.next(self.context).await?;
-                session.handle_admitted(&outcomes);
-            }
+        // Batches that were never handed out are in the session, and were not acknowledged.
+        while self.session.is_some() && !self.admitter.is_idle() {
+            let outcomes = self.admitter.next(self.context).await?;
+            self.admitted(&outcomes)?;
         }
         Ok(())
     }
@@ -346,6 +412,9 @@ fn burst(session: &mut Session, served: &mut Option<Served>, context: &Context) 
         (None, Some(snapshot)) => snapshot,
         (None, None) => &nothing,
     };
+    if context.serving && context.is_away() {
+        session.turn_away(RefusalCode::Busy);
+    }
     // Only who has a right takes up a place: strangers could otherwise hold them all with openings that never end.
     if context.serving && rights.any() && served.is_none() {
         *served = Place::take(&context.sessions, SESSIONS_MAX)

@@ -9,29 +9,45 @@ use async_lock::Mutex as AsyncMutex;
 use eid_core::dag::{Replica, tips_hash};
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_proto::message::{Request, Response};
-use eid_proto::{Handshake, Identity, Known, List, Rung, Session, SessionError, Summary, Text, bits, limits};
+use eid_proto::{
+    Handshake, Identity, Known, List, RefusalCode, Rung, Session, SessionError, Summary, Text, bits, limits,
+};
 use eid_store::{EntryStore, StoreError, TreeSnapshot};
 use eid_transport::{Address, BoxFuture, Connection, DialError, Link, LinkBytes, ListenError, Transport};
 
 use crate::access::{Access, TreeSummary};
+use crate::conduct::Conduct;
 use crate::control::{Caller, Control, States, answer_requests, greet, states_for};
 use crate::drive::{Context, drive};
 use crate::error::SyncError;
 use crate::events::{Events, Publisher, SyncEvent};
-use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_MS, VAIN_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, HANDSHAKE_MS, MEMORY_BYTES_MAX, SESSIONS_PER_CONNECTION_MAX,
+    UNPROVEN_MAX, VAIN_MAX,
+};
+use crate::memory::Memory;
 use crate::place::Place;
 use crate::relations::Relations;
 use crate::report::SessionReport;
 use crate::runtime::{Runtime, blocking, within};
+use crate::seats::Seats;
 use crate::ticket::DatabaseTicket;
 
 /// What can be chosen of an engine.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// What this device calls itself towards peers.
     pub name: String,
     /// The ladder of every session begins at this rung: for tests and measurements.
     pub first_rung: Option<Rung>,
+    /// See [`MEMORY_BYTES_MAX`].
+    pub memory_bytes_max: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { name: String::new(), first_rung: None, memory_bytes_max: MEMORY_BYTES_MAX }
+    }
 }
 
 /// Synchronises the databases of one store with peers. Cheap to clone: all clones are one engine.
@@ -51,7 +67,12 @@ struct Inner {
     transports: Mutex<Vec<Arc<dyn Transport>>>,
     publisher: Publisher,
     connections: Arc<AtomicUsize>,
+    /// Connections whose peer has not proven who it is.
+    unproven: Arc<AtomicUsize>,
+    seats: Arc<Seats>,
     sessions: Arc<AtomicUsize>,
+    memory: Arc<Memory>,
+    conduct: Arc<Mutex<Conduct>>,
     /// Which payloads each peer was asked for in vain.
     vain: Mutex<BTreeMap<(PublicKey, TreeId), Gap>>,
 }
@@ -150,7 +171,11 @@ impl SyncEngine {
             transports: Mutex::new(Vec::new()),
             publisher: Publisher::default(),
             connections: Arc::default(),
+            unproven: Arc::default(),
+            seats: Arc::default(),
             sessions: Arc::default(),
+            memory: Arc::new(Memory::new(config.memory_bytes_max)),
+            conduct: Arc::default(),
             vain: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -160,6 +185,12 @@ impl SyncEngine {
     #[must_use]
     pub fn device(&self) -> PublicKey {
         self.inner.device.public()
+    }
+
+    /// Bytes of entries that have arrived in all sessions and are not stored yet.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.inner.memory.held()
     }
 
     /// Changes what this device calls itself in later handshakes.
@@ -539,6 +570,8 @@ impl Inner {
             serving,
             fills: false,
             sessions: Arc::clone(&self.sessions),
+            memory: Arc::clone(&self.memory),
+            conduct: Arc::clone(&self.conduct),
         }
     }
 
@@ -677,19 +710,27 @@ async fn accept_loop(inner: Arc<Inner>, transport: Arc<dyn Transport>) {
 /// Serves one connection that somebody else has dialled.
 async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(), SyncError> {
     let runtime = &*inner.runtime;
+    let Some(unproven) = Place::take(&inner.unproven, UNPROVEN_MAX) else {
+        return Err(SyncError::Refused(RefusalCode::Busy));
+    };
     let Some(Some(mut link)) = within(runtime, HANDSHAKE_MS, connection.accept()).await else {
         return Err(SyncError::TimedOut { what: "the handshake", ms: HANDSHAKE_MS });
     };
     let handshake = Handshake::server(inner.identity(&**connection)).telling();
     let established = greet(handshake, &mut *link, runtime, &|keys| inner.states(keys)).await?;
+    drop(unproven);
     let LinkBytes { sent, received } = link.bytes();
     let (peer, name) = (established.peer, established.name.clone());
+    let running = Arc::new(AtomicUsize::new(0));
+    let (_seat, gone) = Seats::enter(&inner.seats, peer, connection, &running, CONNECTIONS_PER_KEY_MAX);
+    if let Some(gone) = gone {
+        runtime.spawn(Box::pin(async move { gone.close().await }));
+    }
     inner.publisher.publish(&SyncEvent::Connected { peer, name, via: None });
     let keys: Arc<[PublicKey]> = established.keys().into();
     let context = inner.context(peer, keys, true);
     let caller = Caller { device: peer, further: established.further.into() };
 
-    let running = Arc::new(AtomicUsize::new(0));
     let control = (Arc::clone(inner), Arc::clone(connection), context.clone(), Arc::clone(&running));
     runtime.spawn(Box::pin(async move {
         let (inner, connection, context, running) = control;
@@ -704,9 +745,12 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
     while let Some(link) = connection.accept().await {
         let (inner, context, running) = (Arc::clone(inner), context.clone(), Arc::clone(&running));
         runtime.spawn(Box::pin(async move {
-            // The transport bounds the links of a connection; this only counts them.
-            let _running = Place::take(&running, usize::MAX);
-            respond(&inner, link, &context, sent + received).await;
+            let place = Place::take(&running, SESSIONS_PER_CONNECTION_MAX);
+            let mut session = Session::responder().beginning_at(inner.first_rung);
+            if place.is_none() {
+                session.turn_away(RefusalCode::Busy);
+            }
+            respond(&inner, session, link, &context, sent + received).await;
         }));
     }
     inner.publisher.publish(&SyncEvent::Disconnected { peer });
@@ -714,8 +758,13 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
 }
 
 /// Runs one session as its responder.
-async fn respond(inner: &Inner, mut link: Box<dyn Link>, context: &Context, handshake_bytes: u64) {
-    let session = Session::responder().beginning_at(inner.first_rung);
+async fn respond(
+    inner: &Inner,
+    session: Session,
+    mut link: Box<dyn Link>,
+    context: &Context,
+    handshake_bytes: u64,
+) {
     let (mut report, result) = inner.run(session, &mut *link, context, None).await;
     report.handshake_bytes = handshake_bytes;
     inner.tell(&report, &result);

@@ -55,6 +55,9 @@ pub enum SyncError {
     /// The text is not a ticket.
     #[error(transparent)]
     Ticket(#[from] TicketError),
+    /// The other side brought more invalid entries than are looked at.
+    #[error("the other side brought too many invalid entries")]
+    Invalid,
     /// The runtime has gone away.
     #[error("the engine has been stopped")]
     Stopped,
@@ -89,6 +92,7 @@ impl SyncError {
             | Self::Malformed(_)
             | Self::Misplaced
             | Self::Ticket(_)
+            | Self::Invalid
             | Self::Stopped => false,
         }
     }

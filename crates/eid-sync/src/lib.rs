@@ -25,16 +25,20 @@
 //! ```
 
 mod access;
+mod bucket;
+mod conduct;
 mod control;
 mod drive;
 mod engine;
 mod error;
 mod events;
 pub mod limits;
+mod memory;
 mod place;
 mod relations;
 mod report;
 mod runtime;
+mod seats;
 mod ticket;
 
 pub use access::{Access, TreeSummary};

@@ -13,11 +13,42 @@ pub const IDLE_MS: u64 = 60_000;
 pub const RIGHTS_MS: u64 = 400;
 /// Milliseconds that a control link may rest between two requests before the connection is given up.
 pub const CONTROL_IDLE_MS: u64 = 600_000;
+/// Least bytes per second of a turn, beyond its first [`FRAME_MS`]: the slowest link that is worth using.
+pub const TURN_BYTES_PER_SECOND_MIN: u64 = 1_024;
 /// Greatest number of connections that others have dialled and that are served at once.
-pub const CONNECTIONS_MAX: usize = 1_024;
-/// Greatest number of sessions that are served at once over all connections, of peers that have a right: each holds up
-/// to two windows.
-pub const SESSIONS_MAX: usize = 128;
+pub const CONNECTIONS_MAX: usize = 2_048;
+/// Greatest number of them whose peer has not yet proven who it is: a handshake takes two round trips.
+pub const UNPROVEN_MAX: usize = 64;
+/// Greatest number of connections that one key has dialled: a device needs one, and leaves some behind when it goes away
+/// without a word.
+pub const CONNECTIONS_PER_KEY_MAX: usize = 4;
+/// Greatest number of sessions that are served at once over all connections, of peers that have a right. What they hold
+/// together is bounded by [`MEMORY_BYTES_MAX`].
+pub const SESSIONS_MAX: usize = 512;
+/// Greatest number of sessions that are served at once on one connection, so that one device does not take the room of
+/// all.
+pub const SESSIONS_PER_CONNECTION_MAX: usize = 32;
+/// Bytes of entries that have arrived in all sessions and are not stored yet, beyond which no session takes in more. Each
+/// may overshoot it by one frame.
+pub const MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Milliseconds after which a session that found no room looks again.
+pub const MEMORY_LOOK_MS: u64 = 20;
+/// Greatest number of invalid entries that a key may bring at once: ten batches of a replica that is damaged.
+pub const INVALID_ENTRIES_MAX: u64 = 5_000;
+/// Invalid entries that a key may bring every second from then on: checking them takes 2 % of one core.
+pub const INVALID_ENTRIES_PER_SECOND: u64 = 500;
+/// Milliseconds for which a key that brought more is turned away, the first time; each time it is twice as long.
+pub const AWAY_MS: u64 = 60_000;
+/// Greatest number of milliseconds for which a key is turned away: a mended device is not kept out for a day.
+pub const AWAY_MS_MAX: u64 = 3_600_000;
+/// Milliseconds without an invalid entry after which the earlier ones are forgotten.
+pub const AWAY_FORGOTTEN_MS: u64 = 86_400_000;
+/// Keys of which it is remembered that they brought invalid entries, 100 bytes each.
+pub const CONDUCT_PEERS_MAX: usize = 4_096;
+/// Requests on a control link that are answered at once: one for each database of a person, and more.
+pub const REQUESTS_MAX: u64 = 200;
+/// Requests on a control link that are answered every second from then on; further ones wait.
+pub const REQUESTS_PER_SECOND: u64 = 50;
 /// Greatest number of events that wait for one subscriber; further ones are counted and skipped.
 pub const EVENTS_MAX: usize = 1_024;
 /// Greatest length of a ticket in bytes: what fits into a QR code and a command line.

@@ -1,6 +1,7 @@
 //! Peers that say nothing, in virtual time.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod by_hand;
 #[expect(dead_code, reason = "a part of the harness is enough")]
 mod nodes;
 
@@ -8,46 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
-use eid_core::sketch::Sketch;
-use eid_core::{EntryId, Permission, ReadError, SecretKey, TreeId};
+use by_hand::{Empty, greet, greet_with, open};
+use eid_core::dag::{Epoch, Seq};
+use eid_core::{Permission, SecretKey, TreeId};
 use eid_proto::message::{Message, Request, Response};
-use eid_proto::{Handshake, HandshakeOutput, Identity, Known, List, Output, Rights, Session, Text};
-use eid_sync::limits::{CONTROL_IDLE_MS, HANDSHAKE_MS, IDLE_MS, SESSIONS_MAX};
+use eid_proto::{Known, List, Output, Rights, Session, Text};
+use eid_sync::limits::{CONTROL_IDLE_MS, HANDSHAKE_MS, IDLE_MS, SESSIONS_MAX, SESSIONS_PER_CONNECTION_MAX};
 use eid_sync::{Delivered, RefusalCode, SyncError, SyncEvent};
 use eid_transport::{Connection, Link, LinkError, Received, Transport};
 use nodes::{Node, Nodes};
-
-/// Does the client's part of a handshake by hand.
-async fn greet(connection: &dyn Connection, n: u8) -> Box<dyn Link> {
-    greet_with(connection, n, vec![]).await
-}
-
-/// The same with further keys.
-async fn greet_with(connection: &dyn Connection, n: u8, further: Vec<Arc<SecretKey>>) -> Box<dyn Link> {
-    let mut link = connection.open().await.unwrap();
-    let identity = Identity {
-        device: Arc::new(SecretKey::from_seed([n; 32])),
-        name: "by hand".to_owned(),
-        binding: connection.binding(),
-        proven: None,
-        nonce: [n; 32],
-    };
-    let mut handshake = Handshake::client(identity, None, further);
-    loop {
-        match handshake.poll() {
-            HandshakeOutput::Send(frame) => link.send(frame).await.unwrap(),
-            HandshakeOutput::EndTurn => link.end_turn().await.unwrap(),
-            HandshakeOutput::NeedFrame => {
-                let Received::Frame(frame) = link.recv().await.unwrap() else { panic!("a frame was due") };
-                assert_eq!(link.recv().await.unwrap(), Received::EndOfTurn);
-                handshake.handle_frame(&frame).unwrap();
-            }
-            HandshakeOutput::Established(_) => return link,
-            HandshakeOutput::Failed | HandshakeOutput::Tell(_) => panic!("the handshake failed"),
-        }
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_greet_is_given_up_after_the_deadline() {
@@ -126,17 +96,6 @@ async fn opened(
     open(&mut *link, tree, by_hand.store.epoch()).await;
     while link.recv().await.unwrap() != Received::EndOfTurn {}
     (by_hand, connection, [control, link])
-}
-
-async fn open(link: &mut dyn Link, tree: TreeId, epoch: Epoch) {
-    let mut session = Session::initiator(tree, Known::default());
-    loop {
-        match session.poll(&Empty(epoch), Rights::default()).unwrap() {
-            Output::Send(frame) => link.send(frame).await.unwrap(),
-            Output::EndTurn => return link.end_turn().await.unwrap(),
-            _ => {}
-        }
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,17 +255,22 @@ async fn a_stranger_who_asks_about_many_databases_has_them_listed_once() {
     assert_eq!(a.rights.listed.load(Ordering::SeqCst) - before, 1);
 }
 
-/// Openings by one key whose turns do not end, more than there are places.
+/// Keys of whom there are enough to take every place.
+fn openers() -> impl Iterator<Item = u8> {
+    100..=100 + (SESSIONS_MAX / SESSIONS_PER_CONNECTION_MAX) as u8
+}
+
+/// Openings whose turns do not end, more than there are places.
 async fn openings(
     nodes: &Nodes,
     server: &Node,
     tree: TreeId,
 ) -> Vec<(Arc<dyn Connection>, Vec<Box<dyn Link>>)> {
     let mut held = Vec::new();
-    for _ in 0..=SESSIONS_MAX / 32 {
+    for opener in openers() {
         let connection = nodes.net.endpoint("opener").dial(&server.address()).await.unwrap();
-        let mut links = vec![greet(&*connection, 9).await];
-        for _ in 0..32 {
+        let mut links = vec![greet(&*connection, opener).await];
+        for _ in 0..SESSIONS_PER_CONNECTION_MAX {
             let mut link = connection.open().await.unwrap();
             let mut session = Session::initiator(tree, Known::default());
             loop {
@@ -334,9 +298,11 @@ async fn only_who_has_a_right_takes_up_a_place_among_the_sessions_that_are_serve
     let reports = b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap();
     assert!(reports[0].complete);
     drop(strangers);
-    let opener = SecretKey::from_seed([9; 32]).public();
     for right in [Permission::Relay, Permission::Read] {
-        nodes.world.lock().unwrap().rights.insert((tree, opener), right);
+        for opener in openers() {
+            let opener = SecretKey::from_seed([opener; 32]).public();
+            nodes.world.lock().unwrap().rights.insert((tree, opener), right);
+        }
         let openings = openings(&nodes, &a, tree).await;
         // The openings are answered in no certain order among the rest.
         let mut refusal = None;
@@ -353,42 +319,6 @@ async fn only_who_has_a_right_takes_up_a_place_among_the_sessions_that_are_serve
         while b.engine.sync_with_peer(&a.address(), Some(tree)).await.is_err() {
             tokio::task::yield_now().await;
         }
-    }
-}
-
-/// A replica without entries.
-struct Empty(Epoch);
-
-impl Dag for Empty {
-    fn parents(&self, _: Seq, _: usize) -> Result<Vec<Vec<Seq>>, ReadError> {
-        Ok(vec![])
-    }
-}
-
-impl Replica for Empty {
-    fn epoch(&self) -> Epoch {
-        self.0
-    }
-    fn end(&self) -> Seq {
-        Seq(0)
-    }
-    fn tips(&self) -> Result<Vec<(EntryId, Seq)>, ReadError> {
-        Ok(vec![])
-    }
-    fn find(&self, ids: &[EntryId]) -> Result<Vec<Option<Seq>>, ReadError> {
-        Ok(vec![None; ids.len()])
-    }
-    fn find_prefixes(&self, prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError> {
-        Ok(vec![None; prefixes.len()])
-    }
-    fn named(&self, _: Seq, _: usize) -> Result<Vec<Named>, ReadError> {
-        Ok(vec![])
-    }
-    fn sketch(&self) -> Result<Option<Sketch>, ReadError> {
-        Ok(None)
-    }
-    fn log(&self, _: std::ops::Range<Seq>, _: usize) -> Result<Vec<Logged>, ReadError> {
-        Ok(vec![])
     }
 }
 

@@ -1,6 +1,7 @@
 //! Engines that reach each other over links in memory.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "a part of the harness is enough")]
 mod nodes;
 
 use std::sync::Arc;

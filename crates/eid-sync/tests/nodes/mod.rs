@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use eid_core::dag::{Replica, tips_hash};
+use bytes::Bytes;
+use eid_core::dag::{Replica, Seq, tips_hash};
 use eid_core::{
-    History, Judge, Nonce, Payload, Permission, PublicKey, Question, ReadError, Refusal, SecretKey,
-    SectionDraft, SettingsOp, Slot, StoreName, TreeId,
+    Draft, Entry, History, Judge, Nonce, Payload, Permission, PublicKey, Question, ReadError, Refusal,
+    SecretKey, SectionDraft, SettingsOp, Slot, StoreName, TreeId,
 };
 use eid_store::{
-    Applied, Apply, Change, Durability, EntryStore, LocalCommit, Memory, Parents, ViewRows, Wanted,
+    Applied, Apply, Backend, Change, Durability, EntryStore, LocalCommit, Memory, Parents, ViewRows, Wanted,
 };
-use eid_sync::{Access, EngineConfig, RefusalCode, SyncEngine, TokioRuntime, TreeSummary};
+use eid_sync::{Access, EngineConfig, RefusalCode, Runtime, SyncEngine, TokioRuntime, TreeSummary};
 use eid_transport::memory::{MemoryNet, MemoryTransport};
-use eid_transport::{Address, Transport};
+use eid_transport::{Address, BoxFuture, Transport};
 
 /// Lets everybody write: rights of authors are tested elsewhere.
 #[derive(Debug)]
@@ -108,6 +109,51 @@ impl Access for Rights {
     }
 }
 
+/// The runtime of programs, with a clock that can be paused.
+#[derive(Debug)]
+struct Virtual {
+    tokio: TokioRuntime,
+    began: tokio::time::Instant,
+}
+
+impl Runtime for Virtual {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap()
+    }
+    fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
+        self.tokio.sleep(ms)
+    }
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.tokio.spawn(task);
+    }
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        self.tokio.blocking(work)
+    }
+    fn random(&self) -> [u8; 32] {
+        self.tokio.random()
+    }
+}
+
+/// An entry of one key that a tree knows, on top of another.
+pub fn written(parent: &Entry, n: u64) -> Entry {
+    let payload = Payload::encode("doc", &n.to_le_bytes(), &Vec::<Bytes>::new());
+    let draft = Draft {
+        tree: Some(parent.tree()),
+        parents: vec![parent.id()],
+        height: parent.header().height.child().unwrap(),
+        time: parent.header().time,
+        sections: vec![SectionDraft { store: StoreName::new("s").unwrap(), enc: None, payload }],
+        nonce: None,
+    };
+    draft.seal(&SecretKey::from_seed([1; 32])).unwrap()
+}
+
+/// The entry that came to a node at this place.
+pub fn entry(node: &Node, tree: TreeId, seq: u64) -> Entry {
+    let logged = node.store.tree(&tree).unwrap().unwrap().log(Seq(seq)..Seq(seq + 1), 1).unwrap().remove(0);
+    Entry::parse(logged.block, logged.payloads).unwrap()
+}
+
 pub struct Node {
     pub store: Arc<EntryStore>,
     pub key: Arc<SecretKey>,
@@ -129,9 +175,14 @@ impl Nodes {
 
     /// A node that listens.
     pub async fn node(&self, n: u8) -> Node {
+        let config = EngineConfig { name: format!("node {n}"), ..EngineConfig::default() };
+        self.node_over(n, Arc::new(Memory::new()), config).await
+    }
+
+    /// The same over this backend.
+    pub async fn node_over(&self, n: u8, backend: Arc<dyn Backend>, config: EngineConfig) -> Node {
         let key = Arc::new(SecretKey::from_seed([n; 32]));
-        let store =
-            EntryStore::open(Arc::new(Memory::new()), Arc::new(Anybody), Arc::new(NoView), [n; 32]).unwrap();
+        let store = EntryStore::open(backend, Arc::new(Anybody), Arc::new(NoView), [n; 32]).unwrap();
         let rights = Arc::new(Rights {
             world: self.world.clone(),
             trees: Mutex::default(),
@@ -144,8 +195,8 @@ impl Nodes {
             store.clone(),
             key.clone(),
             rights.clone(),
-            Arc::new(TokioRuntime::current()),
-            EngineConfig { name: format!("node {n}"), ..EngineConfig::default() },
+            Arc::new(Virtual { tokio: TokioRuntime::current(), began: tokio::time::Instant::now() }),
+            config,
         );
         let transport = self.net.endpoint(&format!("n{n}"));
         engine.register_transport(transport.clone());

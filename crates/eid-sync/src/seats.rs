@@ -1,0 +1,60 @@
+//! Room for connections of one key: one that is idle makes place for another, or else the oldest.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eid_core::PublicKey;
+use eid_transport::Connection;
+
+/// The connections of every key that has dialled, in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Seats(Mutex<BTreeMap<PublicKey, VecDeque<Seat>>>);
+
+#[derive(Debug)]
+struct Seat {
+    connection: Arc<dyn Connection>,
+    /// How many sessions run on it.
+    running: Arc<AtomicUsize>,
+}
+
+/// The place of one connection, left when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seated {
+    seats: Arc<Seats>,
+    key: PublicKey,
+    connection: Arc<dyn Connection>,
+}
+
+impl Seats {
+    /// Lets a connection in; gives the one that has to go when there are more than `most` of its key then.
+    pub(crate) fn enter(
+        seats: &Arc<Self>,
+        key: PublicKey,
+        connection: &Arc<dyn Connection>,
+        running: &Arc<AtomicUsize>,
+        most: usize,
+    ) -> (Seated, Option<Arc<dyn Connection>>) {
+        let mut table = seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_key = table.entry(key).or_default();
+        let gone = (of_key.len() >= most.max(1)).then(|| {
+            let idle = of_key.iter().position(|seat| seat.running.load(Ordering::SeqCst) == 0);
+            of_key.remove(idle.unwrap_or(0)).map(|seat| seat.connection)
+        });
+        of_key.push_back(Seat { connection: Arc::clone(connection), running: Arc::clone(running) });
+        let seated = Seated { seats: Arc::clone(seats), key, connection: Arc::clone(connection) };
+        (seated, gone.flatten())
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        let mut table = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_key) = table.get_mut(&self.key) {
+            of_key.retain(|seat| !Arc::ptr_eq(&seat.connection, &self.connection));
+            if of_key.is_empty() {
+                table.remove(&self.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! What one peer can take of a device, in virtual time.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod by_hand;
+#[expect(dead_code, reason = "a part of the harness is enough")]
+mod nodes;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use by_hand::{greet, open};
+use bytes::Bytes;
+use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
+use eid_core::sketch::Sketch;
+use eid_core::{Entry, EntryId, Permission, ReadError, SecretKey, TreeId};
+use eid_proto::limits::CREDIT_BYTES;
+use eid_proto::message::{Message, Request, Response};
+use eid_proto::{Known, Output, Rights, Session, SessionError};
+use eid_store::{Backend, BackendError, Batch, Memory, Snapshot};
+use eid_sync::limits::{
+    AWAY_MS, CONNECTIONS_PER_KEY_MAX, FRAME_MS, HANDSHAKE_MS, INVALID_ENTRIES_MAX, REQUESTS_MAX,
+    REQUESTS_PER_SECOND, SESSIONS_PER_CONNECTION_MAX, TURN_BYTES_PER_SECOND_MIN, UNPROVEN_MAX,
+};
+use eid_sync::{Delivered, EngineConfig, RefusalCode, SyncEvent};
+use eid_transport::{Connection, Link, Received, Transport};
+use nodes::{Node, Nodes};
+
+async fn ask(control: &mut dyn Link, request: &Request) -> Option<Response> {
+    control.send(request.encode()).await.ok()?;
+    control.end_turn().await.ok()?;
+    let Ok(Received::Frame(frame)) = control.recv().await else { return None };
+    assert_eq!(control.recv().await.unwrap(), Received::EndOfTurn);
+    Some(Response::decode(&frame).unwrap())
+}
+
+/// What the other side says to an opening.
+async fn answered(connection: &dyn Connection, tree: TreeId) -> (Box<dyn Link>, Message) {
+    let mut link = connection.open().await.unwrap();
+    open(&mut *link, tree, Epoch(1)).await;
+    let Received::Frame(frame) = link.recv().await.unwrap() else { panic!("a frame was due") };
+    (link, Message::decode(&frame).unwrap())
+}
+
+async fn dialled(nodes: &Nodes, to: &Node, n: u8) -> (Arc<dyn Connection>, Box<dyn Link>) {
+    let connection = nodes.net.endpoint("by-hand").dial(&to.address()).await.unwrap();
+    let control = greet(&*connection, n).await;
+    (connection, control)
+}
+
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_seed([n; 32])
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_connection_too_many_of_a_key_takes_the_place_of_one_that_is_idle() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let tree = a.create(1);
+    nodes.world.lock().unwrap().rights.insert((tree, key(3).public()), Permission::Read);
+    let mut dials = Vec::new();
+    for _ in 0..CONNECTIONS_PER_KEY_MAX {
+        dials.push(dialled(&nodes, &a, 3).await);
+    }
+    let other = dialled(&nodes, &a, 4).await;
+    // The oldest has a session that waits for its peer.
+    let (_link, _) = answered(&*dials[0].0, tree).await;
+    dials.push(dialled(&nodes, &a, 3).await);
+    let mut alive = Vec::new();
+    for (_, control) in &mut dials {
+        alive.push(ask(&mut **control, &Request::Discover).await.is_some());
+    }
+    assert_eq!(alive, [true, false, true, true, true]);
+    let (_connection, mut control) = other;
+    assert!(ask(&mut *control, &Request::Discover).await.is_some(), "another key is left in peace");
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_do_not_say_who_they_are_take_up_so_many_places_and_give_them_back() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let mut silent = Vec::new();
+    for _ in 0..UNPROVEN_MAX {
+        let connection = nodes.net.endpoint("silent").dial(&a.address()).await.unwrap();
+        let mut link = connection.open().await.unwrap();
+        link.send(Bytes::from_static(b"?")).await.unwrap();
+        tokio::task::yield_now().await;
+        silent.push((connection, link));
+    }
+    let one_more = nodes.net.endpoint("one-more").dial(&a.address()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let turned_away = async {
+        let Ok(mut link) = one_more.open().await else { return };
+        while matches!(link.recv().await, Ok(Received::Frame(_) | Received::EndOfTurn)) {}
+    };
+    turned_away.await;
+    assert!(began.elapsed().as_millis() < u128::from(HANDSHAKE_MS), "it is left waiting");
+    tokio::time::advance(Duration::from_millis(HANDSHAKE_MS)).await;
+    let (_connection, mut control) = dialled(&nodes, &a, 3).await;
+    assert!(ask(&mut *control, &Request::Discover).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_has_so_many_sessions_and_another_one_its_own() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let tree = a.create(1);
+    a.write(tree, 1);
+    for n in [3, 4] {
+        nodes.world.lock().unwrap().rights.insert((tree, key(n).public()), Permission::Read);
+    }
+    let (connection, _control) = dialled(&nodes, &a, 3).await;
+    let mut links = Vec::new();
+    for _ in 0..SESSIONS_PER_CONNECTION_MAX {
+        let (link, said) = answered(&*connection, tree).await;
+        assert!(matches!(said, Message::Plan(_)), "{said:?}");
+        links.push(link);
+    }
+    let (_, said) = answered(&*connection, tree).await;
+    assert_eq!(said, Message::Refused(RefusalCode::Busy));
+    let (other, _control_of_other) = dialled(&nodes, &a, 4).await;
+    let (_, said) = answered(&*other, tree).await;
+    assert!(matches!(said, Message::Plan(_)), "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_drips_is_left_after_what_its_pace_has_earned_it() {
+    let ack = Message::Ack { upto: None, credit: CREDIT_BYTES }.encode();
+    // Some frames every four seconds, of one kind that a sender takes at any time.
+    for (frames, times) in [(1, 6), (120, 7)] {
+        let nodes = Nodes::new();
+        let a = nodes.node(1).await;
+        let tree = a.create(1);
+        nodes.world.lock().unwrap().rights.insert((tree, key(3).public()), Permission::Read);
+        let (connection, _control) = dialled(&nodes, &a, 3).await;
+        let (mut link, _) = answered(&*connection, tree).await;
+        while link.recv().await.unwrap() != Received::EndOfTurn {}
+        let mut events = a.engine.events();
+        let began = tokio::time::Instant::now();
+        let dripping = async {
+            loop {
+                for _ in 0..frames {
+                    drop(link.send(ack.clone()).await);
+                }
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+        };
+        let error = tokio::select! {
+            error = failure(&mut events) => error.unwrap(),
+            () = dripping => unreachable!("it goes on for ever"),
+        };
+        assert!(error.contains("the next frame"), "{error}");
+        let earned = times * (frames * ack.len()) as u64 * 1_000 / TURN_BYTES_PER_SECOND_MIN;
+        let left = u64::try_from(began.elapsed().as_millis()).unwrap();
+        assert!(left.abs_diff(FRAME_MS + earned) < 100, "{left} ms, {earned} earned");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_beyond_their_rate_wait() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let (_connection, mut control) = dialled(&nodes, &a, 3).await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..REQUESTS_MAX {
+        assert!(ask(&mut *control, &Request::Discover).await.is_some());
+    }
+    let at_once = began.elapsed();
+    assert!(at_once < Duration::from_millis(500), "{at_once:?}");
+    for _ in 0..3 * REQUESTS_PER_SECOND {
+        assert!(ask(&mut *control, &Request::Discover).await.is_some());
+    }
+    let then = began.elapsed();
+    assert!(then > Duration::from_millis(2_500), "{then:?}");
+}
+
+/// A root, and entries on it whose signatures are none.
+#[derive(Debug)]
+struct Forged {
+    ids: Vec<EntryId>,
+    logged: Vec<Logged>,
+}
+
+impl Forged {
+    fn on(root: &Entry, count: usize) -> Self {
+        let mut logged = vec![logged(0, root.block().clone(), root)];
+        let mut ids = vec![root.id()];
+        for n in 0..count {
+            let entry = nodes::written(root, n as u64);
+            let mut block = entry.block().to_vec();
+            *block.last_mut().unwrap() ^= 1;
+            ids.push(EntryId::of_block(&block));
+            logged.push(self::logged(n as u64 + 1, block.into(), &entry));
+        }
+        Self { ids, logged }
+    }
+}
+
+fn logged(seq: u64, block: Bytes, entry: &Entry) -> Logged {
+    Logged { seq: Seq(seq), block, payloads: entry.payloads().to_vec() }
+}
+
+impl Dag for Forged {
+    fn parents(&self, from: Seq, count: usize) -> Result<Vec<Vec<Seq>>, ReadError> {
+        let all = (0..self.ids.len()).map(|n| if n == 0 { vec![] } else { vec![Seq(0)] });
+        Ok(all.skip(from.0 as usize).take(count).collect())
+    }
+}
+
+impl Replica for Forged {
+    fn epoch(&self) -> Epoch {
+        Epoch(9)
+    }
+    fn end(&self) -> Seq {
+        Seq(self.ids.len() as u64)
+    }
+    fn tips(&self) -> Result<Vec<(EntryId, Seq)>, ReadError> {
+        let tips = self.ids.iter().zip(0..).skip(1);
+        let mut tips: Vec<_> = tips.map(|(id, seq)| (*id, Seq(seq))).collect();
+        tips.sort_unstable();
+        Ok(tips)
+    }
+    fn find(&self, ids: &[EntryId]) -> Result<Vec<Option<Seq>>, ReadError> {
+        let at = |id: &EntryId| self.ids.iter().position(|held| held == id).map(|at| Seq(at as u64));
+        Ok(ids.iter().map(at).collect())
+    }
+    fn find_prefixes(&self, prefixes: &[[u8; 8]]) -> Result<Vec<Option<Seq>>, ReadError> {
+        let at = |prefix: &[u8; 8]| self.ids.iter().position(|held| held.prefix() == *prefix);
+        Ok(prefixes.iter().map(|prefix| at(prefix).map(|at| Seq(at as u64))).collect())
+    }
+    fn named(&self, from: Seq, count: usize) -> Result<Vec<Named>, ReadError> {
+        let parents = self.parents(from, count)?.into_iter();
+        let ids = self.ids.iter().skip(from.0 as usize);
+        Ok(parents.zip(ids).map(|(parents, id)| Named { short: id.prefix(), parents }).collect())
+    }
+    fn sketch(&self) -> Result<Option<Sketch>, ReadError> {
+        Ok(None)
+    }
+    fn log(&self, range: Range<Seq>, bytes_max: usize) -> Result<Vec<Logged>, ReadError> {
+        let mut bytes = 0;
+        let from =
+            self.logged.iter().skip(range.start.0 as usize).take((range.end.0 - range.start.0) as usize);
+        let fits = from.take_while(|logged| {
+            let before = bytes;
+            bytes += logged.bytes_len();
+            before < bytes_max
+        });
+        Ok(fits.cloned().collect())
+    }
+}
+
+/// Runs a session by hand to its end.
+async fn bring(connection: &dyn Connection, tree: TreeId, replica: &Forged) -> Result<(), SessionError> {
+    let mut link = connection.open().await.unwrap();
+    let mut session = Session::initiator(tree, Known::default());
+    let all = Rights { read: true, push: true };
+    loop {
+        match session.poll(replica, all)? {
+            Output::Send(frame) => drop(link.send(frame).await),
+            Output::EndTurn => drop(link.end_turn().await),
+            Output::NeedFrame => match link.recv().await {
+                Ok(Received::Frame(frame)) => session.handle_frame(&frame)?,
+                Ok(Received::EndOfTurn) => session.handle_end_of_turn()?,
+                Ok(Received::Closed) | Err(_) => return Ok(()),
+            },
+            Output::Finished => return Ok(()),
+            Output::Again => {}
+            Output::Admit(_) | Output::NeedAdmitted => panic!("nothing was to come"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_brings_too_many_invalid_entries_is_turned_away_for_a_time() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let tree = a.create(1);
+    let root = nodes::entry(&a, tree, 0);
+    for n in [3, 4] {
+        nodes.world.lock().unwrap().rights.insert((tree, key(n).public()), Permission::Write);
+    }
+    let (connection, _control) = dialled(&nodes, &a, 3).await;
+    let most = INVALID_ENTRIES_MAX as usize;
+    // As many as are borne, and the session goes on to its end.
+    let mut events = a.engine.events();
+    bring(&*connection, tree, &Forged::on(&root, most)).await.unwrap();
+    let ended = failure(&mut events).await;
+    assert_eq!(ended, None, "as many as may be");
+    bring(&*connection, tree, &Forged::on(&root, 2_000)).await.unwrap();
+    let ended = failure(&mut events).await;
+    assert!(ended.is_some_and(|error| error.contains("too many invalid entries")));
+    assert_eq!(a.count(tree), 1);
+    // Turned away, whatever it wants; others are not.
+    let (_, said) = answered(&*connection, tree).await;
+    assert_eq!(said, Message::Refused(RefusalCode::Busy));
+    let (other, _control_of_other) = dialled(&nodes, &a, 4).await;
+    let (_, said) = answered(&*other, tree).await;
+    assert!(matches!(said, Message::Plan(_)), "{said:?}");
+    tokio::time::advance(Duration::from_millis(AWAY_MS)).await;
+    let (again, _control_again) = dialled(&nodes, &a, 3).await;
+    let (_, said) = answered(&*again, tree).await;
+    assert!(matches!(said, Message::Plan(_)), "{said:?}");
+}
+
+/// Why the next session that is over has failed; nothing when it has not.
+async fn failure(events: &mut eid_sync::Events) -> Option<String> {
+    loop {
+        match events.recv().await.unwrap() {
+            Delivered::Event(SyncEvent::Failed { error, .. }) => return Some(error),
+            Delivered::Event(SyncEvent::Session(_)) => return None,
+            _ => {}
+        }
+    }
+}
+
+/// A backend that stores nothing while its gate is shut.
+#[derive(Debug)]
+struct Gated {
+    inner: Memory,
+    shut: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Backend for Gated {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, BackendError> {
+        self.inner.snapshot()
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), BackendError> {
+        let (shut, opened) = &*self.shut;
+        drop(opened.wait_while(shut.lock().unwrap(), |shut| *shut).unwrap());
+        self.inner.commit(batch)
+    }
+}
+
+#[tokio::test]
+async fn while_too_much_waits_to_be_stored_nobody_is_listened_to() {
+    const MOST: usize = 300 * 1024;
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let tree = a.create(1);
+    a.write_large(tree, 1_000, 20);
+    let shut = Arc::new((Mutex::new(false), Condvar::new()));
+    let backend = Gated { inner: Memory::new(), shut: Arc::clone(&shut) };
+    let config = EngineConfig { memory_bytes_max: MOST, ..EngineConfig::default() };
+    let b = nodes.node_over(2, Arc::new(backend), config).await;
+    nodes.allow(tree, &b, Permission::Write);
+    b.track(tree);
+    *shut.0.lock().unwrap() = true;
+    let done = Arc::new(AtomicBool::new(false));
+    let (engine, address, flag) = (b.engine.clone(), a.address(), Arc::clone(&done));
+    let syncing = tokio::spawn(async move {
+        let reports = engine.sync_with_peer(&address, Some(tree)).await;
+        flag.store(true, Ordering::SeqCst);
+        reports
+    });
+    let mut turns_full = 0;
+    while turns_full < 300 {
+        // As long as a piece of blocking work and more: whatever could come would come meanwhile.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        let waiting = b.engine.waiting_bytes();
+        assert!(waiting <= MOST + eid_proto::limits::BATCH_BYTES_TARGET + 4_096, "{waiting} bytes");
+        assert!(!done.load(Ordering::SeqCst), "nothing can be stored");
+        turns_full += usize::from(waiting >= MOST);
+    }
+    *shut.0.lock().unwrap() = false;
+    shut.1.notify_all();
+    let reports = syncing.await.unwrap().unwrap();
+    assert!(reports[0].complete && reports[0].pulled == 1_001, "{reports:?}");
+    assert_eq!(b.engine.waiting_bytes(), 0);
+}
