@@ -130,7 +130,8 @@ enum Acted {
 impl Side {
     fn new(session: Session, mem: &Mem, other: &Mem, rights: Rights) -> Self {
         // The root names the database, and whoever asks for it has named it.
-        let private = mem.ids().difference(&other.ids()).filter(|id| **id != tree().root());
+        let (mine, theirs) = (mem.ids(), other.ids());
+        let private = mine.difference(&theirs).filter(|id| **id != tree().root());
         let private = private.map(EntryId::prefix).collect();
         Self {
             session,
