@@ -9,7 +9,7 @@ use eid_core::dag::{Epoch, Replica, Seq, tips_hash};
 use eid_core::pack::Arrived;
 use eid_proto::limits::{CREDIT_BYTES, FRAME_BYTES_MAX};
 use eid_proto::message::{Message, PROTOCOL_VERSION};
-use eid_proto::{Cursor, Known, Output, RefusalCode, Rights, Session, SessionError};
+use eid_proto::{Cursor, Known, Output, RefusalCode, Rights, Rung, Session, SessionError};
 
 use crate::replica::{Mem, tree};
 use crate::source::Source;
@@ -24,6 +24,16 @@ const RIGHTS: [Rights; 4] = [
     Rights { read: true, push: false },
     Rights { read: false, push: true },
     Rights { read: false, push: false },
+];
+
+/// Where the ladder may begin.
+const RUNGS: [Option<Rung>; 6] = [
+    None,
+    Some(Rung::TipsKnown),
+    Some(Rung::Remembered),
+    Some(Rung::Sketch),
+    Some(Rung::Asked),
+    Some(Rung::ByIds),
 ];
 
 /// The two replicas of a session, before it.
@@ -201,9 +211,10 @@ pub(crate) fn session(input: &[u8]) {
     let names = Names::of(scene);
     let pick = |source: &mut Source<'_>| RIGHTS[source.below(RIGHTS.len())];
     let (of_responder, of_initiator) = (pick(&mut source), pick(&mut source));
-    let mut first =
-        Side::new(Session::initiator(tree(), scene.known), &scene.initiator, &scene.responder, of_responder);
-    let mut second = Side::new(Session::responder(), &scene.responder, &scene.initiator, of_initiator);
+    let initiator = Session::initiator(tree(), scene.known).beginning_at(RUNGS[source.below(RUNGS.len())]);
+    let responder = Session::responder().beginning_at(RUNGS[source.below(RUNGS.len())]);
+    let mut first = Side::new(initiator, &scene.initiator, &scene.responder, of_responder);
+    let mut second = Side::new(responder, &scene.responder, &scene.initiator, of_initiator);
     let mut honest = of_responder == RIGHTS[0] && of_initiator == RIGHTS[0];
     let (mut finished, mut idle) = ([false, false], 0);
     for step in 0.. {
@@ -308,11 +319,13 @@ fn tampered(sent: Between, source: &mut Source<'_>, names: &Names, honest: &mut 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for scene in 0..scenes().len() as u8 {
-        seeds.push(vec![scene, 0, 0]);
+        for rung in 0..RUNGS.len() as u8 {
+            seeds.push(vec![scene, 0, 0, rung, rung]);
+        }
         seeds.push(vec![scene, 1, 2]);
-        seeds.push(vec![scene, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 130, 0, 1, 0, 1]);
+        seeds.push(vec![scene, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 130, 0, 1, 0, 1]);
     }
-    seeds.push(vec![3, 0, 0, 1, 0, 1, 0xfe, 3]);
+    seeds.push(vec![3, 0, 0, 0, 0, 1, 0, 1, 0xfe, 3]);
     seeds
 }
 
