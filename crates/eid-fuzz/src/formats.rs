@@ -241,7 +241,7 @@ pub(crate) fn sketch_seeds() -> Vec<Vec<u8>> {
     let of = |count: u64| {
         let mut sketch = Sketch::new(salt);
         (0..count).for_each(|n| {
-            sketch.toggle(blake3::hash(&n.to_le_bytes()).as_bytes()[..8].try_into().expect("8"))
+            sketch.toggle(blake3::hash(&n.to_le_bytes()).as_bytes()[..8].try_into().expect("8"));
         });
         [&[0, 0], &sketch.stratum(0).to_bytes(40)[..]].concat()
     };

@@ -104,7 +104,7 @@ async fn run(mut source: Source<'_>) {
         }
         match source.below(8) {
             0 => {
-                drop(requests.spawn(ask(handler.clone(), stray(&mut source, &channels), None, told.clone())))
+                drop(requests.spawn(ask(handler.clone(), stray(&mut source, &channels), None, told.clone())));
             }
             1 | 2 => channels.extend(open(&handler, &mut source).await),
             3 => {

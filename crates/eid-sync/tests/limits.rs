@@ -139,12 +139,13 @@ async fn a_turn_that_drips_is_left_after_what_its_pace_has_earned_it() {
         while link.recv().await.unwrap() != Received::EndOfTurn {}
         let mut events = a.engine.events();
         let began = tokio::time::Instant::now();
+        let mut now_and_then = tokio::time::interval(Duration::from_secs(4));
         let dripping = async {
             loop {
+                now_and_then.tick().await;
                 for _ in 0..frames {
                     drop(link.send(ack.clone()).await);
                 }
-                tokio::time::sleep(Duration::from_secs(4)).await;
             }
         };
         let error = tokio::select! {
