@@ -33,7 +33,8 @@ pub struct Undone {
     pub by: Option<EntryId>,
     /// How many values, items and parts of texts were given back what they were before, or taken away.
     pub restored: u64,
-    /// What was left as it is: because somebody has written it since, or because it cannot be taken back.
+    /// What was left as it is: because somebody has written it since, because it cannot be taken back, or because what
+    /// was there before is of an entry that does not count.
     pub kept: Vec<Kept>,
 }
 
@@ -46,8 +47,9 @@ pub struct Kept {
     pub path: Path,
     /// The field of a row.
     pub field: Option<String>,
-    /// The entry that wrote it since. Not known of an item that was deleted since; none for what nobody can take back,
-    /// which is what is said about stores in the registry.
+    /// The entry that wrote it since, or the one that wrote what was there before if that entry does not count. Not
+    /// known of an item that was deleted since; none for what nobody can take back, which is what is said about stores
+    /// in the registry.
     pub by: Option<EntryId>,
 }
 
@@ -82,8 +84,8 @@ impl Database {
 
     /// Takes back what one entry changed, as one entry. What anybody has written since stays, and is reported.
     ///
-    /// A value that is still as the entry left it becomes what it was for the entry's author before; rows that it
-    /// inserted are deleted, and those that it deleted are inserted. Increments are counted back, whatever others have
+    /// A value that is still as the entry left it becomes what it was for the entry's author before, if that counts;
+    /// rows that it inserted are deleted, and those that it deleted are inserted. Increments are counted back, whatever others have
     /// added. What it put into texts and lists is taken out, and what it alone took out is put in anew where it was; an
     /// item that it moved or replaced last goes back. A list that it set as a whole is such a value.
     ///
@@ -195,6 +197,14 @@ impl Undoing<'_> {
         };
         let (store, path) = (self.store.as_str().to_owned(), Path::from(path.to_vec()));
         Ok(Kept { store, path, field: field.map(str::to_owned), by })
+    }
+
+    /// Whether what an entry wrote before counts today.
+    fn counts(&self, tx: &Transaction, by: Option<Stamp>) -> Result<bool, DbError> {
+        match by.map(|by| by.seq).filter(|seq| *seq != crate::stamp::STAGED) {
+            Some(seq) => Ok(tx.pin()?.stand(&[seq])? == [true]),
+            None => Ok(true),
+        }
     }
 
     /// Takes out what the entry put into a text and puts back what it alone took out, where that was.

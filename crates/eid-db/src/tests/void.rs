@@ -408,6 +408,58 @@ fn the_log_marks_what_is_void_nobody_is_blamed_for_it_and_it_is_not_taken_back()
     assert!(then.log_before(None, 100).unwrap().iter().all(|entry| !entry.void));
 }
 
+/// What an honest entry was written over comes back with its undoing only if it counts itself.
+#[test]
+fn undoing_brings_nothing_back_that_does_not_count() {
+    let (a, b) = two();
+    let c = third(&a);
+    let table = |db: &Database| db.table::<Json>("rows");
+    a.write(|tx| {
+        tx.doc("d").set("x", 1)?;
+        tx.doc("d").set("y", 1)?;
+        tx.table::<Json>("rows").insert_as("both", &json!({"mine": 1, "theirs": 1}))
+    })
+    .unwrap();
+    exchange(&a, &b);
+    b.write(|tx| {
+        tx.doc("d").set("x", 2)?;
+        let rows = tx.table::<Json>("rows");
+        rows.update("both", |row| row["theirs"] = json!(2))?;
+        rows.insert_as("gone", &json!({"theirs": 2}))
+    })
+    .unwrap();
+    let void = last(&b);
+    let c = copy(&b, &c);
+    let set = |db: &Database| {
+        db.write(|tx| {
+            tx.doc("d").set("x", 3)?;
+            tx.doc("d").set("y", 3)?;
+            let rows = tx.table::<Json>("rows");
+            rows.update("both", |row| (row["mine"], row["theirs"]) = (json!(3), json!(3)))?;
+            rows.delete("gone")
+        })
+        .unwrap();
+        last(db)
+    };
+    let over = set(&c);
+    remove(&a, &b);
+    exchange(&a, &c);
+    let undone = c.undo(over).unwrap();
+    let kept: Vec<_> = undone.kept.iter().map(|kept| (kept.path.to_string(), kept.by)).collect();
+    assert_eq!(kept, ["x", "both", "gone"].map(|path| (path.to_owned(), Some(void))));
+    assert_eq!(c.doc("d").to_json().unwrap(), json!({"x": 3, "y": 1}));
+    assert_eq!(table(&c).get("both").unwrap(), Some(json!({"mine": 1, "theirs": 3})));
+    assert_eq!(table(&c).get("gone").unwrap(), None);
+    // A row that was deleted comes back with those of its fields that count.
+    c.undo(undone.by.unwrap()).unwrap();
+    c.table::<Json>("rows").delete("both").unwrap();
+    let deleted = last(&c);
+    c.undo(deleted).unwrap();
+    assert_eq!(table(&c).get("both").unwrap(), Some(json!({"mine": 3, "theirs": 3})));
+    exchange(&a, &c);
+    assert_eq!(a.state_hash().unwrap(), c.state_hash().unwrap());
+}
+
 /// Many entries of one author are told in several events, and a reader may stop between any two.
 #[test]
 fn many_entries_are_told_in_parts_from_any_place_in_between() {

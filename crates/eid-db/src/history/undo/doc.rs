@@ -182,8 +182,13 @@ impl Undoing<'_> {
                     plan.kept.push(self.kept(tx, &path, None, by)?);
                 }
                 Some(value) => {
-                    plan.restored += 1;
-                    back.push((path, value));
+                    let from = last(before, &path)?;
+                    if self.counts(tx, from)? {
+                        plan.restored += 1;
+                        back.push((path, value));
+                    } else {
+                        plan.kept.push(self.kept(tx, &path, None, from)?);
+                    }
                 }
                 None => {
                     plan.restored += 1;

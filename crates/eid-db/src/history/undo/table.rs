@@ -6,7 +6,7 @@ use eid_core::Payload;
 use eid_crdt::sequence::Anchor;
 use eid_crdt::{RowOp, Value};
 
-use super::{Plan, Undoing, chunks, same};
+use super::{Kept, Plan, Undoing, chunks, same};
 use crate::error::DbError;
 use crate::field::FieldKind;
 use crate::kind;
@@ -95,6 +95,7 @@ impl Undoing<'_> {
         plan: &mut Plan,
     ) -> Result<(), DbError> {
         let own = table::written(after.rows(), key)?.unwrap_or_default();
+        let was = table::written(before.rows(), key)?.unwrap_or_default();
         let (before, after) = (table::held(before.rows(), key)?, table::held(after.rows(), key)?);
         let now = self.now_in_table(tx, |rows| table::written(rows, key))?.unwrap_or_default();
         let path = [key.to_owned()];
@@ -113,6 +114,12 @@ impl Undoing<'_> {
             }
             (Some(held), None) => {
                 if now.inserted.is_none() && same(own.deleted, now.deleted) {
+                    let (held, void) = self.counting(tx, key, &was, held)?;
+                    if held.fields.is_empty() && !self.counts(tx, was.inserted)? {
+                        plan.kept.push(self.kept(tx, &path, None, was.inserted)?);
+                        return Ok(());
+                    }
+                    plan.kept.extend(void);
                     plan.restored += 1;
                     let (set, texts) = apart(&held);
                     // What the entry wrote to the row that it had deleted would show again.
@@ -132,10 +139,28 @@ impl Undoing<'_> {
                 }
             }
             (Some(before), Some(after)) => {
-                self.fields(tx, key, done, [&before, &after], [&own, &now], plan)?;
+                self.fields(tx, key, done, [&before, &after], [&was, &own, &now], plan)?;
             }
         }
         Ok(())
+    }
+
+    /// Of a row that is to be inserted anew the fields that count, and those that do not.
+    fn counting(
+        &self,
+        tx: &Transaction,
+        key: &str,
+        was: &Written,
+        mut held: Held,
+    ) -> Result<(Held, Vec<Kept>), DbError> {
+        let mut void = Vec::new();
+        for (name, by, _) in &was.fields {
+            if held.fields.contains_key(name) && !self.counts(tx, Some(*by))? {
+                held.fields.remove(name);
+                void.push(self.kept(tx, &[key.to_owned()], Some(name), Some(*by))?);
+            }
+        }
+        Ok((held, void))
     }
 
     fn now_in_table<R>(
@@ -153,7 +178,7 @@ impl Undoing<'_> {
         key: &str,
         done: &Done,
         [before, after]: [&Held; 2],
-        [own, now]: [&Written; 2],
+        [was, own, now]: [&Written; 3],
         plan: &mut Plan,
     ) -> Result<(), DbError> {
         let (mut set, mut unset) = (table::Fields::new(), BTreeSet::new());
@@ -184,6 +209,9 @@ impl Undoing<'_> {
                 (held, _) => match (by, held) {
                     (Some(by), _) => {
                         plan.kept.push(self.kept(tx, &[key.to_owned()], Some(name), by)?);
+                    }
+                    (None, Some(_)) if !self.counts(tx, last(was, name))? => {
+                        plan.kept.push(self.kept(tx, &[key.to_owned()], Some(name), last(was, name))?);
                     }
                     (None, None) => drop(unset.insert(name.clone())),
                     (None, Some((Value::Text(text), Some(FieldKind::Text)))) => {
@@ -261,8 +289,13 @@ impl Undoing<'_> {
 
 /// Who has written a field since, if anybody has.
 fn since(own: &Written, now: &Written, name: &str) -> Option<Option<Stamp>> {
-    let last = |row: &Written| row.fields.iter().find(|(field, ..)| field == name).map(|(_, by, _)| *by);
-    (!same(last(own), last(now))).then(|| last(now).or(now.deleted))
+    let [own, held] = [own, now].map(|row| last(row, name));
+    (!same(own, held)).then(|| held.or(now.deleted))
+}
+
+/// Who has written a field last.
+fn last(row: &Written, name: &str) -> Option<Stamp> {
+    row.fields.iter().find(|(field, ..)| field == name).map(|(_, by, _)| *by)
 }
 
 /// Who has set a field last, or deleted the row.
