@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eid_transport::BoxFuture;
-use eid_transport::streams::{Channel, Lost, Sink, Source};
+use eid_transport::streams::{Channel, Lost, Reason, Sink, Source};
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
-use crate::error::{Broken, Reason, lost};
+use crate::error::lost;
 use crate::limits::WINDOW_BYTES;
 
 /// A connection whose handshake is complete.
@@ -47,8 +47,8 @@ impl Channel for QuicChannel {
         self.0.close_reason().map(lost)
     }
 
-    fn close(&self) {
-        Reason::Done.close(&self.0);
+    fn close(&self, why: Reason) {
+        self.0.close(VarInt::from_u32(why.code()), b"");
     }
 
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
@@ -83,7 +83,7 @@ impl Source for QuicSource {
     async fn read(&mut self, most: usize) -> Result<Option<Bytes>, Lost> {
         match self.0.read_chunk(most, true).await {
             Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
-            Err(ReadError::Reset(_)) => Err(Lost::Cut(Broken::TornTurn.into())),
+            Err(ReadError::Reset(_)) => Err(Lost::given_up()),
             Err(ReadError::ConnectionLost(error)) => Err(lost(error)),
             Err(ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected) => {
                 Err(Lost::Closed)

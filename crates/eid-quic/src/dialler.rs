@@ -10,6 +10,7 @@ use quinn::{ClientConfig, ConnectionError, Endpoint, TransportErrorCode};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::channel::QuicChannel;
 use crate::error::Broken;
 use crate::limits::{Bounds, DIAL, DIAL_ADDRESSES_MAX, DIAL_STAGGER};
 use crate::server::{connected, end};
@@ -40,7 +41,7 @@ impl Dialler {
         let (connection, found) = timeout(DIAL, dialling)
             .await
             .map_err(|_| unreachable(Broken::Silence(DIAL.as_millis()).into()))??;
-        Ok(Arc::new(connected(&connection, found, bounds, Box::new(()))))
+        Ok(Arc::new(connected(&QuicChannel(connection), found, bounds, Box::new(()))))
     }
 
     /// Tries every address of a name, each a moment after the one before, until one answers.

@@ -44,7 +44,6 @@ mod channel;
 mod dialler;
 mod error;
 pub mod limits;
-mod places;
 mod server;
 mod tls;
 mod transport;

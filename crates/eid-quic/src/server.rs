@@ -6,17 +6,15 @@ use std::sync::Arc;
 
 use eid_core::PublicKey;
 use eid_transport::Connection;
-use eid_transport::places::{Counted, Counts, customer, reachable};
-use eid_transport::streams::StreamConnection;
+use eid_transport::places::{Counted, Counts, Keyed, customer, reachable};
+use eid_transport::streams::{Channel as _, Reason, StreamConnection};
 use quinn::{Endpoint, Incoming, ServerConfig, VarInt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::channel::QuicChannel;
-use crate::error::Reason;
 use crate::limits::{Bounds, SHUTDOWN};
-use crate::places::Keyed;
 use crate::tls::{self, Identity};
 
 /// The label under which both ends derive the binding of their connection (RFC 5705).
@@ -35,7 +33,7 @@ pub(crate) struct Server {
 struct Gate {
     bounds: Bounds,
     addresses: Arc<Counts<std::net::IpAddr>>,
-    keys: Arc<Keyed>,
+    keys: Arc<Keyed<QuicChannel>>,
     accepted: mpsc::Sender<Arc<dyn Connection>>,
 }
 
@@ -101,7 +99,7 @@ async fn serve(endpoint: Endpoint, gate: Arc<Gate>, mut stopped: watch::Receiver
 
 /// Closes an endpoint with all its connections, and waits a bounded time until the peers have heard it.
 pub(crate) async fn end(endpoint: &Endpoint) {
-    endpoint.close(VarInt::from_u32(Reason::Done as u32), b"");
+    endpoint.close(VarInt::from_u32(Reason::Done.code()), b"");
     if timeout(SHUTDOWN, endpoint.wait_idle()).await.is_err() {
         tracing::debug!("some peers did not hear that the connection is closed");
     }
@@ -141,32 +139,34 @@ impl Gate {
             Ok(Err(error)) => return tracing::debug!(%error, "a quic handshake failed"),
             Err(_) => return tracing::debug!("a quic handshake did not end in time"),
         };
-        let Some(key) = tls::proven(&connection) else {
-            return Reason::Silent.close(&connection);
+        let channel = QuicChannel(connection);
+        let Some(key) = tls::proven(&channel.0) else {
+            return channel.close(Reason::Silent);
         };
-        let seat = Keyed::enter(&self.keys, key, &connection, self.bounds.connections_per_key_max);
-        let accepted = connected(&connection, key, &self.bounds, Box::new((place, seat)));
+        let seat = Keyed::enter(&self.keys, key, &channel, self.bounds.connections_per_key_max);
+        let accepted = connected(&channel, key, &self.bounds, Box::new((place, seat)));
         if !accepted.begins().await {
             tracing::debug!("a connection brought no link in time");
-            return Reason::Silent.close(&connection);
+            return channel.close(Reason::Silent);
         }
         if self.accepted.try_send(Arc::new(accepted)).is_err() {
             tracing::debug!("turned away a connection: too many wait to be accepted");
-            Reason::NoRoom.close(&connection);
+            channel.close(Reason::NoRoom);
         }
     }
 }
 
 /// A connection whose handshake has proven this key.
 pub(crate) fn connected(
-    connection: &quinn::Connection,
+    channel: &QuicChannel,
     key: PublicKey,
     bounds: &Bounds,
     place: Box<dyn std::fmt::Debug + Send + Sync>,
 ) -> StreamConnection<QuicChannel> {
     let mut binding = [0; 32];
-    connection
+    channel
+        .0
         .export_keying_material(&mut binding, BINDING_LABEL, b"")
         .expect("a complete handshake exports 32 bytes");
-    StreamConnection::new(QuicChannel(connection.clone()), bounds.patience, binding, Some(key), place)
+    StreamConnection::new(channel.clone(), bounds.patience, binding, Some(key), place)
 }

@@ -32,3 +32,32 @@ pub const FRAME: Duration = Duration::from_secs(20);
 pub const STALL: Duration = Duration::from_secs(60);
 /// How long closing a connection waits for what was sent on links that are closed already to arrive.
 pub const GOODBYE: Duration = Duration::from_secs(1);
+/// Connections whose peer has shown nothing yet: a handshake takes one round trip, so these are few. From half of them
+/// on, a client has to show that it is where it says it is before anything is kept for it.
+pub const UNPROVEN_MAX: usize = 64;
+/// Connections in all; each costs some buffers.
+pub const CONNECTIONS_MAX: usize = 2048;
+/// Connections from one address, so that one machine does not take the room of all. Loopback is exempt.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
+/// Connections of one key. The oldest makes room: a device that went away without a word leaves some behind.
+pub const CONNECTIONS_PER_KEY_MAX: usize = 4;
+/// Streams that a peer may have open at once: as many as a connection has links, and some that have ended without the
+/// peer having heard of it, as that is said only for an eighth of them at a time.
+pub const STREAMS_MAX: u32 = LINKS_MAX as u32 * 5 / 4;
+/// What a peer may send on one link before it is read, in bytes: some batches.
+pub const LINK_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What a peer may send on all links of a connection before it is read, in bytes: a window of a session.
+pub const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// The same for a client that has not shown who it is: a handshake takes a few kilobytes.
+pub const UNPROVEN_WINDOW_BYTES: u32 = 64 * 1024;
+/// What is kept in memory for one peer until it has acknowledged it, in bytes.
+pub const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+/// How long a handshake may take.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Silence after which the other side counts as gone.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// Silence after which the side that dialled asks whether the other one is still there: routers forget a path over UDP
+/// after 30 s.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a shutdown waits until every peer has heard of it.
+pub const SHUTDOWN: Duration = Duration::from_secs(3);

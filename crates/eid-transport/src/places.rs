@@ -1,9 +1,13 @@
-//! Sockets and the machines behind them: which address leads outside, and how many connections one of them has.
+//! Sockets and who is behind them: which address leads outside, and how many connections one address or one key has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use eid_core::PublicKey;
+
+use crate::streams::{Channel, Reason};
 
 /// Where others reach a socket that is bound here. One that is bound to every interface is named by the address of the
 /// interface that leads outside.
@@ -71,6 +75,67 @@ impl<K: Ord> Drop for Counted<K> {
             *count -= 1;
             if *count == 0 {
                 table.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// The channels of every key, in the order in which they came: the oldest makes room for another.
+#[derive(Debug)]
+pub struct Keyed<C>(Mutex<Seats<C>>);
+
+#[derive(Debug)]
+struct Seats<C> {
+    taken: BTreeMap<PublicKey, VecDeque<(u64, C)>>,
+    next: u64,
+}
+
+/// The place of one channel, left when it is dropped.
+#[derive(Debug)]
+pub struct Seat<C> {
+    keyed: Arc<Keyed<C>>,
+    key: PublicKey,
+    number: u64,
+}
+
+impl<C> Default for Keyed<C> {
+    fn default() -> Self {
+        Self(Mutex::new(Seats { taken: BTreeMap::new(), next: 0 }))
+    }
+}
+
+impl<C: Channel> Keyed<C> {
+    /// Lets a channel in, and closes the oldest of its key when there are more than `most` then.
+    #[must_use]
+    pub fn enter(keyed: &Arc<Self>, key: PublicKey, channel: &C, most: usize) -> Seat<C> {
+        let mut seats = keyed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = seats.next;
+        seats.next += 1;
+        let taken = seats.taken.entry(key).or_default();
+        taken.push_back((number, channel.clone()));
+        let oldest = if taken.len() > most.max(1) { taken.pop_front() } else { None };
+        drop(seats);
+        if let Some((_, oldest)) = oldest {
+            oldest.close(Reason::NoRoom);
+        }
+        Seat { keyed: Arc::clone(keyed), key, number }
+    }
+
+    /// The newest channel of a key.
+    #[must_use]
+    pub fn newest(&self, key: &PublicKey) -> Option<C> {
+        let seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.taken.get(key).and_then(|taken| taken.back()).map(|(_, channel)| channel.clone())
+    }
+}
+
+impl<C> Drop for Seat<C> {
+    fn drop(&mut self) {
+        let mut seats = self.keyed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = seats.taken.get_mut(&self.key) {
+            taken.retain(|(number, _)| *number != self.number);
+            if taken.is_empty() {
+                seats.taken.remove(&self.key);
             }
         }
     }

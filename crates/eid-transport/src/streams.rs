@@ -44,8 +44,8 @@ pub trait Channel: Clone + Debug + Send + Sync + 'static {
     /// How the channel was lost, if it was.
     fn lost(&self) -> Option<Lost>;
 
-    /// Closes the channel and all its streams at once.
-    fn close(&self);
+    /// Closes the channel and all its streams at once, and tells the other side why.
+    fn close(&self, why: Reason);
 
     /// Waits.
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
@@ -75,6 +75,25 @@ pub trait Source: Debug + Send + 'static {
     fn stop(&mut self);
 }
 
+/// Why an end closes a channel. Its number travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It is done.
+    Done = 0,
+    /// There is no room.
+    NoRoom = 1,
+    /// Nothing came.
+    Silent = 2,
+}
+
+impl Reason {
+    /// The number that travels.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        self as u32
+    }
+}
+
 /// How a stream or a channel was lost.
 #[derive(Debug)]
 pub enum Lost {
@@ -86,6 +105,20 @@ pub enum Lost {
     Gone,
     /// The other side broke the rules of the channel.
     Corrupt,
+}
+
+impl Lost {
+    /// What it means that the other side has closed the channel with this number.
+    #[must_use]
+    pub fn closed(code: u64) -> Self {
+        if code == u64::from(Reason::NoRoom.code()) { Self::Cut(NoRoom.into()) } else { Self::Closed }
+    }
+
+    /// What it means that the other side has given up a stream.
+    #[must_use]
+    pub fn given_up() -> Self {
+        Self::Cut(TornTurn.into())
+    }
 }
 
 impl From<Lost> for LinkError {
@@ -117,6 +150,11 @@ impl Default for Patience {
         Self { first_byte: FIRST_BYTE, frame: FRAME, stall: STALL, goodbye: GOODBYE }
     }
 }
+
+/// Why a connection ended that nobody was done with.
+#[derive(Debug, thiserror::Error)]
+#[error("the other side had no room for the connection any more")]
+struct NoRoom;
 
 /// Why a link ended in the middle of a turn.
 #[derive(Debug, thiserror::Error)]

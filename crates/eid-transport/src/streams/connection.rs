@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use eid_core::PublicKey;
 
 use super::link::StreamLink;
-use super::{Channel, Patience, Sink as _, within};
+use super::{Channel, Patience, Reason, Sink as _, within};
 use crate::limits::LINKS_MAX;
 use crate::{BoxFuture, Connection, Link, LinkError};
 
@@ -69,7 +69,7 @@ impl<C: Channel> Held<C> {
 
 impl<C: Channel> Drop for Held<C> {
     fn drop(&mut self) {
-        self.channel.close();
+        self.channel.close(Reason::Done);
     }
 }
 
@@ -146,7 +146,7 @@ impl<C: Channel> StreamConnection<C> {
             // Whoever does not take it in time does without.
             within(time, arrived).await;
         }
-        self.held.channel.close();
+        self.held.channel.close(Reason::Done);
     }
 }
 

@@ -1,0 +1,73 @@
+//! Bounds of this transport, each with its reason. What holds for streams of any kind is in [`eid_transport::limits`].
+
+use std::time::Duration;
+
+pub use eid_transport::limits::{
+    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, CONNECTIONS_PER_KEY_MAX, IDLE, LINK_WINDOW_BYTES,
+    SEND_WINDOW_BYTES, SHUTDOWN, STREAMS_MAX, UNPROVEN_MAX, UNPROVEN_WINDOW_BYTES, WINDOW_BYTES,
+};
+use eid_transport::streams::Patience;
+use iroh::endpoint::{IdleTimeout, QuicTransportConfig, VarInt};
+
+/// How long a handshake may take: a relay has to be reached first.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Silence after which a side asks whether the other one is still there, and keeps its ways to it open.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long beginning to listen waits for a relay. It goes on without one, and takes it when it comes.
+pub const ONLINE: Duration = Duration::from_secs(5);
+
+/// The bounds that a program may choose for its machine and its place in the network.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// See [`UNPROVEN_MAX`].
+    pub unproven_max: usize,
+    /// See [`CONNECTIONS_MAX`].
+    pub connections_max: usize,
+    /// See [`CONNECTIONS_PER_ADDRESS_MAX`]. What comes over a relay has no address.
+    pub connections_per_address_max: usize,
+    /// See [`CONNECTIONS_PER_KEY_MAX`].
+    pub connections_per_key_max: usize,
+    /// See [`HANDSHAKE`].
+    pub handshake: Duration,
+    /// See [`IDLE`].
+    pub idle: Duration,
+    /// See [`KEEP_ALIVE`].
+    pub keep_alive: Duration,
+    /// See [`ONLINE`].
+    pub online: Duration,
+    /// Of links.
+    pub patience: Patience,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            unproven_max: UNPROVEN_MAX,
+            connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            connections_per_key_max: CONNECTIONS_PER_KEY_MAX,
+            handshake: HANDSHAKE,
+            idle: IDLE,
+            keep_alive: KEEP_ALIVE,
+            online: ONLINE,
+            patience: Patience::default(),
+        }
+    }
+}
+
+impl Bounds {
+    /// For both sides: whoever dialled trusts the other side at once, as it has met the key that it meant.
+    pub(crate) fn transport(&self) -> QuicTransportConfig {
+        let idle = IdleTimeout::try_from(self.idle).unwrap_or(IdleTimeout::from(VarInt::MAX));
+        QuicTransportConfig::builder()
+            .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .datagram_receive_buffer_size(None)
+            .stream_receive_window(VarInt::from_u32(LINK_WINDOW_BYTES))
+            .receive_window(VarInt::from_u32(UNPROVEN_WINDOW_BYTES))
+            .send_window(SEND_WINDOW_BYTES)
+            .max_idle_timeout(Some(idle))
+            .keep_alive_interval(self.keep_alive)
+            .build()
+    }
+}

@@ -1,0 +1,310 @@
+//! The transport: one endpoint that dials, and listens once it is told to.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eid_core::{PublicKey, SecretKey};
+use eid_transport::limits::BACKLOG_MAX;
+use eid_transport::places::Keyed;
+use eid_transport::streams::Channel as _;
+use eid_transport::{Address, BoxFuture, Connection, DialError, ListenError, Transport};
+use iroh::endpoint::{BindError, presets};
+use iroh::{Endpoint, RelayMode, RelayUrl};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::address::{Whereabouts, written};
+use crate::channel::IrohChannel;
+use crate::dialler;
+use crate::error::{Broken, not_listening};
+use crate::limits::{Bounds, SHUTDOWN};
+use crate::route::{self, Route};
+use crate::server::{Gate, connected, serve};
+use crate::ALPN;
+
+/// Which relays pass packets on where there is no straight way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Relay {
+    /// Those that the makers of iroh run, for production.
+    #[default]
+    Public,
+    /// Those that they run for trying things out.
+    Staging,
+    /// None, also where an address names one.
+    Off,
+    /// These. With none, only those that the addresses of others name: enough to dial.
+    Custom(Vec<RelayUrl>),
+}
+
+/// How peers are found beyond what their addresses say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Search {
+    /// They are not.
+    #[default]
+    Off,
+    /// By multicast DNS on the local network, where this one shows itself too.
+    #[cfg(feature = "mdns")]
+    Local,
+}
+
+/// How an [`IrohTransport`] is set up.
+#[derive(Debug, Clone)]
+pub struct IrohConfig {
+    /// The key that this end proves, and under which it is reached: that of the device.
+    pub key: Arc<SecretKey>,
+    /// Which relays to use.
+    pub relay: Relay,
+    /// The one socket to bind instead of one on every interface; port 0 picks one.
+    pub bind: Option<SocketAddr>,
+    /// Whether everything goes over a relay, as if the network let nothing else through.
+    pub relayed_only: bool,
+    /// How peers are found beyond what their addresses say.
+    pub search: Search,
+    /// Bounds that depend on the machine and the network.
+    pub bounds: Bounds,
+}
+
+impl IrohConfig {
+    /// A transport for the device with this key, with the public relays.
+    #[must_use]
+    pub fn new(key: Arc<SecretKey>) -> Self {
+        Self {
+            key,
+            relay: Relay::default(),
+            bind: None,
+            relayed_only: false,
+            search: Search::Off,
+            bounds: Bounds::default(),
+        }
+    }
+
+    async fn bind(&self) -> Result<Endpoint, BindError> {
+        let relay = match &self.relay {
+            Relay::Public => RelayMode::Default,
+            Relay::Staging => RelayMode::Staging,
+            Relay::Off => RelayMode::Disabled,
+            Relay::Custom(urls) => RelayMode::custom(urls.iter().cloned()),
+        };
+        let mut builder = Endpoint::builder(presets::Minimal)
+            .secret_key(iroh::SecretKey::from_bytes(&self.key.to_seed()))
+            .transport_config(self.bounds.transport())
+            // A resumed session proves no key.
+            .max_tls_tickets(0);
+        if self.relayed_only {
+            builder = builder.clear_ip_transports();
+        } else if let Some(socket) = self.bind {
+            builder = builder.clear_ip_transports().bind_addr(socket).expect("a socket is a socket");
+        }
+        builder = builder.relay_mode(relay);
+        #[cfg(feature = "mdns")]
+        if self.search == Search::Local {
+            builder = builder.address_lookup(iroh_mdns_address_lookup::MdnsAddressLookup::builder());
+        }
+        builder.bind().await
+    }
+
+    /// Whether there may be a relay at which this end can be reached.
+    fn has_home(&self) -> bool {
+        match &self.relay {
+            Relay::Public | Relay::Staging => true,
+            Relay::Off => false,
+            Relay::Custom(urls) => !urls.is_empty(),
+        }
+    }
+}
+
+/// Carries links over iroh. Its futures run on tokio, with its I/O and time drivers enabled.
+#[derive(Debug)]
+pub struct IrohTransport {
+    config: IrohConfig,
+    endpoint: AsyncMutex<Option<Endpoint>>,
+    /// The same endpoint for those who cannot wait, once it listens.
+    listening: Mutex<Option<Endpoint>>,
+    serving: Mutex<Option<JoinHandle<()>>>,
+    dialled: Arc<Keyed<IrohChannel>>,
+    gate: Arc<Gate>,
+    accepted: AsyncMutex<mpsc::Receiver<Arc<dyn Connection>>>,
+    shut: watch::Sender<bool>,
+    begun: AtomicBool,
+}
+
+impl IrohTransport {
+    /// Makes a transport, which touches no network until it dials or listens.
+    #[must_use]
+    pub fn new(config: IrohConfig) -> Self {
+        let (incoming, accepted) = mpsc::channel(BACKLOG_MAX);
+        let gate = Gate {
+            bounds: config.bounds.clone(),
+            keys: Arc::default(),
+            accepted: incoming,
+            all: Arc::default(),
+            addresses: Arc::default(),
+        };
+        Self {
+            config,
+            endpoint: AsyncMutex::new(None),
+            listening: Mutex::new(None),
+            serving: Mutex::new(None),
+            dialled: Arc::default(),
+            gate: Arc::new(gate),
+            accepted: AsyncMutex::new(accepted),
+            shut: watch::Sender::new(false),
+            begun: AtomicBool::new(false),
+        }
+    }
+
+    /// Which way the newest connection with a peer goes at this moment.
+    #[must_use]
+    pub fn route(&self, peer: &PublicKey) -> Option<Route> {
+        route::of(&self.newest(peer)?.0)
+    }
+
+    /// Waits until the newest connection with a peer goes another way than it was seen to; nothing when there is no
+    /// connection any more.
+    pub async fn route_after(&self, peer: &PublicKey, seen: Option<&Route>) -> Option<Route> {
+        let channel = self.newest(peer)?;
+        route::after(&channel.0, seen).await
+    }
+
+    fn newest(&self, peer: &PublicKey) -> Option<IrohChannel> {
+        self.dialled.newest(peer).or_else(|| self.gate.keys.newest(peer))
+    }
+
+    fn is_shut(&self) -> bool {
+        *self.shut.borrow()
+    }
+
+    /// The endpoint, bound when it is needed first; nothing after a shutdown.
+    async fn endpoint(&self) -> Result<Option<Endpoint>, BindError> {
+        let mut slot = self.endpoint.lock().await;
+        if self.is_shut() {
+            return Ok(None);
+        }
+        if let Some(endpoint) = &*slot {
+            return Ok(Some(endpoint.clone()));
+        }
+        let endpoint = self.config.bind().await?;
+        *slot = Some(endpoint.clone());
+        Ok(Some(endpoint))
+    }
+
+    async fn connect(
+        &self,
+        to: &Address,
+        expected: Option<PublicKey>,
+    ) -> Result<Arc<dyn Connection>, DialError> {
+        let there = Whereabouts::read(to).ok_or_else(|| DialError::Unsupported(to.clone()))?;
+        if let Some(expected) = expected.filter(|expected| *expected != there.key) {
+            return Err(DialError::WrongServer { address: to.clone(), expected, found: there.key });
+        }
+        let unreachable = |cause| DialError::Unreachable { address: to.clone(), cause };
+        let endpoint = self.endpoint().await.map_err(|error| unreachable(Broken::Bind(error).into()))?;
+        let endpoint = endpoint.ok_or(DialError::ShutDown)?;
+        let ways = there.to_iroh().map_err(|error| unreachable(error.into()))?;
+        let connection = dialler::dial(&endpoint, to, ways, &self.config.bounds).await?;
+        let channel = IrohChannel(connection);
+        // It has met the key that it meant.
+        channel.trust();
+        let seat = Keyed::enter(&self.dialled, there.key, &channel, usize::MAX);
+        Ok(Arc::new(connected(&channel, &self.config.bounds, Box::new(seat))))
+    }
+
+    async fn begin(&self) -> Result<(), ListenError> {
+        let name = || match self.config.bind {
+            Some(socket) => socket.to_string(),
+            None => "every interface".to_owned(),
+        };
+        let endpoint = self.endpoint().await.map_err(|error| not_listening(name(), error))?;
+        let endpoint = endpoint.ok_or(ListenError::ShutDown)?;
+        if self.begun.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        endpoint.set_alpns(vec![ALPN.into()]);
+        let task = tokio::spawn(serve(endpoint.clone(), Arc::clone(&self.gate), self.shut.subscribe()));
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        if self.config.has_home() && timeout(self.config.bounds.online, endpoint.online()).await.is_err() {
+            tracing::warn!("no relay answers: others reach this device only where the network lets them");
+        }
+        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(endpoint);
+        Ok(())
+    }
+
+    async fn end(&self) {
+        self.shut.send_replace(true);
+        drop(self.listening.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let endpoint = self.endpoint.lock().await.take();
+        if let Some(endpoint) = endpoint
+            && timeout(SHUTDOWN, endpoint.close()).await.is_err()
+        {
+            tracing::debug!("some peers did not hear that the connection is closed");
+        }
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(error)) = match serving {
+            Some(task) => Some(task.await),
+            None => None,
+        } {
+            tracing::warn!(%error, "the iroh listener ended badly");
+        }
+        // Nobody takes these any more.
+        let mut waiting = self.accepted.lock().await;
+        while waiting.try_recv().is_ok() {}
+    }
+}
+
+impl Transport for IrohTransport {
+    fn scheme(&self) -> &str {
+        "iroh"
+    }
+
+    fn dial<'a>(&'a self, to: &'a Address) -> BoxFuture<'a, Result<Arc<dyn Connection>, DialError>> {
+        Box::pin(self.connect(to, None))
+    }
+
+    fn dial_expecting<'a>(
+        &'a self,
+        to: &'a Address,
+        expected: PublicKey,
+    ) -> BoxFuture<'a, Result<Arc<dyn Connection>, DialError>> {
+        Box::pin(self.connect(to, Some(expected)))
+    }
+
+    fn listen(&self) -> BoxFuture<'_, Result<(), ListenError>> {
+        Box::pin(self.begin())
+    }
+
+    fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Connection>>> {
+        Box::pin(async {
+            let mut shut = self.shut.subscribe();
+            let next = async { self.accepted.lock().await.recv().await };
+            tokio::select! {
+                biased;
+                _ = shut.wait_for(|shut| *shut) => None,
+                connection = next => connection,
+            }
+        })
+    }
+
+    fn addresses(&self) -> Vec<Address> {
+        let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        listening.as_ref().and_then(|endpoint| written(&endpoint.addr())).into_iter().collect()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.end())
+    }
+}
+
+impl Drop for IrohTransport {
+    fn drop(&mut self) {
+        self.shut.send_replace(true);
+        // Peers should hear of it, and that takes a moment.
+        if let (Some(endpoint), Ok(runtime)) =
+            (self.endpoint.get_mut().take(), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(async move { endpoint.close().await });
+        }
+    }
+}

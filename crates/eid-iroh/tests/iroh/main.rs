@@ -1,0 +1,7 @@
+//! The iroh transport as its users meet it, over a relay on loopback and over loopback sockets.
+
+mod conformance;
+#[cfg(feature = "mdns")]
+mod local;
+mod network;
+mod ways;
