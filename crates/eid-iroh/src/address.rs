@@ -61,7 +61,8 @@ pub(crate) fn written(address: &EndpointAddr) -> Option<Address> {
 
 /// Whether others can be told of a socket. One with a scope means something on its own machine only.
 fn is_way(socket: SocketAddr) -> bool {
-    let scoped = matches!(socket, SocketAddr::V6(v6) if v6.scope_id() != 0 || v6.ip().is_unicast_link_local());
+    let scoped =
+        matches!(socket, SocketAddr::V6(v6) if v6.scope_id() != 0 || v6.ip().is_unicast_link_local());
     !scoped && !socket.ip().is_unspecified() && socket.port() != 0
 }
 
@@ -74,8 +75,11 @@ mod tests {
     #[test]
     fn addresses_are_written_as_they_are_read() {
         let key = SecretKey::from_seed([3; 32]).public();
-        for ways in ["relay=https://relay.example./", "ip=10.0.0.1:7&ip=[2001:db8::1]:8", "relay=http://127.0.0.1:9/&ip=10.0.0.1:7"]
-        {
+        for ways in [
+            "relay=https://relay.example./",
+            "ip=10.0.0.1:7&ip=[2001:db8::1]:8",
+            "relay=http://127.0.0.1:9/&ip=10.0.0.1:7",
+        ] {
             let address: Address = format!("iroh:{key}?{ways}").parse().expect("an address");
             let read = Whereabouts::read(&address).expect("an address of this scheme");
             assert_eq!(read.key, key);

@@ -34,7 +34,9 @@ fn failed(error: ConnectError, address: &Address) -> DialError {
     let address = address.clone();
     let connection = match &error {
         ConnectError::Connection { source, .. } => Some(source),
-        ConnectError::Connecting { source: ConnectingError::ConnectionError { source, .. }, .. } => Some(source),
+        ConnectError::Connecting { source: ConnectingError::ConnectionError { source, .. }, .. } => {
+            Some(source)
+        }
         _ => None,
     };
     match connection {
@@ -56,7 +58,9 @@ fn failed(error: ConnectError, address: &Address) -> DialError {
         _ => {}
     }
     match error {
-        ConnectError::Connect { source: ConnectWithOptsError::EndpointClosed { .. }, .. } => DialError::ShutDown,
+        ConnectError::Connect { source: ConnectWithOptsError::EndpointClosed { .. }, .. } => {
+            DialError::ShutDown
+        }
         error => DialError::Unreachable { address, cause: Broken::Connect(error).into() },
     }
 }

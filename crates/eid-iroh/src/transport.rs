@@ -15,6 +15,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::ALPN;
 use crate::address::{Whereabouts, written};
 use crate::channel::IrohChannel;
 use crate::dialler;
@@ -22,7 +23,6 @@ use crate::error::{Broken, not_listening};
 use crate::limits::{Bounds, SHUTDOWN};
 use crate::route::{self, Route};
 use crate::server::{Gate, connected, serve};
-use crate::ALPN;
 
 /// Which relays pass packets on where there is no straight way.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
