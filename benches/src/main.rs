@@ -35,7 +35,7 @@ eid-benches sync --shape FILE|SHAPE [--split SPLIT] [--link LINK] [--rung LETTER
   --shape      a recorded shape (.tsv or .tsv.gz), or linear-behind, linear-both, fan, diverged, writers,
                million, branch or gossip; SHAPE:N divides its sizes by N
   --split      equal, bootstrap, tail:N (the client lacks the last N) or random:PERCENT (each side lacks so much)
-  --link       memory (default) or http
+  --link       memory (default), http, quic or iroh
   --warm       both sides have met before what only one of them has
 
 eid-benches text --trace FILE [--json] [--per-entry N]

@@ -33,12 +33,22 @@ const TABLE: &[Row] = &[
     row("eid-sync", 2, &["eid-core", "eid-store", "eid-proto", "eid-transport"]),
     row("eid-http", 2, &["eid-core", "eid-transport"]),
     row("eid-quic", 2, &["eid-core", "eid-transport"]),
+    row("eid-iroh", 2, &["eid-core", "eid-transport"]),
     Row {
         tests_may_use: &["eid-proto"],
         ..row(
             "eid",
             3,
-            &["eid-core", "eid-store", "eid-transport", "eid-db", "eid-sync", "eid-http", "eid-quic"],
+            &[
+                "eid-core",
+                "eid-store",
+                "eid-transport",
+                "eid-db",
+                "eid-sync",
+                "eid-http",
+                "eid-quic",
+                "eid-iroh",
+            ],
         )
     },
     row("eid-cli", 4, &["eid", "eid-core", "eid-store", "eid-transport", "eid-db", "eid-sync", "eid-http"]),
@@ -60,6 +70,7 @@ const EVERYTHING: &[&str] = &[
     "eid-sync",
     "eid-http",
     "eid-quic",
+    "eid-iroh",
     "eid",
 ];
 
@@ -73,7 +84,7 @@ struct Zone {
 const ZONES: &[Zone] = &[
     Zone {
         patterns: &["tokio", "tokio-*", "futures", "futures-*", "async-*"],
-        only: &["eid-sync", "eid-http", "eid-quic", "eid", "eid-cli"],
+        only: &["eid-sync", "eid-http", "eid-quic", "eid-iroh", "eid", "eid-cli"],
         reason: "tasks and timers belong to the engine and what stands above it",
     },
     Zone {
@@ -102,11 +113,7 @@ const ZONES: &[Zone] = &[
         only: &["eid-quic"],
         reason: "QUIC between known addresses is one transport",
     },
-    Zone {
-        patterns: &["iroh*"],
-        only: &[],
-        reason: "such a transport is a crate of its own, which has no row yet",
-    },
+    Zone { patterns: &["iroh*"], only: &["eid-iroh"], reason: "iroh is one transport" },
     Zone {
         patterns: &["serde", "serde_json"],
         only: &["eid-crdt", "eid-proto", "eid-db", "eid-sync", "eid-http", "eid", "eid-cli"],

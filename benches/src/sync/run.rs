@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use eid_core::dag::{Replica as _, tips_hash};
-use eid_core::{Permission, PublicKey, TreeId};
+use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_db::Instance;
 use eid_sync::{
     Access, Delivered, EngineConfig, Events, RefusalCode, Rung, SessionReport, SyncEngine, SyncEvent,
@@ -40,6 +40,9 @@ pub(crate) struct Plan {
 pub(crate) enum Wire {
     Memory,
     Http,
+    Quic,
+    /// Straight, without a relay.
+    Iroh,
 }
 
 impl Wire {
@@ -47,7 +50,9 @@ impl Wire {
         match text {
             "memory" => Ok(Self::Memory),
             "http" => Ok(Self::Http),
-            _ => Err(format!("--link takes memory or http, not {text}").into()),
+            "quic" => Ok(Self::Quic),
+            "iroh" => Ok(Self::Iroh),
+            _ => Err(format!("--link takes memory, http, quic or iroh, not {text}").into()),
         }
     }
 
@@ -55,16 +60,35 @@ impl Wire {
         match self {
             Self::Memory => "memory",
             Self::Http => "http",
+            Self::Quic => "quic",
+            Self::Iroh => "iroh",
         }
     }
 
-    fn transport(self, net: &MemoryNet, name: &str, listens: bool) -> Arc<dyn Transport> {
+    fn transport(
+        self,
+        net: &MemoryNet,
+        name: &str,
+        key: Arc<SecretKey>,
+        listens: bool,
+    ) -> Arc<dyn Transport> {
         match self {
             Self::Memory => net.endpoint(name),
             Self::Http if listens => {
                 Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::listening("127.0.0.1:0")))
             }
             Self::Http => Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())),
+            Self::Quic if listens => {
+                Arc::new(eid_quic::QuicTransport::new(eid_quic::QuicConfig::listening(key, "127.0.0.1:0")))
+            }
+            Self::Quic => Arc::new(eid_quic::QuicTransport::new(eid_quic::QuicConfig::new(key))),
+            Self::Iroh => {
+                let mut config = eid_iroh::IrohConfig::new(key);
+                config.listens = listens;
+                config.bind = Some(([127, 0, 0, 1], 0).into());
+                config.relay = eid_iroh::Relay::Off;
+                Arc::new(eid_iroh::IrohTransport::new(config))
+            }
         }
     }
 }
@@ -129,7 +153,11 @@ struct End {
 }
 
 impl End {
-    fn open(plan: &Plan, name: &str, transport: Arc<dyn Transport>) -> Result<Self, Failed> {
+    fn open(
+        plan: &Plan,
+        name: &str,
+        transport: impl FnOnce(Arc<SecretKey>) -> Arc<dyn Transport>,
+    ) -> Result<Self, Failed> {
         let instance = make::open(&plan.dir.join(name))?;
         let engine = SyncEngine::new(
             Arc::clone(instance.store()),
@@ -138,7 +166,7 @@ impl End {
             Arc::new(TokioRuntime::current()),
             EngineConfig { first_rung: plan.rung, ..EngineConfig::default() },
         );
-        engine.register_transport(transport);
+        engine.register_transport(transport(instance.device_key()));
         Ok(Self { instance, engine, rest: plan.dir.join(format!("{name}.rest")), tree: plan.tree })
     }
 
@@ -174,7 +202,7 @@ enum Server {
 impl Server {
     async fn start(plan: &Plan, net: &MemoryNet) -> Result<(Self, Address, PublicKey), Failed> {
         if plan.link == Wire::Memory {
-            let end = End::open(plan, "server", plan.link.transport(net, "server", true))?;
+            let end = End::open(plan, "server", |key| plan.link.transport(net, "server", key, true))?;
             let (address, events) = (end.listen().await?, end.engine.events());
             let key = end.engine.device();
             return Ok((Self::Here { end, events, cpu: 0.0 }, address, key));
@@ -282,8 +310,10 @@ pub(crate) fn client(plan: &Plan) -> Result<Seen, Failed> {
         let net = MemoryNet::new();
         let (mut server, address, key) = Server::start(plan, &net).await?;
         let counts = Arc::new(Counts::default());
-        let tap = Tap::new(plan.link.transport(&net, "client", false), Arc::clone(&counts));
-        let end = End::open(plan, "client", Arc::new(tap))?;
+        let tapped = |key| -> Arc<dyn Transport> {
+            Arc::new(Tap::new(plan.link.transport(&net, "client", key, false), Arc::clone(&counts)))
+        };
+        let end = End::open(plan, "client", tapped)?;
         if plan.warm {
             let peer = end.engine.connect_to_peer(&address, Some(key), &[]).await?;
             end.engine.sync_tree_with_peer(&peer, plan.tree).await?;
@@ -333,7 +363,8 @@ pub(crate) fn serve(dir: &str, tree: &str, link: &str, rung: &str) -> Result<(),
         warm: false,
     };
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(async {
-        let end = End::open(&plan, "server", plan.link.transport(&MemoryNet::new(), "server", true))?;
+        let net = MemoryNet::new();
+        let end = End::open(&plan, "server", |key| plan.link.transport(&net, "server", key, true))?;
         println!("{}\n{}", end.listen().await?, end.engine.device());
         let (mut events, mut cpu) = (end.engine.events(), 0.0);
         // Lines are read on a thread of their own: the runtime has two, and both serve.

@@ -267,6 +267,31 @@ pub struct Serve {
     #[cfg(feature = "quic")]
     #[arg(long, value_name = "ADDR")]
     pub quic: Option<String>,
+    /// Serves iroh, which goes straight where the network lets it and over a relay where not; ADDR binds one socket
+    #[cfg(feature = "iroh")]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true)]
+    pub iroh: Option<Option<std::net::SocketAddr>>,
+    /// The relay of iroh: its URL, `default` or `staging` for those of the makers of iroh, `disabled` for none
+    #[cfg(feature = "iroh")]
+    #[arg(long, value_name = "URL", requires = "iroh", default_value = "default", value_parser = relay)]
+    pub relay: eid::Relay,
+    /// Finds devices on the local network by multicast DNS, and shows this one there
+    #[cfg(feature = "iroh")]
+    #[arg(long, requires = "iroh")]
+    pub mdns: bool,
+}
+
+#[cfg(feature = "iroh")]
+fn relay(text: &str) -> Result<eid::Relay, String> {
+    match text {
+        "default" => Ok(eid::Relay::Public),
+        "staging" => Ok(eid::Relay::Staging),
+        "disabled" | "off" => Ok(eid::Relay::Off),
+        url => match url.parse::<eid::RelayUrl>() {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(eid::Relay::Custom(vec![url])),
+            _ => Err("a relay is a URL as https://HOST/, `default`, `staging` or `disabled`".to_owned()),
+        },
+    }
 }
 
 /// `eid db`
@@ -756,7 +781,7 @@ pub enum Peers {
     /// Remembers an address for `eid sync`; the key is learnt when it answers first
     #[command(after_help = "Example:\n  eid peers add http://192.0.2.7:7070")]
     Add {
-        /// `http://HOST:PORT`, `quic:HOST:PORT`
+        /// `http://HOST:PORT`, `quic:HOST:PORT`, `iroh:KEY?..`
         address: Address,
     },
     /// Forgets a peer with all its addresses; its rights and what it wrote stay

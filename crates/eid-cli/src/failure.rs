@@ -174,9 +174,9 @@ impl From<eid::Error> for Failure {
             K::WrongPassword => {
                 Some("`eid user list` shows the users of this device; --password-fd gives a password")
             }
-            K::NotListening => {
-                Some("start `eid serve --http ADDR` (or --quic) on this data directory first, then share")
-            }
+            K::NotListening => Some(
+                "start `eid serve --http ADDR` (or --quic, --iroh) on this data directory first, then share",
+            ),
             K::AddressInUse => {
                 Some("choose another port, or 0 for a free one, or stop the program that uses it")
             }
@@ -187,9 +187,9 @@ impl From<eid::Error> for Failure {
             K::Corrupt => {
                 Some("keep a copy of the directory, then run `eid verify`: it says what is damaged")
             }
-            K::InvalidAddress => {
-                Some("write http://HOST:PORT or quic:HOST:PORT to reach a peer, HOST:PORT to listen")
-            }
+            K::InvalidAddress => Some(
+                "write http://HOST:PORT, quic:HOST:PORT or iroh:KEY?.. to reach a peer, HOST:PORT to listen",
+            ),
             K::InvalidName => Some("choose another name"),
             K::WrongKind => Some("`eid db show DB` lists the stores with their types; choose another name"),
             K::InvalidValue => Some("look at what is there with `eid get` or `eid table get`"),

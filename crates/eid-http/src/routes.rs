@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eid_transport::Connection;
+use eid_transport::Arrivals;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -31,7 +31,7 @@ use crate::{Info, SEALED_TYPE};
 pub(crate) struct Routes {
     pub(crate) identity: Arc<Identity>,
     pub(crate) channels: Arc<Channels>,
-    pub(crate) accepted: mpsc::Sender<Arc<dyn Connection>>,
+    pub(crate) arrivals: Arrivals,
     pub(crate) info: Info,
     pub(crate) bounds: Bounds,
 }
@@ -188,7 +188,7 @@ impl Routes {
         let in_use = channel.in_use()?;
         channel.accept_number(0);
         let connection = Accepted::new(channel.clone(), self.channels.clone(), links);
-        self.accepted.try_send(Arc::new(connection)).map_err(|_| Refusal::Busy)?;
+        self.arrivals.hand_on(Arc::new(connection)).map_err(|_| Refusal::Busy)?;
         self.dispatch(channel, in_use, 0, plain).await
     }
 

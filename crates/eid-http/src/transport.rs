@@ -1,13 +1,12 @@
 //! The transport: a client always, a server once it listens.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use eid_transport::limits::BACKLOG_MAX;
-use eid_transport::{Address, BoxFuture, Connection, DialError, ListenError, Transport};
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use eid_transport::places::addresses;
+use eid_transport::{Address, Arrivals, BoxFuture, Connection, DialError, ListenError, Transport};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::channels::Channels;
 use crate::dialled::{Dialler, Wire};
@@ -15,7 +14,6 @@ use crate::limits::Bounds;
 use crate::noise::Identity;
 use crate::routes::Routes;
 use crate::server::Server;
-use crate::signal::until;
 
 /// Makes what `GET /api/v0/info` answers: JSON that anybody may read.
 pub type Info = Arc<dyn Fn() -> String + Send + Sync>;
@@ -69,12 +67,10 @@ pub struct HttpTransport {
     identity: Arc<Identity>,
     dialler: Dialler,
     channels: Arc<Channels>,
-    incoming: mpsc::Sender<Arc<dyn Connection>>,
-    accepted: AsyncMutex<mpsc::Receiver<Arc<dyn Connection>>>,
+    arrivals: Arrivals,
     server: AsyncMutex<Option<Server>>,
     address: Mutex<Option<SocketAddr>>,
     wires: Mutex<Vec<Weak<Wire>>>,
-    shut: watch::Sender<bool>,
 }
 
 impl HttpTransport {
@@ -84,23 +80,16 @@ impl HttpTransport {
     /// When the system has no randomness to give.
     #[must_use]
     pub fn new(config: HttpConfig) -> Self {
-        let (incoming, accepted) = mpsc::channel(BACKLOG_MAX);
         Self {
             identity: Arc::new(Identity::draw().expect("the system gives randomness")),
             dialler: Dialler::new(),
             channels: Arc::new(Channels::new(config.bounds.clone())),
             config,
-            incoming,
-            accepted: AsyncMutex::new(accepted),
+            arrivals: Arrivals::default(),
             server: AsyncMutex::new(None),
             address: Mutex::new(None),
             wires: Mutex::default(),
-            shut: watch::Sender::new(false),
         }
-    }
-
-    fn is_shut(&self) -> bool {
-        *self.shut.borrow()
     }
 
     fn keep(&self, wire: &Arc<Wire>) {
@@ -112,7 +101,7 @@ impl HttpTransport {
     async fn begin(&self) -> Result<(), ListenError> {
         let listen = self.config.listen.as_deref().ok_or(ListenError::NoAddress)?;
         let mut server = self.server.lock().await;
-        if self.is_shut() {
+        if self.arrivals.is_shut() {
             return Err(ListenError::ShutDown);
         }
         if server.is_some() {
@@ -121,24 +110,18 @@ impl HttpTransport {
         let routes = Arc::new(Routes {
             identity: self.identity.clone(),
             channels: self.channels.clone(),
-            accepted: self.incoming.clone(),
+            arrivals: self.arrivals.clone(),
             info: self.config.info.clone(),
             bounds: self.config.bounds.clone(),
         });
-        let started = Server::start(listen, routes).await.map_err(|cause| {
-            let address = listen.to_owned();
-            match cause.kind() {
-                io::ErrorKind::AddrInUse => ListenError::InUse { address, cause: cause.into() },
-                _ => ListenError::Unusable { address, cause: cause.into() },
-            }
-        })?;
+        let started = Server::start(listen, routes).await.map_err(|cause| ListenError::of(listen, cause))?;
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(started.address());
         *server = Some(started);
         Ok(())
     }
 
     async fn end(&self) {
-        self.shut.send_replace(true);
+        self.arrivals.shut();
         let wires = std::mem::take(&mut *self.wires.lock().unwrap_or_else(PoisonError::into_inner));
         let mut closing = tokio::task::JoinSet::new();
         for wire in wires.iter().filter_map(Weak::upgrade) {
@@ -162,7 +145,7 @@ impl Transport for HttpTransport {
             if to.scheme() != self.scheme() {
                 return Err(DialError::Unsupported(to.clone()));
             }
-            if self.is_shut() {
+            if self.arrivals.is_shut() {
                 return Err(DialError::ShutDown);
             }
             let dialled = self.dialler.dial(to, &self.identity).await?;
@@ -176,26 +159,12 @@ impl Transport for HttpTransport {
     }
 
     fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Connection>>> {
-        Box::pin(async {
-            let mut shut = self.shut.subscribe();
-            let next = async { self.accepted.lock().await.recv().await };
-            tokio::select! {
-                biased;
-                () = until(&mut shut, |shut| *shut) => None,
-                connection = next => connection,
-            }
-        })
+        self.arrivals.next()
     }
 
     fn addresses(&self) -> Vec<Address> {
-        let Some(address) = *self.address.lock().unwrap_or_else(PoisonError::into_inner) else {
-            return Vec::new();
-        };
-        if !self.config.advertise.is_empty() {
-            return self.config.advertise.clone();
-        }
-        // Scoped IPv6 addresses have no form in a URL; they are not reported.
-        format!("http://{address}").parse().into_iter().collect()
+        let bound = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses("http://", bound, &self.config.advertise)
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
@@ -205,7 +174,7 @@ impl Transport for HttpTransport {
 
 impl Drop for HttpTransport {
     fn drop(&mut self) {
-        self.shut.send_replace(true);
+        self.arrivals.shut();
         // A server whose transport is gone would accept connections that nobody takes.
         if let Some(server) = self.server.get_mut().take() {
             server.stop_soon();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use eid_core::PublicKey;
 use eid_transport::Address;
-use eid_transport::limits::SOCKETS_MAX;
+use eid_transport::limits::{ADDRESS_BYTES_MAX, SOCKETS_MAX};
 use iroh::{EndpointAddr, EndpointId, RelayUrl};
 
 use crate::error::Broken;
@@ -49,14 +49,18 @@ pub(crate) fn written(address: &EndpointAddr) -> Option<Address> {
     sockets.sort_unstable();
     sockets.dedup();
     sockets.truncate(SOCKETS_MAX);
-    let ways: Vec<String> = (address.relay_urls().take(1).map(|url| format!("relay={url}")))
+    let mut ways: Vec<String> = (address.relay_urls().take(1).map(|url| format!("relay={url}")))
         .chain(sockets.iter().map(|socket| format!("ip={socket}")))
         .collect();
-    if ways.is_empty() {
-        return None;
-    }
     let key = PublicKey(*address.id.as_bytes());
-    format!("iroh:{key}?{}", ways.join("&")).parse().ok()
+    while !ways.is_empty() {
+        let text = format!("iroh:{key}?{}", ways.join("&"));
+        if text.len() <= ADDRESS_BYTES_MAX {
+            return text.parse().ok();
+        }
+        ways.pop();
+    }
+    None
 }
 
 /// Whether others can be told of a socket. One with a scope means something on its own machine only.
@@ -100,5 +104,17 @@ mod tests {
         let text = written(&all).expect("there are ways").to_string();
         assert_eq!(text.matches("ip=10.0.0.").count(), SOCKETS_MAX);
         assert_eq!(text.matches("ip=").count(), SOCKETS_MAX);
+    }
+
+    #[test]
+    fn sockets_for_which_an_address_has_no_room_are_left_out() {
+        let id = EndpointId::from_bytes(&SecretKey::from_seed([3; 32]).public().0).expect("a key");
+        let relay = "https://a-relay-with-a-name-of-its-own.at-some-place.iroh.example./";
+        let relayed = EndpointAddr::new(id).with_relay_url(relay.parse().expect("a URL"));
+        let long = (0xaaaa_u16..).map(|n| SocketAddr::from(([n, n, n, n, n, n, n, n], 55_555)));
+        let all = long.take(SOCKETS_MAX).fold(relayed, |address, ip| address.with_ip_addr(ip));
+        let text = written(&all).expect("there are ways").to_string();
+        assert!(text.contains(relay) && text.contains("ip=[aaaa:"), "{text}");
+        assert!(text.len() <= ADDRESS_BYTES_MAX && text.len() + 51 > ADDRESS_BYTES_MAX, "{text}");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eid_transport::BoxFuture;
-use eid_transport::streams::{Channel, Lost, Reason, Sink, Source};
+use eid_transport::streams::{Channel, GIVEN_UP, Lost, Reason, Sink, Source};
 use iroh::endpoint::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use crate::error::lost;
@@ -21,9 +21,6 @@ pub(crate) struct IrohSink(SendStream);
 /// The receiving half of a stream.
 #[derive(Debug)]
 pub(crate) struct IrohSource(RecvStream);
-
-/// The number under which a stream is given up; which one says nothing.
-const GIVEN_UP: VarInt = VarInt::from_u32(1);
 
 impl Channel for IrohChannel {
     type Sink = IrohSink;
@@ -70,7 +67,7 @@ impl Sink for IrohSink {
     }
 
     fn reset(&mut self) {
-        drop(self.0.reset(GIVEN_UP));
+        drop(self.0.reset(VarInt::from_u32(GIVEN_UP)));
     }
 
     fn delivered(&self) -> BoxFuture<'static, ()> {
@@ -90,6 +87,6 @@ impl Source for IrohSource {
     }
 
     fn stop(&mut self) {
-        drop(self.0.stop(GIVEN_UP));
+        drop(self.0.stop(VarInt::from_u32(GIVEN_UP)));
     }
 }

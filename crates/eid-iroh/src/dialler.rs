@@ -1,5 +1,6 @@
 //! Dialling: what an address says, and what a failure means.
 
+use eid_transport::streams::NO_APPLICATION_PROTOCOL;
 use eid_transport::{Address, DialError};
 use iroh::endpoint::{
     ConnectError, ConnectWithOptsError, ConnectingError, Connection, ConnectionError, TransportErrorCode,
@@ -11,8 +12,8 @@ use crate::ALPN;
 use crate::error::Broken;
 use crate::limits::Bounds;
 
-/// The alert of a server that speaks none of the protocols that a client asks for (RFC 7301).
-const NO_APPLICATION_PROTOCOL: u8 = 120;
+/// The alert of a client that has met another key than the one it dialled: iroh knows no issuer for it.
+const UNKNOWN_CA: u8 = 48;
 
 /// Connects to whoever holds the key of an address.
 pub(crate) async fn dial(
@@ -49,6 +50,12 @@ fn failed(error: ConnectError, address: &Address) -> DialError {
             if close.error_code == TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL) =>
         {
             return DialError::NotAPeer { address, cause: Broken::OtherProtocol.into() };
+        }
+        // The socket went to somebody else, and the holder of the key may be met at another.
+        Some(ConnectionError::TransportError(error))
+            if error.code == TransportErrorCode::crypto(UNKNOWN_CA) =>
+        {
+            return DialError::Unreachable { address, cause: Broken::OtherKey.into() };
         }
         Some(
             ConnectionError::ConnectionClosed(_)

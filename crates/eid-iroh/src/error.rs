@@ -18,6 +18,9 @@ pub(crate) enum Broken {
     /// The other side is there and does not speak this.
     #[error("the other side does not speak {ALPN}")]
     OtherProtocol,
+    /// Somebody else is there.
+    #[error("whoever is there holds another key")]
+    OtherKey,
     /// The key of the address is no point of the curve.
     #[error("the key of the address is not a key")]
     NoKey,

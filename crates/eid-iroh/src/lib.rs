@@ -19,7 +19,7 @@
 //!
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
 //! let config = |seed| {
-//!     let config = IrohConfig::new(Arc::new(SecretKey::from_seed([seed; 32])));
+//!     let config = IrohConfig::listening(Arc::new(SecretKey::from_seed([seed; 32])));
 //!     IrohConfig { relay: Relay::Off, bind: Some("127.0.0.1:0".parse().unwrap()), ..config }
 //! };
 //! let (client, server) = (IrohTransport::new(config(1)), IrohTransport::new(config(2)));

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 pub use eid_transport::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, CONNECTIONS_PER_KEY_MAX, IDLE, LINK_WINDOW_BYTES,
-    SEND_WINDOW_BYTES, SHUTDOWN, STREAMS_MAX, UNPROVEN_MAX, UNPROVEN_WINDOW_BYTES, WINDOW_BYTES,
+    IDLE, LINK_WINDOW_BYTES, SEND_WINDOW_BYTES, SHUTDOWN, STREAMS_MAX, UNPROVEN_WINDOW_BYTES, WINDOW_BYTES,
 };
-use eid_transport::streams::Patience;
+use eid_transport::streams::{Patience, Room};
 use iroh::endpoint::{IdleTimeout, QuicTransportConfig, VarInt};
 
 /// How long a handshake may take: a relay has to be reached first.
@@ -19,14 +18,8 @@ pub const ONLINE: Duration = Duration::from_secs(5);
 /// The bounds that a program may choose for its machine and its place in the network.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// See [`UNPROVEN_MAX`].
-    pub unproven_max: usize,
-    /// See [`CONNECTIONS_MAX`].
-    pub connections_max: usize,
-    /// See [`CONNECTIONS_PER_ADDRESS_MAX`]. What comes over a relay has no address.
-    pub connections_per_address_max: usize,
-    /// See [`CONNECTIONS_PER_KEY_MAX`].
-    pub connections_per_key_max: usize,
+    /// How many are let in.
+    pub room: Room,
     /// See [`HANDSHAKE`].
     pub handshake: Duration,
     /// See [`IDLE`].
@@ -42,10 +35,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            unproven_max: UNPROVEN_MAX,
-            connections_max: CONNECTIONS_MAX,
-            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
-            connections_per_key_max: CONNECTIONS_PER_KEY_MAX,
+            room: Room::default(),
             handshake: HANDSHAKE,
             idle: IDLE,
             keep_alive: KEEP_ALIVE,

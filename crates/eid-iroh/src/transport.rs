@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eid_core::{PublicKey, SecretKey};
-use eid_transport::limits::BACKLOG_MAX;
 use eid_transport::places::Keyed;
-use eid_transport::streams::Channel as _;
-use eid_transport::{Address, BoxFuture, Connection, DialError, ListenError, Transport};
+use eid_transport::streams::{Channel as _, Door, StreamConnection};
+use eid_transport::{Address, Arrivals, BoxFuture, Connection, DialError, ListenError, Transport};
 use iroh::endpoint::{BindError, presets};
 use iroh::{Endpoint, RelayMode, RelayUrl};
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -22,7 +21,7 @@ use crate::dialler;
 use crate::error::{Broken, not_listening};
 use crate::limits::{Bounds, SHUTDOWN};
 use crate::route::{self, Route};
-use crate::server::{Gate, connected, serve};
+use crate::server::{binding, serve};
 
 /// Which relays pass packets on where there is no straight way.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -55,6 +54,8 @@ pub enum Search {
 pub struct IrohConfig {
     /// The key that this end proves, and under which it is reached: that of the device.
     pub key: Arc<SecretKey>,
+    /// Whether others may dial it. Without this the transport only dials.
+    pub listens: bool,
     /// Which relays to use.
     pub relay: Relay,
     /// The one socket to bind instead of one on every interface; port 0 picks one.
@@ -68,17 +69,24 @@ pub struct IrohConfig {
 }
 
 impl IrohConfig {
-    /// A transport for the device with this key, with the public relays.
+    /// A transport that only dials, over no relays but those that addresses name.
     #[must_use]
     pub fn new(key: Arc<SecretKey>) -> Self {
         Self {
             key,
-            relay: Relay::default(),
+            listens: false,
+            relay: Relay::Custom(Vec::new()),
             bind: None,
             relayed_only: false,
             search: Search::Off,
             bounds: Bounds::default(),
         }
+    }
+
+    /// A transport that listens, with the public relays.
+    #[must_use]
+    pub fn listening(key: Arc<SecretKey>) -> Self {
+        Self { listens: true, relay: Relay::default(), ..Self::new(key) }
     }
 
     async fn bind(&self) -> Result<Endpoint, BindError> {
@@ -125,9 +133,8 @@ pub struct IrohTransport {
     listening: Mutex<Option<Endpoint>>,
     serving: Mutex<Option<JoinHandle<()>>>,
     dialled: Arc<Keyed<IrohChannel>>,
-    gate: Arc<Gate>,
-    accepted: AsyncMutex<mpsc::Receiver<Arc<dyn Connection>>>,
-    shut: watch::Sender<bool>,
+    door: Arc<Door<IrohChannel>>,
+    arrivals: Arrivals,
     begun: AtomicBool,
 }
 
@@ -135,23 +142,16 @@ impl IrohTransport {
     /// Makes a transport, which touches no network until it dials or listens.
     #[must_use]
     pub fn new(config: IrohConfig) -> Self {
-        let (incoming, accepted) = mpsc::channel(BACKLOG_MAX);
-        let gate = Gate {
-            bounds: config.bounds.clone(),
-            keys: Arc::default(),
-            accepted: incoming,
-            all: Arc::default(),
-            addresses: Arc::default(),
-        };
+        let arrivals = Arrivals::default();
+        let door = Door::new(config.bounds.room, config.bounds.patience, arrivals.clone());
         Self {
             config,
             endpoint: AsyncMutex::new(None),
             listening: Mutex::new(None),
             serving: Mutex::new(None),
             dialled: Arc::default(),
-            gate: Arc::new(gate),
-            accepted: AsyncMutex::new(accepted),
-            shut: watch::Sender::new(false),
+            door: Arc::new(door),
+            arrivals,
             begun: AtomicBool::new(false),
         }
     }
@@ -170,17 +170,13 @@ impl IrohTransport {
     }
 
     fn newest(&self, peer: &PublicKey) -> Option<IrohChannel> {
-        self.dialled.newest(peer).or_else(|| self.gate.keys.newest(peer))
-    }
-
-    fn is_shut(&self) -> bool {
-        *self.shut.borrow()
+        self.dialled.newest(peer).or_else(|| self.door.newest(peer))
     }
 
     /// The endpoint, bound when it is needed first; nothing after a shutdown.
     async fn endpoint(&self) -> Result<Option<Endpoint>, BindError> {
         let mut slot = self.endpoint.lock().await;
-        if self.is_shut() {
+        if self.arrivals.is_shut() {
             return Ok(None);
         }
         if let Some(endpoint) = &*slot {
@@ -209,10 +205,14 @@ impl IrohTransport {
         // It has met the key that it meant.
         channel.trust();
         let seat = Keyed::enter(&self.dialled, there.key, &channel, usize::MAX);
-        Ok(Arc::new(connected(&channel, &self.config.bounds, Box::new(seat))))
+        let (binding, patience) = (binding(&channel), self.config.bounds.patience);
+        Ok(Arc::new(StreamConnection::new(channel, patience, binding, Some(there.key), Box::new(seat))))
     }
 
     async fn begin(&self) -> Result<(), ListenError> {
+        if !self.config.listens {
+            return Err(ListenError::NoAddress);
+        }
         let name = || match self.config.bind {
             Some(socket) => socket.to_string(),
             None => "every interface".to_owned(),
@@ -223,17 +223,18 @@ impl IrohTransport {
             return Ok(());
         }
         endpoint.set_alpns(vec![ALPN.into()]);
-        let task = tokio::spawn(serve(endpoint.clone(), Arc::clone(&self.gate), self.shut.subscribe()));
+        let (door, bounds) = (Arc::clone(&self.door), self.config.bounds.clone());
+        let task = tokio::spawn(serve(endpoint.clone(), door, bounds, self.arrivals.clone()));
         *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(endpoint.clone());
         if self.config.has_home() && timeout(self.config.bounds.online, endpoint.online()).await.is_err() {
             tracing::warn!("no relay answers: others reach this device only where the network lets them");
         }
-        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(endpoint);
         Ok(())
     }
 
     async fn end(&self) {
-        self.shut.send_replace(true);
+        self.arrivals.shut();
         drop(self.listening.lock().unwrap_or_else(PoisonError::into_inner).take());
         let endpoint = self.endpoint.lock().await.take();
         if let Some(endpoint) = endpoint
@@ -248,9 +249,6 @@ impl IrohTransport {
         } {
             tracing::warn!(%error, "the iroh listener ended badly");
         }
-        // Nobody takes these any more.
-        let mut waiting = self.accepted.lock().await;
-        while waiting.try_recv().is_ok() {}
     }
 }
 
@@ -276,15 +274,7 @@ impl Transport for IrohTransport {
     }
 
     fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Connection>>> {
-        Box::pin(async {
-            let mut shut = self.shut.subscribe();
-            let next = async { self.accepted.lock().await.recv().await };
-            tokio::select! {
-                biased;
-                _ = shut.wait_for(|shut| *shut) => None,
-                connection = next => connection,
-            }
-        })
+        self.arrivals.next()
     }
 
     fn addresses(&self) -> Vec<Address> {
@@ -299,7 +289,7 @@ impl Transport for IrohTransport {
 
 impl Drop for IrohTransport {
     fn drop(&mut self) {
-        self.shut.send_replace(true);
+        self.arrivals.shut();
         // Peers should hear of it, and that takes a moment.
         if let (Some(endpoint), Ok(runtime)) =
             (self.endpoint.get_mut().take(), tokio::runtime::Handle::try_current())

@@ -1,25 +1,26 @@
 //! Dialling: from a name to addresses, and from those to the first that answers.
 
+use std::future::pending;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eid_core::PublicKey;
+use eid_transport::streams::{NO_APPLICATION_PROTOCOL, StreamConnection};
 use eid_transport::{Address, Connection, DialError};
 use quinn::{ClientConfig, ConnectionError, Endpoint, TransportErrorCode};
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::channel::QuicChannel;
 use crate::error::Broken;
 use crate::limits::{Bounds, DIAL, DIAL_ADDRESSES_MAX, DIAL_STAGGER};
-use crate::server::{connected, end};
+use crate::server::{binding, end};
 use crate::tls::{self, Identity, Meeting};
 
 /// A name that is given where TLS wants one. It is not sent, and nobody looks at it.
 const NO_NAME: &str = "eid.invalid";
-/// The alert of a server that speaks none of the protocols that a client asks for (RFC 7301).
-const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// Makes connections, each family of addresses from one socket that is bound when it is needed first.
 #[derive(Debug, Default)]
@@ -41,7 +42,9 @@ impl Dialler {
         let (connection, found) = timeout(DIAL, dialling)
             .await
             .map_err(|_| unreachable(Broken::Silence(DIAL.as_millis()).into()))??;
-        Ok(Arc::new(connected(&QuicChannel(connection), found, bounds, Box::new(()))))
+        let channel = QuicChannel(connection);
+        let binding = binding(&channel);
+        Ok(Arc::new(StreamConnection::new(channel, bounds.patience, binding, Some(found), Box::new(()))))
     }
 
     /// Tries every address of a name, each a moment after the one before, until one answers.
@@ -66,11 +69,16 @@ impl Dialler {
                 let connecting = endpoint.connect_with(config, socket, NO_NAME).map_err(|error| {
                     DialError::Unreachable { address: to.clone(), cause: Broken::Connect(error).into() }
                 })?;
-                let connection = match timeout(patience, connecting).await {
-                    Ok(connected) => connected.map_err(|error| failed(error, &to, expected, &meeting))?,
-                    Err(_) => {
-                        let cause = Broken::Silence(patience.as_millis()).into();
-                        return Err(DialError::Unreachable { address: to, cause });
+                let connection = tokio::select! {
+                    connected = timeout(patience, connecting) => match connected {
+                        Ok(connected) => connected.map_err(|error| failed(error, &to, expected, &meeting))?,
+                        Err(_) => {
+                            let cause = Broken::Silence(patience.as_millis()).into();
+                            return Err(DialError::Unreachable { address: to, cause });
+                        }
+                    },
+                    cause = turned_back(socket) => {
+                        return Err(DialError::Unreachable { address: to, cause: cause.into() });
                     }
                 };
                 match tls::proven(&connection) {
@@ -93,15 +101,12 @@ impl Dialler {
     }
 
     fn endpoint(&self, towards: SocketAddr) -> io::Result<Endpoint> {
-        let (slot, any): (_, SocketAddr) = match towards {
-            SocketAddr::V4(_) => (&self.v4, (Ipv4Addr::UNSPECIFIED, 0).into()),
-            SocketAddr::V6(_) => (&self.v6, (Ipv6Addr::UNSPECIFIED, 0).into()),
-        };
+        let slot = if towards.is_ipv4() { &self.v4 } else { &self.v6 };
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(endpoint) = &*slot {
             return Ok(endpoint.clone());
         }
-        let endpoint = Endpoint::client(any)?;
+        let endpoint = Endpoint::client((any(towards), 0).into())?;
         *slot = Some(endpoint.clone());
         Ok(endpoint)
     }
@@ -114,6 +119,29 @@ impl Dialler {
                 end(&endpoint).await;
             }
         }
+    }
+}
+
+/// Waits until the host says that no program has this port, which it tells only to a socket that is connected; for ever
+/// when it says nothing. The one byte that asks is no packet of QUIC, and is dropped by whoever is there.
+async fn turned_back(socket: SocketAddr) -> io::Error {
+    let asked = async {
+        let asking = UdpSocket::bind((any(socket), 0)).await?;
+        asking.connect(socket).await?;
+        asking.send(&[0]).await?;
+        asking.recv(&mut [0]).await
+    };
+    match asked.await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => error,
+        _ => pending().await,
+    }
+}
+
+/// Every interface, in the family of an address.
+fn any(towards: SocketAddr) -> IpAddr {
+    match towards {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

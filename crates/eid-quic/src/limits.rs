@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use eid_transport::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, CONNECTIONS_PER_KEY_MAX, HANDSHAKE, IDLE, KEEP_ALIVE,
-    LINK_WINDOW_BYTES, SEND_WINDOW_BYTES, SHUTDOWN, STREAMS_MAX, UNPROVEN_MAX, UNPROVEN_WINDOW_BYTES,
-    WINDOW_BYTES,
+    HANDSHAKE, IDLE, KEEP_ALIVE, LINK_WINDOW_BYTES, SEND_WINDOW_BYTES, SHUTDOWN, STREAMS_MAX,
+    UNPROVEN_WINDOW_BYTES, WINDOW_BYTES,
 };
-use eid_transport::streams::Patience;
+use eid_transport::streams::{Patience, Room};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
 /// How long finding the addresses of a name and making a handshake with one of them may take in all.
@@ -17,19 +16,12 @@ pub const DIAL: Duration = Duration::from_secs(10);
 pub const DIAL_ADDRESSES_MAX: usize = 4;
 /// How long one address of a name is tried alone before the next is tried beside it (RFC 8305).
 pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
+
 /// The bounds that a program may choose for its machine and its place in the network.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// See [`UNPROVEN_MAX`].
-    pub unproven_max: usize,
-    /// See [`CONNECTIONS_MAX`].
-    pub connections_max: usize,
-    /// See [`CONNECTIONS_PER_ADDRESS_MAX`].
-    pub connections_per_address_max: usize,
-    /// See [`CONNECTIONS_PER_KEY_MAX`].
-    pub connections_per_key_max: usize,
-    /// Whether connections from loopback are counted like all others.
-    pub counts_loopback: bool,
+    /// How many are let in.
+    pub room: Room,
     /// See [`HANDSHAKE`].
     pub handshake: Duration,
     /// See [`IDLE`].
@@ -43,11 +35,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            unproven_max: UNPROVEN_MAX,
-            connections_max: CONNECTIONS_MAX,
-            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
-            connections_per_key_max: CONNECTIONS_PER_KEY_MAX,
-            counts_loopback: false,
+            room: Room::default(),
             handshake: HANDSHAKE,
             idle: IDLE,
             keep_alive: KEEP_ALIVE,

@@ -4,12 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use eid_core::PublicKey;
-use eid_transport::Connection;
-use eid_transport::places::{Counted, Counts, Keyed, customer, reachable};
-use eid_transport::streams::{Channel as _, Reason, StreamConnection};
+use eid_transport::Arrivals;
+use eid_transport::places::reachable;
+use eid_transport::streams::{BINDING_LABEL, Channel as _, Door, FirstLook, Place, Reason};
 use quinn::{Endpoint, Incoming, ServerConfig, VarInt};
-use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -17,48 +15,29 @@ use crate::channel::QuicChannel;
 use crate::limits::{Bounds, SHUTDOWN};
 use crate::tls::{self, Identity};
 
-/// The label under which both ends derive the binding of their connection (RFC 5705).
-const BINDING_LABEL: &[u8] = b"EXPORTER-eid-channel-binding";
-
 /// A listener that runs.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-/// What every connection passes on its way in.
-#[derive(Debug)]
-struct Gate {
-    bounds: Bounds,
-    addresses: Arc<Counts<std::net::IpAddr>>,
-    keys: Arc<Keyed<QuicChannel>>,
-    accepted: mpsc::Sender<Arc<dyn Connection>>,
-}
-
 impl Server {
+    /// Listens until `arrivals` is shut.
     pub(crate) async fn start(
         listen: &str,
         identity: &Identity,
         bounds: &Bounds,
-        accepted: mpsc::Sender<Arc<dyn Connection>>,
+        arrivals: Arrivals,
     ) -> io::Result<Self> {
         let nowhere = || io::Error::from(io::ErrorKind::AddrNotAvailable);
         let address = tokio::net::lookup_host(listen).await?.next().ok_or_else(nowhere)?;
         let mut config = ServerConfig::with_crypto(Arc::new(identity.server()));
-        config.transport_config(bounds.of_server()).max_incoming(bounds.unproven_max);
+        config.transport_config(bounds.of_server()).max_incoming(bounds.room.unproven_max);
         let endpoint = Endpoint::server(config, address)?;
         let address = endpoint.local_addr()?;
-        let (stop, stopped) = watch::channel(false);
-        let gate = Arc::new(Gate {
-            bounds: bounds.clone(),
-            addresses: Arc::default(),
-            keys: Arc::default(),
-            accepted,
-        });
-        let task = tokio::spawn(serve(endpoint, gate, stopped));
-        Ok(Self { address, stop, task })
+        let task = tokio::spawn(serve(endpoint, bounds.clone(), arrivals));
+        Ok(Self { address, task })
     }
 
     /// Where others reach this server.
@@ -66,29 +45,24 @@ impl Server {
         reachable(self.address)
     }
 
-    /// Begins to stop, and waits for nothing.
-    pub(crate) fn stop_soon(&self) {
-        self.stop.send_replace(true);
-    }
-
-    /// Closes every connection, waits a bounded time until the peers have heard it, and closes the socket.
-    pub(crate) async fn stop(self) {
-        self.stop_soon();
+    /// Waits until every connection is closed, the peers have heard it or had a bounded time to, and so is the socket.
+    pub(crate) async fn ended(self) {
         if let Err(error) = self.task.await {
             tracing::warn!(%error, "the quic listener ended badly");
         }
     }
 }
 
-async fn serve(endpoint: Endpoint, gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
+async fn serve(endpoint: Endpoint, bounds: Bounds, arrivals: Arrivals) {
+    let door = Arc::new(Door::new(bounds.room, bounds.patience, arrivals.clone()));
     let mut greeting = JoinSet::new();
     loop {
         tokio::select! {
             biased;
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = arrivals.until_shut() => break,
             Some(_) = greeting.join_next(), if !greeting.is_empty() => {}
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => gate.admit(incoming, &endpoint, &mut greeting),
+                Some(incoming) => admit(incoming, &door, &bounds, &mut greeting),
                 None => break,
             },
         }
@@ -105,68 +79,52 @@ pub(crate) async fn end(endpoint: &Endpoint) {
     }
 }
 
-impl Gate {
-    /// Decides on a first datagram, before anything is kept for whoever sent it.
-    fn admit(self: &Arc<Self>, incoming: Incoming, endpoint: &Endpoint, greeting: &mut JoinSet<()>) {
-        let from = incoming.remote_address().ip();
-        if greeting.len() >= self.bounds.unproven_max
-            || endpoint.open_connections() >= self.bounds.connections_max
-        {
-            tracing::debug!("turned away a connection: there are as many as may be");
+/// Decides on a first datagram, before anything is kept for whoever sent it.
+fn admit(incoming: Incoming, door: &Arc<Door<QuicChannel>>, bounds: &Bounds, greeting: &mut JoinSet<()>) {
+    match door.first_look(greeting.len()) {
+        FirstLook::Refuse => {
+            tracing::debug!("turned away a connection: as many as may be have shown nothing yet");
             return incoming.refuse();
         }
-        if greeting.len() >= self.bounds.unproven_max / 2 && incoming.may_retry() {
+        FirstLook::AskWhereItIs if incoming.may_retry() => {
             if let Err(error) = incoming.retry() {
                 error.into_incoming().ignore();
             }
             return;
         }
-        let exempt = from.to_canonical().is_loopback() && !self.bounds.counts_loopback;
-        let most = if exempt { usize::MAX } else { self.bounds.connections_per_address_max };
-        let Some(place) = Counts::enter(&self.addresses, customer(from), most) else {
-            tracing::debug!("turned away a connection: its address has as many as it may");
-            return incoming.refuse();
-        };
-        let gate = Arc::clone(self);
-        greeting.spawn(async move { gate.greet(incoming, place).await });
+        FirstLook::AskWhereItIs | FirstLook::Greet => {}
     }
-
-    /// Makes the handshake, and hands on the connection once its peer has begun a link.
-    async fn greet(&self, incoming: Incoming, place: Counted<std::net::IpAddr>) {
+    let Some(place) = door.place(Some(incoming.remote_address().ip())) else {
+        tracing::debug!("turned away a connection: there are as many as may be, or of its address");
+        return incoming.refuse();
+    };
+    let (door, patience) = (Arc::clone(door), bounds.handshake);
+    greeting.spawn(async move {
         let handshake = async { incoming.accept()?.await };
-        let connection = match timeout(self.bounds.handshake, handshake).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return tracing::debug!(%error, "a quic handshake failed"),
-            Err(_) => return tracing::debug!("a quic handshake did not end in time"),
-        };
-        let channel = QuicChannel(connection);
-        let Some(key) = tls::proven(&channel.0) else {
-            return channel.close(Reason::Silent);
-        };
-        let seat = Keyed::enter(&self.keys, key, &channel, self.bounds.connections_per_key_max);
-        let accepted = connected(&channel, key, &self.bounds, Box::new((place, seat)));
-        if !accepted.begins().await {
-            tracing::debug!("a connection brought no link in time");
-            return channel.close(Reason::Silent);
+        match timeout(patience, handshake).await {
+            Ok(Ok(connection)) => greet(QuicChannel(connection), &door, place).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a quic handshake failed"),
+            Err(_) => tracing::debug!("a quic handshake did not end in time"),
         }
-        if self.accepted.try_send(Arc::new(accepted)).is_err() {
-            tracing::debug!("turned away a connection: too many wait to be accepted");
-            channel.close(Reason::NoRoom);
-        }
+    });
+}
+
+async fn greet(channel: QuicChannel, door: &Door<QuicChannel>, place: Place) {
+    let Some(key) = tls::proven(&channel.0) else {
+        return channel.close(Reason::Silent);
+    };
+    let binding = binding(&channel);
+    if let Err(reason) = door.enter(channel, key, binding, place).await {
+        tracing::debug!(%reason, "turned away a connection");
     }
 }
 
-/// A connection whose handshake has proven this key.
-pub(crate) fn connected(
-    channel: &QuicChannel,
-    key: PublicKey,
-    bounds: &Bounds,
-    place: Box<dyn std::fmt::Debug + Send + Sync>,
-) -> StreamConnection<QuicChannel> {
+/// What both ends derive of their handshake.
+pub(crate) fn binding(channel: &QuicChannel) -> [u8; 32] {
     let mut binding = [0; 32];
     channel
         .0
         .export_keying_material(&mut binding, BINDING_LABEL, b"")
         .expect("a complete handshake exports 32 bytes");
-    StreamConnection::new(channel.clone(), bounds.patience, binding, Some(key), place)
+    binding
 }

@@ -105,6 +105,12 @@ fn public_key(der: &CertificateDer<'_>) -> Option<PublicKey> {
     key.try_into().ok().map(PublicKey)
 }
 
+/// The key that is shown, with nothing beside it.
+fn shown_key(shown: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<PublicKey, Error> {
+    let alone = public_key(shown).filter(|_| more.is_empty());
+    alone.ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
+}
+
 /// Looks at the keys that others show: any, or only the expected one.
 #[derive(Debug)]
 struct Keys {
@@ -115,9 +121,7 @@ struct Keys {
 
 impl Keys {
     fn check(&self, shown: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<(), Error> {
-        let found = public_key(shown)
-            .filter(|_| more.is_empty())
-            .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let found = shown_key(shown, more)?;
         self.found.get_or_init(|| found);
         match self.expected {
             Some(expected) if expected != found => {
@@ -126,16 +130,38 @@ impl Keys {
             _ => Ok(()),
         }
     }
+}
 
-    fn signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let key = SubjectPublicKeyInfoDer::from(&**shown);
-        verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
-    }
+/// What both traits ask of a verifier of raw keys: a signature by the key that is shown, in TLS 1.3.
+macro_rules! proves_raw_keys {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _shown: &CertificateDer<'_>,
+            _signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(PeerIncompatible::Tls12NotOffered.into())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            shown: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let key = SubjectPublicKeyInfoDer::from(&**shown);
+            verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    };
 }
 
 impl ServerCertVerifier for Keys {
@@ -151,31 +177,7 @@ impl ServerCertVerifier for Keys {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _shown: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::Tls12NotOffered.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, shown, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    proves_raw_keys!();
 }
 
 impl ClientCertVerifier for Keys {
@@ -190,35 +192,9 @@ impl ClientCertVerifier for Keys {
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         // One verifier serves every client, and so remembers none.
-        public_key(shown)
-            .filter(|_| more.is_empty())
-            .map(|_| ClientCertVerified::assertion())
-            .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
+        shown_key(shown, more)?;
+        Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _shown: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::Tls12NotOffered.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signature(message, shown, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    proves_raw_keys!();
 }

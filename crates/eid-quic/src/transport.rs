@@ -1,13 +1,12 @@
 //! The transport: a client always, a server once it listens.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eid_core::{PublicKey, SecretKey};
-use eid_transport::limits::BACKLOG_MAX;
-use eid_transport::{Address, BoxFuture, Connection, DialError, ListenError, Transport};
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use eid_transport::places::addresses;
+use eid_transport::{Address, Arrivals, BoxFuture, Connection, DialError, ListenError, Transport};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::dialler::Dialler;
 use crate::limits::Bounds;
@@ -47,32 +46,23 @@ pub struct QuicTransport {
     config: QuicConfig,
     identity: Identity,
     dialler: Dialler,
-    incoming: mpsc::Sender<Arc<dyn Connection>>,
-    accepted: AsyncMutex<mpsc::Receiver<Arc<dyn Connection>>>,
+    arrivals: Arrivals,
     server: AsyncMutex<Option<Server>>,
     address: Mutex<Option<SocketAddr>>,
-    shut: watch::Sender<bool>,
 }
 
 impl QuicTransport {
     /// Makes a transport, which touches no network until it dials or listens.
     #[must_use]
     pub fn new(config: QuicConfig) -> Self {
-        let (incoming, accepted) = mpsc::channel(BACKLOG_MAX);
         Self {
             identity: Identity::new(&config.key),
             config,
             dialler: Dialler::default(),
-            incoming,
-            accepted: AsyncMutex::new(accepted),
+            arrivals: Arrivals::default(),
             server: AsyncMutex::new(None),
             address: Mutex::new(None),
-            shut: watch::Sender::new(false),
         }
-    }
-
-    fn is_shut(&self) -> bool {
-        *self.shut.borrow()
     }
 
     async fn connect(
@@ -83,11 +73,11 @@ impl QuicTransport {
         if to.scheme() != self.scheme() {
             return Err(DialError::Unsupported(to.clone()));
         }
-        if self.is_shut() {
+        if self.arrivals.is_shut() {
             return Err(DialError::ShutDown);
         }
         let connection = self.dialler.dial(to, expected, &self.identity, &self.config.bounds).await?;
-        if self.is_shut() {
+        if self.arrivals.is_shut() {
             // It was shut down meanwhile, perhaps before there was a socket to close.
             self.dialler.shutdown().await;
             return Err(DialError::ShutDown);
@@ -98,38 +88,29 @@ impl QuicTransport {
     async fn begin(&self) -> Result<(), ListenError> {
         let listen = self.config.listen.as_deref().ok_or(ListenError::NoAddress)?;
         let mut server = self.server.lock().await;
-        if self.is_shut() {
+        if self.arrivals.is_shut() {
             return Err(ListenError::ShutDown);
         }
         if server.is_some() {
             return Ok(());
         }
-        let starting = Server::start(listen, &self.identity, &self.config.bounds, self.incoming.clone());
-        let started = starting.await.map_err(|cause| {
-            let address = listen.to_owned();
-            match cause.kind() {
-                io::ErrorKind::AddrInUse => ListenError::InUse { address, cause: cause.into() },
-                _ => ListenError::Unusable { address, cause: cause.into() },
-            }
-        })?;
+        let starting = Server::start(listen, &self.identity, &self.config.bounds, self.arrivals.clone());
+        let started = starting.await.map_err(|cause| ListenError::of(listen, cause))?;
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(started.address());
         *server = Some(started);
         Ok(())
     }
 
     async fn end(&self) {
-        self.shut.send_replace(true);
+        self.arrivals.shut();
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let server = self.server.lock().await.take();
         let stopping = async {
             if let Some(server) = server {
-                server.stop().await;
+                server.ended().await;
             }
         };
         tokio::join!(stopping, self.dialler.shutdown());
-        // Nobody takes these any more.
-        let mut waiting = self.accepted.lock().await;
-        while waiting.try_recv().is_ok() {}
     }
 }
 
@@ -155,26 +136,12 @@ impl Transport for QuicTransport {
     }
 
     fn accept(&self) -> BoxFuture<'_, Option<Arc<dyn Connection>>> {
-        Box::pin(async {
-            let mut shut = self.shut.subscribe();
-            let next = async { self.accepted.lock().await.recv().await };
-            tokio::select! {
-                biased;
-                _ = shut.wait_for(|shut| *shut) => None,
-                connection = next => connection,
-            }
-        })
+        self.arrivals.next()
     }
 
     fn addresses(&self) -> Vec<Address> {
-        let Some(address) = *self.address.lock().unwrap_or_else(PoisonError::into_inner) else {
-            return Vec::new();
-        };
-        if !self.config.advertise.is_empty() {
-            return self.config.advertise.clone();
-        }
-        // Scoped IPv6 addresses have no form in an address; they are not reported.
-        format!("quic:{address}").parse().into_iter().collect()
+        let bound = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses("quic:", bound, &self.config.advertise)
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
@@ -184,10 +151,7 @@ impl Transport for QuicTransport {
 
 impl Drop for QuicTransport {
     fn drop(&mut self) {
-        self.shut.send_replace(true);
         // A server whose transport is gone would accept connections that nobody takes.
-        if let Some(server) = self.server.get_mut().take() {
-            server.stop_soon();
-        }
+        self.arrivals.shut();
     }
 }

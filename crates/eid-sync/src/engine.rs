@@ -203,6 +203,20 @@ impl SyncEngine {
         lock(&self.inner.transports).push(transport);
     }
 
+    /// Puts a transport in the place of all of its scheme, which are shut down: for one whose device is reached at one
+    /// endpoint only.
+    pub async fn replace_transport(&self, transport: Arc<dyn Transport>) {
+        let replaced: Vec<_> = {
+            let mut transports = lock(&self.inner.transports);
+            let replaced = transports.extract_if(.., |other| other.scheme() == transport.scheme()).collect();
+            transports.push(transport);
+            replaced
+        };
+        for transport in replaced {
+            transport.shutdown().await;
+        }
+    }
+
     /// Lets every transport listen, and serves whoever dials. A transport that cannot listen does not stop the
     /// others: its error is in the list that comes back.
     ///

@@ -1,6 +1,7 @@
 //! What can go wrong between two peers, whose fault it is, and whether trying again can help.
 
 use std::error::Error;
+use std::io;
 
 use eid_core::PublicKey;
 
@@ -97,6 +98,18 @@ pub enum ListenError {
     /// This transport has been shut down.
     #[error("this transport has been shut down")]
     ShutDown,
+}
+
+impl ListenError {
+    /// What it means that the system gave no socket there.
+    #[must_use]
+    pub fn of(address: &str, cause: io::Error) -> Self {
+        let address = address.to_owned();
+        match cause.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address, cause: cause.into() },
+            _ => Self::Unusable { address, cause: cause.into() },
+        }
+    }
 }
 
 /// Says why a link does not go on. After any error but [`TooLarge`](Self::TooLarge) and

@@ -35,6 +35,7 @@
 //! ```
 
 mod address;
+mod arrivals;
 mod error;
 pub mod limits;
 mod link;
@@ -43,7 +44,9 @@ pub mod places;
 pub mod streams;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod watched;
 
 pub use address::{Address, ParseAddressError};
+pub use arrivals::{Arrivals, Full};
 pub use error::{Cause, DialError, Fault, LinkError, ListenError};
 pub use link::{BoxFuture, Connection, Link, LinkBytes, Received, Transport};

@@ -4,10 +4,8 @@
 //! connection is woken by any change of it, in the order in which they began to wait.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::poll_fn;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use eid_core::PublicKey;
@@ -15,6 +13,7 @@ use eid_core::PublicKey;
 use crate::limits::{
     BACKLOG_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD, LINKS_MAX, MEMORY_BUFFER_BYTES, OPENER_TURN_BYTES_MAX,
 };
+use crate::watched::{Watched, lock};
 use crate::{
     Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
 };
@@ -483,76 +482,4 @@ fn alive(fate: Fate) -> Result<(), LinkError> {
 
 fn cut() -> LinkError {
     LinkError::Cut(io::Error::from(io::ErrorKind::ConnectionReset).into())
-}
-
-/// A value that futures wait on: whoever changes it wakes them all, in the order in which they came.
-#[derive(Debug)]
-struct Watched<T> {
-    inner: Arc<Mutex<Waited<T>>>,
-}
-
-#[derive(Debug)]
-struct Waited<T> {
-    value: T,
-    wakers: Vec<Waker>,
-}
-
-impl<T> Clone for Watched<T> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
-    }
-}
-
-impl<T> Watched<T> {
-    fn new(value: T) -> Self {
-        Self { inner: Arc::new(Mutex::new(Waited { value, wakers: Vec::new() })) }
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
-    fn read<R>(&self, read: impl FnOnce(&T) -> R) -> R {
-        read(&lock(&self.inner).value)
-    }
-
-    fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
-        let (result, wakers) = {
-            let mut waited = lock(&self.inner);
-            (change(&mut waited.value), std::mem::take(&mut waited.wakers))
-        };
-        // Outside the lock: an executor may run a woken task at once.
-        wakers.into_iter().for_each(Waker::wake);
-        result
-    }
-
-    /// Waits until `ready`, which may change the value then, gives a result.
-    fn wait<R>(&self, mut ready: impl FnMut(&mut T) -> Option<R>) -> impl Future<Output = R> {
-        poll_fn(move |context| {
-            let waiting = {
-                let mut waited = lock(&self.inner);
-                match ready(&mut waited.value) {
-                    Some(result) => Ok((result, std::mem::take(&mut waited.wakers))),
-                    None => {
-                        if !waited.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-                            waited.wakers.push(context.waker().clone());
-                        }
-                        Err(())
-                    }
-                }
-            };
-            match waiting {
-                Ok((result, wakers)) => {
-                    wakers.into_iter().for_each(Waker::wake);
-                    Poll::Ready(result)
-                }
-                Err(()) => Poll::Pending,
-            }
-        })
-    }
-}
-
-/// The state behind these locks is whole between any two statements, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use eid_core::PublicKey;
 
+use crate::Address;
 use crate::streams::{Channel, Reason};
 
 /// Where others reach a socket that is bound here. One that is bound to every interface is named by the address of the
@@ -15,6 +16,17 @@ use crate::streams::{Channel, Reason};
 pub fn reachable(bound: SocketAddr) -> SocketAddr {
     let ip = if bound.ip().is_unspecified() { outward(bound.ip()) } else { bound.ip() };
     SocketAddr::new(ip, bound.port())
+}
+
+/// The addresses of a listener: those that it is told to report, or that of the socket it is bound to. Scoped IPv6
+/// addresses have no form in an address; they are not reported.
+#[must_use]
+pub fn addresses(scheme: &str, bound: Option<SocketAddr>, advertised: &[Address]) -> Vec<Address> {
+    match bound {
+        None => Vec::new(),
+        Some(_) if !advertised.is_empty() => advertised.to_vec(),
+        Some(socket) => format!("{scheme}{socket}").parse().into_iter().collect(),
+    }
 }
 
 /// The local address of a route to the outside, or loopback. Connecting a datagram socket sends nothing.

@@ -9,6 +9,7 @@
 //! There is no clock here: [`Channel::sleep`] brings it, and every wait for the middle of something has an end.
 
 mod connection;
+mod door;
 mod frames;
 mod link;
 
@@ -24,6 +25,14 @@ use crate::limits::{FIRST_BYTE, FRAME, GOODBYE, STALL};
 use crate::{BoxFuture, Cause, LinkError};
 
 pub use connection::StreamConnection;
+pub use door::{Door, FirstLook, Place, Room, TurnedAway};
+
+/// The label under which TLS exports the binding of a connection (RFC 5705).
+pub const BINDING_LABEL: &[u8] = b"EXPORTER-eid-channel-binding";
+/// The number under which a stream is given up; which one says nothing.
+pub const GIVEN_UP: u32 = 1;
+/// The alert of a server that speaks none of the protocols that a client asks for (RFC 7301).
+pub const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// A protected channel to a peer that carries streams. Clones are one channel.
 pub trait Channel: Clone + Debug + Send + Sync + 'static {

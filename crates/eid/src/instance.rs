@@ -146,6 +146,11 @@ impl Builder {
             let config = eid_quic::QuicConfig::new(db.device_key());
             engine.register_transport(Arc::new(eid_quic::QuicTransport::new(config)));
         }
+        #[cfg(feature = "iroh")]
+        {
+            let config = eid_iroh::IrohConfig::new(db.device_key());
+            engine.register_transport(Arc::new(eid_iroh::IrohTransport::new(config)));
+        }
         let (sessions, indexing) =
             (Sessions::in_store(db.store()), Indexing::start(db.clone(), engine.events()));
         let remembers_callers = AtomicBool::new(false);
@@ -302,9 +307,14 @@ impl Instance {
     /// # Errors
     /// [`ErrorKind::AddressInUse`], [`ErrorKind::InvalidAddress`].
     pub async fn listen(&self, on: impl Into<Listener>) -> Result<Vec<Address>, Error> {
-        let transport = Listener::of_device(&on.into(), self.inner.db.device_key());
+        let listener = on.into();
+        let transport = listener.of_device(self.inner.db.device_key());
         transport.listen().await?;
-        self.inner.engine.register_transport(Arc::clone(&transport));
+        if listener.is_the_only_one() {
+            self.inner.engine.replace_transport(Arc::clone(&transport)).await;
+        } else {
+            self.inner.engine.register_transport(Arc::clone(&transport));
+        }
         self.inner.engine.accept_connections().await?;
         self.remember_callers();
         Ok(transport.addresses())

@@ -57,8 +57,9 @@
 //!
 //! Programs without an async runtime use [`blocking`].
 //!
-//! Features: `embedded` (the store on disk) and `http` are on by default; `quic` is another transport; `control` is the socket through which the
-//! program `eid` works on a running application.
+//! Features: `embedded` (the store on disk) and `http` are on by default; `quic` and `iroh` are further transports,
+//! and with `mdns` devices find each other on the local network; `control` is the socket through which the program `eid`
+//! works on a running application.
 
 mod access;
 mod authority;
@@ -104,6 +105,8 @@ pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, T
 pub use eid_db::{EncryptionStatus, IndexInfo, IndexProgress, IndexState, StoreListing};
 pub use eid_db::{EntryStanding, KeyInfo, SettingsChange, Void, VoidEntry};
 pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowChange, RowChanges};
+#[cfg(feature = "iroh")]
+pub use eid_iroh::{Relay, RelayUrl};
 pub use eid_store::{FsckReport, Lost, Problem, is_engine_guarded};
 pub use eid_sync::{
     DatabaseTicket, Delivered, Events, Rung, SessionReport, SyncEngine, SyncEvent, TicketError,
@@ -116,6 +119,8 @@ pub use join::{Join, Joined};
 pub use list::{DocList, TxList};
 #[cfg(feature = "http")]
 pub use listen::Http;
+#[cfg(feature = "iroh")]
+pub use listen::Iroh;
 pub use listen::Listener;
 #[cfg(feature = "quic")]
 pub use listen::Quic;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use eid_core::SecretKey;
+#[cfg(feature = "iroh")]
+use eid_iroh::{Relay, Search};
 #[cfg(any(feature = "http", feature = "quic"))]
 use eid_transport::Address;
 use eid_transport::Transport;
@@ -12,12 +14,18 @@ use eid_transport::Transport;
 #[derive(Clone)]
 pub struct Listener {
     make: Arc<dyn Fn(Arc<SecretKey>) -> Arc<dyn Transport> + Send + Sync>,
+    only_one: bool,
 }
 
 impl Listener {
     /// The transport for a device with this key.
     pub(crate) fn of_device(&self, key: Arc<SecretKey>) -> Arc<dyn Transport> {
         (self.make)(key)
+    }
+
+    /// Whether a device is reached over one transport of this kind only.
+    pub(crate) fn is_the_only_one(&self) -> bool {
+        self.only_one
     }
 }
 
@@ -29,7 +37,7 @@ impl fmt::Debug for Listener {
 
 impl From<Arc<dyn Transport>> for Listener {
     fn from(transport: Arc<dyn Transport>) -> Self {
-        Self { make: Arc::new(move |_| Arc::clone(&transport)) }
+        Self { make: Arc::new(move |_| Arc::clone(&transport)), only_one: false }
     }
 }
 
@@ -100,6 +108,55 @@ impl From<Quic> for Listener {
             config.advertise = quic.advertise.clone();
             Arc::new(eid_quic::QuicTransport::new(config))
         };
-        Self { make: Arc::new(make) }
+        Self { make: Arc::new(make), only_one: false }
+    }
+}
+
+/// iroh: for devices wherever they are. Links go straight where the network lets them, and over a relay, which sees who
+/// talks to whom and nothing else, where it does not.
+///
+/// An instance has one endpoint, for dialling and for listening: listening again takes the place of the one before, and
+/// ends its connections.
+#[cfg(feature = "iroh")]
+#[derive(Debug, Clone)]
+pub struct Iroh {
+    relay: Relay,
+    bind: Option<std::net::SocketAddr>,
+    search: Search,
+}
+
+#[cfg(feature = "iroh")]
+impl Iroh {
+    /// Listens on every interface and over these relays.
+    #[must_use]
+    pub fn over(relay: Relay) -> Self {
+        Self { relay, bind: None, search: Search::Off }
+    }
+
+    /// Binds this socket instead of one on every interface; port 0 picks one.
+    #[must_use]
+    pub fn on(self, socket: std::net::SocketAddr) -> Self {
+        Self { bind: Some(socket), ..self }
+    }
+
+    /// Shows this device to others on the local network, and finds them there, by multicast DNS.
+    #[cfg(feature = "mdns")]
+    #[must_use]
+    pub fn find_locally(self) -> Self {
+        Self { search: Search::Local, ..self }
+    }
+}
+
+#[cfg(feature = "iroh")]
+impl From<Iroh> for Listener {
+    fn from(iroh: Iroh) -> Self {
+        let make = move |key| -> Arc<dyn Transport> {
+            let mut config = eid_iroh::IrohConfig::listening(key);
+            config.relay = iroh.relay.clone();
+            config.bind = iroh.bind;
+            config.search = iroh.search;
+            Arc::new(eid_iroh::IrohTransport::new(config))
+        };
+        Self { make: Arc::new(make), only_one: true }
     }
 }

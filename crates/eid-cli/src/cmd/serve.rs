@@ -103,6 +103,10 @@ async fn start(args: &Serve, place: &Place, node: &Instance, out: &Out) -> Resul
     if let Some(address) = &args.quic {
         ways.quic = node.listen(eid::Quic::on(address)).await?.into_iter().next();
     }
+    #[cfg(feature = "iroh")]
+    if let Some(socket) = args.iroh {
+        ways.iroh = node.listen(iroh(args, socket)).await?.into_iter().next();
+    }
     let control = control::serve(node, &place.data, Arc::new(NodeCommands))?;
     let told = tell_ready(node, &ways, out);
     if let Err(failure) = told {
@@ -117,17 +121,28 @@ async fn start(args: &Serve, place: &Place, node: &Instance, out: &Out) -> Resul
 struct Ways {
     http: Option<Address>,
     quic: Option<Address>,
+    iroh: Option<Address>,
+}
+
+#[cfg(feature = "iroh")]
+fn iroh(args: &Serve, socket: Option<std::net::SocketAddr>) -> eid::Iroh {
+    let iroh = eid::Iroh::over(args.relay.clone());
+    let iroh = if args.mdns { iroh.find_locally() } else { iroh };
+    match socket {
+        Some(socket) => iroh.on(socket),
+        None => iroh,
+    }
 }
 
 fn tell_ready(node: &Instance, ways: &Ways, out: &Out) -> Result<(), Failure> {
     let device = node.device().to_string();
     let text = |way: &Option<Address>| way.as_ref().map(ToString::to_string);
     let ready = json!({
-        "event": "ready", "device": device, "http": text(&ways.http), "quic": text(&ways.quic), "iroh": null,
-        "admin": null,
+        "event": "ready", "device": device, "http": text(&ways.http), "quic": text(&ways.quic),
+        "iroh": text(&ways.iroh), "admin": null,
     });
     out.say(&ready, || {
-        let open: Vec<String> = [&ways.http, &ways.quic].into_iter().filter_map(text).collect();
+        let open: Vec<String> = [&ways.http, &ways.quic, &ways.iroh].into_iter().filter_map(text).collect();
         if open.is_empty() {
             return format!("serving this directory as {device}; --http ADDR lets other devices in");
         }

@@ -35,7 +35,7 @@ pub async fn run(context: &Context, args: &Share) -> Result<(), Failure> {
             error.kind().code(),
             "no node serves this directory, so nobody could join with a ticket",
         )
-        .hint("start `eid serve --http ADDR` (or --quic) on it first, or name an address with --address"),
+        .hint("start `eid serve --http ADDR` (or --quic, --iroh) on it first, or name an address with --address"),
         _ => error.into(),
     })?;
     let ticket = ticket.to_string();

@@ -40,6 +40,63 @@ fn stops(node: Running) {
     assert_eq!(done.code, Some(0), "{}", done.err);
 }
 
+#[cfg(feature = "iroh")]
+mod iroh {
+    use super::*;
+
+    const HERE: [&str; 3] = ["--iroh=127.0.0.1:0", "--relay", "disabled"];
+
+    #[test]
+    fn two_devices_exchange_over_iroh() {
+        let (a, node, ready) = served(&HERE);
+        let address = ready["iroh"].as_str().expect("an address").to_owned();
+        let device = ready["device"].as_str().expect("a key");
+        assert!(address.starts_with(&format!("iroh:{device}?ip=127.0.0.1:")), "{ready}");
+        exchanges(&a, &address);
+        stops(node);
+    }
+
+    #[test]
+    fn a_node_that_listens_dials_from_the_same_endpoint() {
+        let (a, node, ready) = served(&HERE);
+        let address = ready["iroh"].as_str().expect("an address").to_owned();
+        let (b, other, ready) = served(&HERE);
+        b.ok(&["join", &ticket(&a, &address)]);
+        a.ok(&["set", "notes", "x", "1"]);
+        assert_eq!(b.ok(&["sync", "--address", &address]).json()["databases"][0]["pulled"], 1);
+        // The other way round, at the address that it has had all along.
+        b.ok(&["set", "notes", "y", "2"]);
+        let back = ready["iroh"].as_str().expect("an address");
+        assert_eq!(a.ok(&["sync", "--address", back]).json()["databases"][0]["pulled"], 1);
+        stops(node);
+        stops(other);
+    }
+
+    #[test]
+    fn a_node_that_was_killed_and_serves_again_at_its_socket_is_met_under_the_same_key() {
+        let (a, node, ready) = served(&HERE);
+        let address = ready["iroh"].as_str().expect("an address").to_owned();
+        let b = Eid::new();
+        b.ok(&["join", &ticket(&a, &address)]);
+        node.kill();
+        a.ok(&["set", "notes", "x", "1"]);
+        let socket = address.split("ip=").nth(1).expect("a socket");
+        let (node, again) = a.serve_with(&[&format!("--iroh={socket}"), "--relay", "disabled"]);
+        assert_eq!(again["iroh"], address.as_str());
+        assert_eq!(b.ok(&["sync"]).json()["databases"][0]["pulled"], 1);
+        stops(node);
+    }
+
+    #[test]
+    fn a_relay_is_a_url_or_one_of_three_words() {
+        let eid = Eid::new();
+        for relay in ["nonsense", "ftp://relay.example/", "https://"] {
+            eid.fails(&["serve", "--iroh", "--relay", relay], 2, "usage");
+        }
+        eid.fails(&["serve", "--relay", "disabled"], 2, "usage");
+    }
+}
+
 #[cfg(feature = "quic")]
 mod quic {
     use super::*;

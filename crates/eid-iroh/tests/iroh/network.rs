@@ -36,13 +36,14 @@ pub(crate) async fn relay() -> (Server, Relay) {
     let mut config = ServerConfig::default();
     config.relay = Some(RelayConfig::new(([127, 0, 0, 1], 0)));
     let server = Server::spawn(config).await.expect("a relay on loopback");
-    let url = server.http_url().expect("it serves plain HTTP");
+    let socket = server.http_addr().expect("it serves plain HTTP");
+    let url = format!("http://{socket}/").parse().expect("a URL");
     (server, Relay::Custom(vec![url]))
 }
 
 /// A device that binds nothing but loopback, under bounds with which silence shows soon.
 pub(crate) fn device(seed: u8, relay: &Relay) -> IrohConfig {
-    let config = IrohConfig::new(Arc::new(SecretKey::from_seed([seed; 32])));
+    let config = IrohConfig::listening(Arc::new(SecretKey::from_seed([seed; 32])));
     let bounds = Bounds {
         handshake: Duration::from_secs(4),
         idle: Duration::from_secs(3),

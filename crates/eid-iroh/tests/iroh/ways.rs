@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use eid_iroh::{Bounds, IrohConfig, IrohTransport, Relay, Route};
+use eid_transport::streams::Room;
 use eid_transport::{DialError, LinkError, ListenError, Received, Transport};
 
 use crate::network::{at, device, key, link, relay, relayed, run, to_and_fro};
@@ -138,7 +139,8 @@ fn a_device_that_does_not_listen_is_not_met() {
 fn the_oldest_connection_of_a_key_makes_room_for_another() {
     run(async {
         let tight = device(2, &Relay::Off);
-        let bounds = Bounds { connections_per_key_max: 1, ..tight.bounds.clone() };
+        let room = Room { connections_per_key_max: 1, ..Room::default() };
+        let bounds = Bounds { room, ..tight.bounds.clone() };
         let server = listening(IrohConfig { bounds, ..tight }).await;
         let client = IrohTransport::new(device(1, &Relay::Off));
         let address = server.addresses().remove(0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use eid_core::SecretKey;
 use eid_quic::{ALPN, Bounds, QuicTransport};
 use eid_transport::limits::{FRAME_BYTES_MAX, OPENER_TURN_BYTES_MAX};
-use eid_transport::streams::Patience;
+use eid_transport::streams::{Patience, Room};
 use eid_transport::{Connection, DialError, Link, LinkError, Received, Transport};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, Endpoint, RecvStream, SendStream, TransportErrorCode};
@@ -340,7 +340,7 @@ fn a_connection_that_brings_nothing_is_closed() {
 #[test]
 fn those_who_show_nothing_leave_room_for_no_more_of_them() {
     run(async {
-        let tight = Bounds { unproven_max: 2, ..bounds() };
+        let tight = Bounds { room: Room { unproven_max: 2, ..Room::default() }, ..bounds() };
         let server = listening(2, tight).await;
         let mut waiting = Vec::new();
         for n in 0..2 {

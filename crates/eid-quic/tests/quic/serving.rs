@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eid_quic::{Bounds, QuicConfig, QuicTransport};
+use eid_transport::streams::Room;
 use eid_transport::testing::both;
 use eid_transport::{DialError, LinkError, ListenError, Received, Transport};
 
@@ -50,6 +51,20 @@ fn a_name_is_dialled_at_whichever_of_its_addresses_answers() {
 }
 
 #[test]
+fn a_port_that_no_program_has_is_known_at_once() {
+    run(async {
+        // More than the test may take: nothing but the answer of the host ends the dial before.
+        let patient = Bounds { handshake: Duration::from_secs(600), ..bounds() };
+        let client = QuicTransport::new(QuicConfig { bounds: patient, ..QuicConfig::new(key(1)) });
+        let nobody = "quic:127.0.0.1:1".parse().expect("an address");
+        let error = client.dial(&nobody).await.expect_err("nobody is there");
+        let DialError::Unreachable { cause, .. } = &error else { panic!("{error:?}") };
+        let said = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        assert_eq!(said, Some(std::io::ErrorKind::ConnectionRefused), "{error:?}");
+    });
+}
+
+#[test]
 fn a_turn_that_was_sent_before_its_connection_was_closed_arrives() {
     run(async {
         let (server, client) = (listening(2, bounds()).await, client(1));
@@ -81,7 +96,8 @@ fn links_that_a_server_opens_work_too() {
 #[test]
 fn an_address_has_so_many_connections_and_no_more() {
     run(async {
-        let tight = Bounds { counts_loopback: true, connections_per_address_max: 2, ..bounds() };
+        let room = Room { counts_loopback: true, connections_per_address_max: 2, ..Room::default() };
+        let tight = Bounds { room, ..bounds() };
         let (server, address_of) = (listening(2, tight).await, |server: &QuicTransport| server.addresses());
         let (one, two, three) = (client(1), client(3), client(4));
         let first = link(&one, &server).await;
@@ -99,7 +115,8 @@ fn an_address_has_so_many_connections_and_no_more() {
 #[test]
 fn the_oldest_connection_of_a_key_makes_room_for_another() {
     run(async {
-        let tight = Bounds { connections_per_key_max: 2, ..bounds() };
+        let room = Room { connections_per_key_max: 2, ..Room::default() };
+        let tight = Bounds { room, ..bounds() };
         let (server, client) = (listening(2, tight).await, client(1));
         let first = link(&client, &server).await;
         let mut second = link(&client, &server).await;
