@@ -1121,6 +1121,34 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    #[cfg(feature = "iroh")]
+    #[test]
+    fn iroh_takes_its_relay_from_a_word_or_a_url() {
+        let serve = |line: &str| match parse(line).expect(line).command {
+            Command::Serve(serve) => serve,
+            other => panic!("{other:?}"),
+        };
+        let url: eid::RelayUrl = "https://relay.example/".parse().expect("a URL");
+        for (line, socket, relay) in [
+            ("eid serve --iroh", None, eid::Relay::Public),
+            ("eid serve --iroh --relay default", None, eid::Relay::Public),
+            ("eid serve --relay staging --iroh", None, eid::Relay::Staging),
+            ("eid serve --iroh --relay disabled", None, eid::Relay::Off),
+            ("eid serve --iroh --relay off", None, eid::Relay::Off),
+            ("eid serve --iroh --relay https://relay.example/", None, eid::Relay::Custom(vec![url])),
+            ("eid serve --iroh=127.0.0.1:7 --mdns", Some("127.0.0.1:7"), eid::Relay::Public),
+        ] {
+            let serve = serve(line);
+            let socket = socket.map(|text| text.parse().expect("a socket"));
+            assert_eq!((serve.iroh, &serve.relay), (Some(socket), &relay), "{line}");
+            assert_eq!(serve.mdns, line.contains("--mdns"), "{line}");
+        }
+        assert_eq!(serve("eid serve --http 127.0.0.1:7").iroh, None);
+        for line in ["eid serve --relay disabled", "eid serve --mdns", "eid serve --iroh --relay ftp://h/"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
     #[test]
     fn no_command_takes_the_name_of_a_global_option() {
         fn check(command: &clap::Command, globals: &[String]) {

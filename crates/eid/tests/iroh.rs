@@ -11,7 +11,7 @@ fn here() -> Iroh {
 }
 
 async fn instance() -> Instance {
-    Instance::builder().memory().open().await.unwrap()
+    Instance::builder().memory().open().await.expect("memory is there")
 }
 
 #[tokio::test]
