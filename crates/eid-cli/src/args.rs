@@ -72,7 +72,7 @@ pub enum Command {
     Init(Init),
     /// Runs the node until SIGINT or SIGTERM
     #[command(
-        after_help = "Example:\n  eid serve --http 127.0.0.1:7070\n  eid serve --http 127.0.0.1:0 --json"
+        after_help = "Example:\n  eid serve --http 127.0.0.1:7070\n  eid serve --http 127.0.0.1:0 --json\n  eid serve --iroh"
     )]
     Serve(Serve),
     /// Databases: create, list, show, rename, title, forget

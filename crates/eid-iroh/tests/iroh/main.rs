@@ -1,5 +1,6 @@
 //! The iroh transport as its users meet it, over a relay on loopback and over loopback sockets.
 
+mod attacks;
 mod conformance;
 #[cfg(feature = "mdns")]
 mod local;

@@ -1,5 +1,6 @@
 //! Which way a connection goes, whom it meets, and that nothing is left behind.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use eid_iroh::{Bounds, IrohConfig, IrohTransport, Relay, Route};
@@ -9,10 +10,16 @@ use eid_transport::{DialError, LinkError, ListenError, Received, Transport};
 use crate::network::{at, device, key, link, relay, relayed, run, to_and_fro};
 
 /// A transport that listens.
-async fn listening(config: IrohConfig) -> IrohTransport {
+pub(crate) async fn listening(config: IrohConfig) -> IrohTransport {
     let server = IrohTransport::new(config);
     server.listen().await.expect("it can listen");
     server
+}
+
+/// The socket of a transport that listens at one.
+pub(crate) fn socket(server: &IrohTransport) -> SocketAddr {
+    let address = server.addresses().remove(0);
+    address.as_str().split("ip=").nth(1).expect("a socket").parse().expect("a socket")
 }
 
 #[test]
@@ -174,9 +181,7 @@ fn a_turn_that_was_sent_before_its_connection_was_closed_arrives() {
 fn a_port_that_is_taken_is_said_to_be() {
     run(async {
         let server = listening(device(2, &Relay::Off)).await;
-        let address = server.addresses().remove(0).to_string();
-        let taken = address.split("ip=").nth(1).expect("a socket").parse().expect("a socket");
-        let other = IrohTransport::new(IrohConfig { bind: Some(taken), ..device(3, &Relay::Off) });
+        let other = IrohTransport::new(IrohConfig { bind: Some(socket(&server)), ..device(3, &Relay::Off) });
         let error = other.listen().await.expect_err("the port is taken");
         assert!(matches!(error, ListenError::InUse { .. }), "{error:?}");
     });
@@ -188,7 +193,7 @@ fn a_shutdown_leaves_no_task_and_no_socket() {
     runtime.block_on(async {
         let server = listening(device(2, &Relay::Off)).await;
         let client = IrohTransport::new(device(1, &Relay::Off));
-        let address = server.addresses().remove(0);
+        let (address, port) = (server.addresses().remove(0), socket(&server));
         let linked = link(&client, &server, &address).await;
         server.shutdown().await;
         client.shutdown().await;
@@ -200,8 +205,6 @@ fn a_shutdown_leaves_no_task_and_no_socket() {
             }
         };
         tokio::time::timeout(Duration::from_secs(20), ended).await.expect("every task ends");
-        let socket: std::net::SocketAddr =
-            address.as_str().split("ip=").nth(1).expect("a socket").parse().expect("a socket");
-        std::net::UdpSocket::bind(socket).expect("the port is free again");
+        std::net::UdpSocket::bind(port).expect("the port is free again");
     });
 }
