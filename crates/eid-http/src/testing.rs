@@ -5,13 +5,11 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use eid_transport::Connection;
-use eid_transport::limits::BACKLOG_MAX;
+use eid_transport::{Arrivals, Connection};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Body;
-use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -28,7 +26,6 @@ pub type Answered = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync
 #[derive(Debug)]
 pub struct Handler {
     routes: Routes,
-    accepted: Mutex<mpsc::Receiver<Arc<dyn Connection>>>,
 }
 
 /// What a server holds for others.
@@ -47,15 +44,14 @@ impl Handler {
     /// When the system has no randomness to give.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        let (incoming, accepted) = mpsc::channel(BACKLOG_MAX);
         let routes = Routes {
             identity: Arc::new(Identity::draw().expect("the system gives randomness")),
             channels: Arc::new(Channels::new(bounds.clone())),
-            accepted: incoming,
+            arrivals: Arrivals::default(),
             info: Arc::new(|| "{}".to_owned()),
             bounds,
         };
-        Self { routes, accepted: Mutex::new(accepted) }
+        Self { routes }
     }
 
     /// Answers a request. The body of the answer ends with an error when whoever produced it has gone.
@@ -68,7 +64,7 @@ impl Handler {
 
     /// The next connection that a client has made.
     pub async fn accept(&self) -> Option<Arc<dyn Connection>> {
-        self.accepted.lock().await.recv().await
+        self.routes.arrivals.next().await
     }
 
     /// Forgets what has been idle for too long, as a listener does every second.
