@@ -8,21 +8,53 @@ use eid_core::SecretKey;
 use eid_quic::{ALPN, Bounds, QuicTransport};
 use eid_transport::limits::{FRAME_BYTES_MAX, OPENER_TURN_BYTES_MAX};
 use eid_transport::streams::{Patience, Room};
-use eid_transport::{Connection, DialError, Link, LinkError, Received, Transport};
+use eid_transport::{Address, Connection, DialError, Link, LinkError, Received, Transport};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, Endpoint, RecvStream, SendStream, TransportErrorCode};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use tokio::task::JoinHandle;
 
 use crate::network::{bounds, client, listening, run, socket};
 
 /// Believes everything.
 #[derive(Debug)]
 struct Gullible;
+
+macro_rules! believes_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    };
+}
 
 impl ServerCertVerifier for Gullible {
     fn verify_server_cert(
@@ -36,31 +68,24 @@ impl ServerCertVerifier for Gullible {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
+    believes_signatures!();
+}
+
+impl ClientCertVerifier for Gullible {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
         &self,
-        _: &[u8],
         _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    believes_signatures!();
 }
 
 /// A key as TLS shows it, whose private half is that of another.
@@ -104,6 +129,26 @@ async fn dial(
     let endpoint = Endpoint::client("127.0.0.1:0".parse().expect("a socket")).expect("a port");
     let connection = endpoint.connect_with(config, to, "x.invalid").expect("a good config").await?;
     Ok((endpoint, connection))
+}
+
+/// A server that believes everything, shows one key, holds another, and speaks this protocol.
+fn liar(shown: &SecretKey, held: &SecretKey, alpn: &str) -> (Address, JoinHandle<()>) {
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_client_cert_verifier(Arc::new(Gullible))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(shown, held))));
+    tls.alpn_protocols = vec![alpn.into()];
+    let crypto = Arc::new(QuicServerConfig::try_from(tls).expect("suites"));
+    let config = quinn::ServerConfig::with_crypto(crypto);
+    let endpoint = Endpoint::server(config, "127.0.0.1:0".parse().expect("a socket")).expect("a port");
+    let address = format!("quic:{}", endpoint.local_addr().expect("bound")).parse().expect("an address");
+    let serving = async move {
+        while let Some(incoming) = endpoint.accept().await {
+            drop(incoming.await);
+        }
+    };
+    (address, tokio::spawn(serving))
 }
 
 /// What the server says to a connection that it does not want.
@@ -162,24 +207,7 @@ fn a_client_of_another_protocol_is_turned_away() {
 #[test]
 fn a_server_of_another_protocol_is_named_as_such() {
     run(async {
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(
-                &seed(2),
-                &seed(2),
-            ))));
-        tls.alpn_protocols = vec!["eid/2".into()];
-        let crypto = Arc::new(QuicServerConfig::try_from(tls).expect("suites"));
-        let config = quinn::ServerConfig::with_crypto(crypto);
-        let other = Endpoint::server(config, "127.0.0.1:0".parse().expect("a socket")).expect("a port");
-        let address = format!("quic:{}", other.local_addr().expect("bound")).parse().expect("an address");
-        let serving = tokio::spawn(async move {
-            while let Some(incoming) = other.accept().await {
-                drop(incoming.await);
-            }
-        });
+        let (address, serving) = liar(&seed(2), &seed(2), "eid/2");
         let error = client(1).dial(&address).await.expect_err("it speaks something else");
         let DialError::NotAPeer { cause, .. } = &error else { panic!("{error:?}") };
         assert!(cause.to_string().contains(ALPN), "{cause}");
@@ -210,24 +238,10 @@ fn a_client_that_shows_the_key_of_another_is_turned_away() {
 #[test]
 fn a_server_that_shows_the_key_of_another_is_not_met() {
     run(async {
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(
-                &seed(2),
-                &seed(9),
-            ))));
-        tls.alpn_protocols = vec![ALPN.into()];
-        let crypto = Arc::new(QuicServerConfig::try_from(tls).expect("suites"));
-        let config = quinn::ServerConfig::with_crypto(crypto);
-        let other = Endpoint::server(config, "127.0.0.1:0".parse().expect("a socket")).expect("a port");
-        let address = format!("quic:{}", other.local_addr().expect("bound")).parse().expect("an address");
-        let serving = tokio::spawn(async move {
-            while let Some(incoming) = other.accept().await {
-                drop(incoming.await);
-            }
-        });
+        let (address, serving) = liar(&seed(2), &seed(2), ALPN);
+        client(1).dial_expecting(&address, seed(2).public()).await.expect("it holds the key that it shows");
+        serving.abort();
+        let (address, serving) = liar(&seed(2), &seed(9), ALPN);
         let error = client(1).dial_expecting(&address, seed(2).public()).await.expect_err("it lies");
         assert!(matches!(error, DialError::NotAPeer { .. }), "{error:?}");
         serving.abort();
