@@ -276,7 +276,9 @@ impl Unpacker<'_> {
             parents.push(self.said.placed.get(at).ok_or(UnpackError::Reference)?.id);
             places.push(at);
         }
-        parents.sort_unstable();
+        if !parents.is_sorted_by(|a, b| a < b) {
+            return Err(UnpackError::Malformed);
+        }
         let height = self.number(self.said.height(places.into_iter()))?;
         let time = self.number(self.said.time())?;
         let author = self.author()?;

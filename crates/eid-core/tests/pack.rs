@@ -219,9 +219,25 @@ fn refused(what: &str, packed: Writer, why: UnpackError) {
 
 #[test]
 fn a_packed_entry_is_refused_when_it_is_none() {
-    let mut w = Writer::new();
-    w.uint(2);
-    refused("an unknown beginning", w, UnpackError::Malformed);
+    for (beginning, good) in [(1, true), (2, false)] {
+        let mut w = Writer::new();
+        w.uint(beginning).array(0).int(0).int(0).bytes(&[7; 32]).array(0).bytes(&[9; 64]);
+        let unpacked = unpack(&TreeId([1; 32]), &w.into_bytes().into(), BOUNDS);
+        assert_eq!(unpacked.is_ok(), good, "an entry that begins with {beginning}: {unpacked:?}");
+    }
+    for (first, second) in [([2; 32], [1; 32]), ([1; 32], [1; 32])] {
+        let mut w = Writer::new();
+        w.uint(1)
+            .array(2)
+            .bytes(&first)
+            .bytes(&second)
+            .int(0)
+            .int(0)
+            .bytes(&[7; 32])
+            .array(0)
+            .bytes(&[9; 64]);
+        refused("parents in another order, or one twice", w, UnpackError::Malformed);
+    }
     for (height, time) in [(-2, 0), (0, -6), (i128::from(u64::MAX), 0), (0, i128::from(u64::MAX))] {
         let mut w = begun(&[], 0, 5);
         w.bytes(&[7; 32]).array(0).bytes(&[9; 64]);
@@ -294,13 +310,16 @@ fn nothing_in_a_batch_is_more_than_an_entry_can_have() {
     malformed("a long payload", whole(1, 1, PAYLOAD_BYTES_MAX + 1));
 
     let parents = |count: usize| {
-        let mut w = begun(&[], 0, 0);
-        w.bytes(&[7; 32]).array(0).bytes(&[9; 64]);
-        w.raw(&begun(&vec![1; count], 0, 0).into_bytes()).uint(0).array(0).bytes(&[9; 64]);
+        let mut w = Writer::new();
+        w.uint(1).array(count);
+        for n in 0..count {
+            w.bytes(&[n as u8; 32]);
+        }
+        w.int(0).int(0).bytes(&[7; 32]).array(0).bytes(&[9; 64]);
         w
     };
     let fits = parents(PARENTS_MAX).into_bytes();
-    assert_eq!(unpack(&TreeId([1; 32]), &fits.into(), BOUNDS).map(|entries| entries.len()), Ok(2));
+    assert_eq!(unpack(&TreeId([1; 32]), &fits.into(), BOUNDS).map(|entries| entries.len()), Ok(1));
     malformed("many parents", parents(PARENTS_MAX + 1));
 
     let sections = |write: &dyn Fn(&mut Writer)| {
@@ -360,10 +379,11 @@ fn nothing_in_a_batch_is_more_than_an_entry_can_have() {
             w.text("s").array(1).uint(1).null();
         }),
     );
+    // A head that says another number than what follows.
     malformed(
-        "a payload and more",
+        "a payload of three parts",
         one(&|w| {
-            w.text("s").array(3).uint(1).bytes(&[1; 32]).uint(1).null();
+            w.text("s").array(3).uint(1).bytes(&[1; 32]).null();
         }),
     );
     let secrets = |len: usize| {
@@ -374,20 +394,20 @@ fn nothing_in_a_batch_is_more_than_an_entry_can_have() {
     assert!(unpack(&TreeId([1; 32]), &secrets(ENC_BYTES_MAX).into_bytes().into(), BOUNDS).is_ok());
     malformed("long parameters", secrets(ENC_BYTES_MAX + 1));
     malformed(
-        "parameters and more",
+        "parameters of three parts",
         one(&|w| {
-            w.text("s").bytes(b"").array(3).null().array(0).null();
+            w.text("s").bytes(b"").array(3).null().array(0);
         }),
     );
     let blobs = |count: usize, parts: usize| {
         one(&|w| {
             w.text("s").bytes(b"").array(2).null().array(count);
             (0..count).for_each(|_| {
-                w.array(parts).uint(1).bytes(&[1; 32]).raw(&vec![0; parts - 2]);
+                w.array(parts).uint(1).bytes(&[1; 32]);
             });
         })
     };
     assert!(unpack(&TreeId([1; 32]), &blobs(BLOBS_MAX, 2).into_bytes().into(), BOUNDS).is_ok());
     malformed("many blobs", blobs(BLOBS_MAX + 1, 2));
-    malformed("a blob and more", blobs(1, 3));
+    malformed("a blob of three parts", blobs(1, 3));
 }
