@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use by_hand::{greet, open};
+use by_hand::{greet, greet_as, open};
 use bytes::Bytes;
 use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
 use eid_core::sketch::Sketch;
@@ -21,8 +21,8 @@ use eid_proto::message::{Message, Request, Response};
 use eid_proto::{Known, Output, Rights, Session, SessionError};
 use eid_store::{Backend, BackendError, Batch, Memory, Snapshot};
 use eid_sync::limits::{
-    AWAY_MS, CONNECTIONS_PER_KEY_MAX, FRAME_MS, HANDSHAKE_MS, INVALID_ENTRIES_MAX, REQUESTS_MAX,
-    REQUESTS_PER_SECOND, SESSIONS_PER_CONNECTION_MAX, TURN_BYTES_PER_SECOND_MIN, UNPROVEN_MAX,
+    AWAY_MS, CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, FRAME_MS, HANDSHAKE_MS, INVALID_ENTRIES_MAX,
+    REQUESTS_MAX, REQUESTS_PER_SECOND, SESSIONS_PER_CONNECTION_MAX, TURN_BYTES_PER_SECOND_MIN, UNPROVEN_MAX,
 };
 use eid_sync::{Delivered, EngineConfig, RefusalCode, SyncEvent};
 use eid_transport::{Connection, Link, Received, Transport};
@@ -98,6 +98,33 @@ async fn those_who_do_not_say_who_they_are_take_up_so_many_places_and_give_them_
     turned_away.await;
     assert!(began.elapsed().as_millis() < u128::from(HANDSHAKE_MS), "it is left waiting");
     tokio::time::advance(Duration::from_millis(HANDSHAKE_MS)).await;
+    let (_connection, mut control) = dialled(&nodes, &a, 3).await;
+    assert!(ask(&mut *control, &Request::Discover).await.is_some());
+}
+
+#[tokio::test]
+async fn there_are_so_many_connections_and_one_that_ends_makes_room() {
+    let nodes = Nodes::new();
+    let a = nodes.node(1).await;
+    let mut dials = Vec::new();
+    for n in 0..CONNECTIONS_MAX {
+        let connection = nodes.net.endpoint("by-hand").dial(&a.address()).await.unwrap();
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&((n / CONNECTIONS_PER_KEY_MAX) as u64 + 1_000).to_le_bytes());
+        let control = greet_as(&*connection, SecretKey::from_seed(seed), vec![]).await;
+        dials.push((connection, control));
+    }
+    let mut events = a.engine.events();
+    let one_more = nodes.net.endpoint("one-more").dial(&a.address()).await.unwrap();
+    if let Ok(mut link) = one_more.open().await {
+        assert!(!matches!(link.recv().await, Ok(Received::Frame(_))), "there is room for one more");
+    }
+    let (last, mut control) = dials.pop().unwrap();
+    assert!(ask(&mut *control, &Request::Discover).await.is_some());
+    last.close().await;
+    while !matches!(events.recv().await.unwrap(), Delivered::Event(SyncEvent::Disconnected { .. })) {}
+    // The place is given back when the task has ended that saw the end of the connection.
+    tokio::task::yield_now().await;
     let (_connection, mut control) = dialled(&nodes, &a, 3).await;
     assert!(ask(&mut *control, &Request::Discover).await.is_some());
 }

@@ -16,13 +16,22 @@ pub async fn greet(connection: &dyn Connection, n: u8) -> Box<dyn Link> {
 
 /// The same with further keys.
 pub async fn greet_with(connection: &dyn Connection, n: u8, further: Vec<Arc<SecretKey>>) -> Box<dyn Link> {
+    greet_as(connection, SecretKey::from_seed([n; 32]), further).await
+}
+
+/// The same of any device.
+pub async fn greet_as(
+    connection: &dyn Connection,
+    device: SecretKey,
+    further: Vec<Arc<SecretKey>>,
+) -> Box<dyn Link> {
     let mut link = connection.open().await.unwrap();
     let identity = Identity {
-        device: Arc::new(SecretKey::from_seed([n; 32])),
+        nonce: device.public().0,
+        device: Arc::new(device),
         name: "by hand".to_owned(),
         binding: connection.binding(),
         proven: None,
-        nonce: [n; 32],
     };
     let mut handshake = Handshake::client(identity, None, further);
     loop {
