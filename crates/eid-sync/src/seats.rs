@@ -58,3 +58,46 @@ impl Drop for Seated {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use eid_transport::{BoxFuture, Link, LinkError};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl Connection for Nowhere {
+        fn binding(&self) -> [u8; 32] {
+            [0; 32]
+        }
+        fn proven(&self) -> Option<PublicKey> {
+            None
+        }
+        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Link>, LinkError>> {
+            Box::pin(async { Err(LinkError::Closed) })
+        }
+        fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Link>>> {
+            Box::pin(async { None })
+        }
+        fn close(&self) -> BoxFuture<'_, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_gone_leaves_nothing_behind() {
+        let seats = Arc::new(Seats::default());
+        let enter = |key: u8| {
+            let connection: Arc<dyn Connection> = Arc::new(Nowhere);
+            Seats::enter(&seats, PublicKey([key; 32]), &connection, &Arc::default(), 2)
+        };
+        let held: Vec<_> = [1, 1, 2].map(enter).into();
+        assert!(held.iter().all(|(_, gone)| gone.is_none()));
+        let (third, gone) = enter(1);
+        assert!(gone.is_some());
+        drop((held, third, gone));
+        assert!(seats.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty());
+    }
+}
