@@ -180,8 +180,8 @@ mod tests {
         let far = responder.finish(&third).expect("genuine");
         let channels = Channels::new(Bounds::default());
         // The client's side has the same secret; a second channel stands in for it.
-        let (client, _) = channels.open(ChannelId([2; 16]), near, Instant::now()).expect("room");
-        let (server, _) = channels.open(id, far, Instant::now()).expect("room");
+        let (client, _) = channels.open(ChannelId([2; 16]), near, None, Instant::now()).expect("room");
+        let (server, _) = channels.open(id, far, None, Instant::now()).expect("room");
         (channels, server, client)
     }
 

@@ -1,6 +1,7 @@
 //! The channels of a server: those whose handshake is under way, and those that carry links.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -61,6 +62,8 @@ pub(crate) struct Channel {
     state: Mutex<ChannelState>,
     closed: watch::Sender<bool>,
     fresh: mpsc::Sender<FreshLink>,
+    /// Where it came from, if that is counted.
+    customer: Option<IpAddr>,
     /// Whoever serves the channel has asked for a second link, and so has met the peer on the first.
     proven: AtomicBool,
 }
@@ -157,11 +160,13 @@ impl Channels {
         Some((unproven.responder, unproven.since + self.bounds.handshake))
     }
 
-    /// Opens a channel whose handshake has finished. The one idle for longest makes room if need be.
+    /// Opens a channel whose handshake has finished. The one idle for longest makes room if need be, among those of the same
+    /// customer or among all.
     pub(crate) fn open(
         &self,
         id: ChannelId,
         keys: Keys,
+        customer: Option<IpAddr>,
         now: Instant,
     ) -> Result<(Arc<Channel>, mpsc::Receiver<FreshLink>), Busy> {
         let (fresh, links) = mpsc::channel(LINKS_MAX);
@@ -173,6 +178,7 @@ impl Channels {
             state: Mutex::new(state),
             closed: watch::Sender::new(false),
             fresh,
+            customer,
             proven: AtomicBool::new(false),
         });
         let evicted = {
@@ -181,10 +187,14 @@ impl Channels {
                 return Err(Busy);
             }
             let mut evicted = None;
-            if table.open.len() >= self.bounds.channels_max {
+            let same = |other: &Channel| customer.is_some() && other.customer == customer;
+            let of_customer = table.open.values().filter(|other| same(other)).count();
+            let crowds = of_customer >= self.bounds.channels_per_address_max;
+            if crowds || table.open.len() >= self.bounds.channels_max {
                 let idlest = table
                     .open
                     .values()
+                    .filter(|other| !crowds || same(other))
                     .filter_map(|channel| channel.idle_since().map(|since| (since, channel.id)))
                     .min()
                     .ok_or(Busy)?;
@@ -396,23 +406,61 @@ mod tests {
         let identity = Identity::draw().expect("randomness");
         let (channels, start) = (Channels::new(bounds()), Instant::now());
         let at = |n: u64| start + Duration::from_secs(n);
-        let (first, _links) = channels.open(id(1), keys(&identity), at(1)).expect("room");
-        let (second, _links) = channels.open(id(2), keys(&identity), at(2)).expect("room");
+        let (first, _links) = channels.open(id(1), keys(&identity), None, at(1)).expect("room");
+        let (second, _links) = channels.open(id(2), keys(&identity), None, at(2)).expect("room");
         let use_of_first = first.in_use().expect("few requests");
-        let (third, _links) = channels.open(id(3), keys(&identity), at(3)).expect("one is idle");
+        let (third, _links) = channels.open(id(3), keys(&identity), None, at(3)).expect("one is idle");
         assert!(second.is_closed() && !first.is_closed());
         let use_of_third = third.in_use().expect("few requests");
-        assert!(channels.open(id(4), keys(&identity), at(4)).is_err(), "none is idle");
+        assert!(channels.open(id(4), keys(&identity), None, at(4)).is_err(), "none is idle");
         drop((use_of_first, use_of_third));
-        channels.open(id(4), keys(&identity), at(4)).expect("both are idle");
+        channels.open(id(4), keys(&identity), None, at(4)).expect("both are idle");
+    }
+
+    #[test]
+    fn a_customer_has_only_so_many_channels_and_crowds_out_nobody_else() {
+        let identity = Identity::draw().expect("randomness");
+        let channels =
+            Channels::new(Bounds { channels_per_address_max: 2, channels_max: 9, ..Bounds::default() });
+        let start = Instant::now();
+        let open = |n: u8, from: Option<&str>| {
+            let from = from.map(|from| from.parse().expect("an address"));
+            channels.open(id(n), keys(&identity), from, start + Duration::from_secs(n.into()))
+        };
+        let (one, other) = (Some("192.0.2.1"), Some("192.0.2.2"));
+        let (oldest, _links) = open(1, other).expect("room");
+        let (first, _links) = open(2, one).expect("room");
+        let (second, _links) = open(3, one).expect("room");
+        let _use = first.in_use().expect("few requests");
+        let (third, _links) = open(4, one).expect("one is idle");
+        assert!(second.is_closed() && !first.is_closed() && !oldest.is_closed());
+        let _other_use = third.in_use().expect("few requests");
+        assert!(open(5, one).is_err(), "none of its own is idle");
+        for n in 6..9 {
+            open(n, None).expect("those that are not counted are bounded with all");
+        }
+        assert!(!oldest.is_closed());
+    }
+
+    #[test]
+    fn loopback_and_proxies_are_not_counted_unless_told_otherwise() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let mut bounds = Bounds { exempt: vec![ip("192.0.2.9")], ..Bounds::default() };
+        for exempt in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "192.0.2.9", "::ffff:192.0.2.9"] {
+            assert_eq!(bounds.counted(ip(exempt)), None, "{exempt}");
+        }
+        assert_eq!(bounds.counted(ip("::ffff:192.0.2.1")), Some(ip("192.0.2.1")));
+        assert_eq!(bounds.counted(ip("2001:db8::1:2:3:4")), Some(ip("2001:db8::")));
+        bounds.counts_loopback = true;
+        assert_eq!(bounds.counted(ip("127.0.0.1")), Some(ip("127.0.0.1")));
     }
 
     #[test]
     fn an_idle_channel_expires_and_one_in_use_does_not() {
         let identity = Identity::draw().expect("randomness");
         let (channels, start) = (Channels::new(bounds()), Instant::now());
-        let (idle, _links) = channels.open(id(1), keys(&identity), start).expect("room");
-        let (used, _links) = channels.open(id(2), keys(&identity), start).expect("room");
+        let (idle, _links) = channels.open(id(1), keys(&identity), None, start).expect("room");
+        let (used, _links) = channels.open(id(2), keys(&identity), None, start).expect("room");
         let _use = used.in_use().expect("few requests");
         channels.sweep(start + crate::limits::CHANNEL_IDLE);
         assert!(idle.is_closed() && channels.find(&id(1), start).is_none());
@@ -423,7 +471,7 @@ mod tests {
     fn parts_of_a_link_come_in_their_order() {
         let identity = Identity::draw().expect("randomness");
         let channels = Channels::new(bounds());
-        let (channel, mut links) = channels.open(id(1), keys(&identity), Instant::now()).expect("room");
+        let (channel, mut links) = channels.open(id(1), keys(&identity), None, Instant::now()).expect("room");
         assert!(channel.place(5, 1).is_err(), "not opened");
         assert!(channel.place(5, 0).is_ok());
         assert_eq!(links.try_recv().expect("a link").number, 5);
@@ -437,7 +485,7 @@ mod tests {
     fn the_requests_of_a_channel_are_bounded() {
         let identity = Identity::draw().expect("randomness");
         let channels = Channels::new(bounds());
-        let (channel, _links) = channels.open(id(1), keys(&identity), Instant::now()).expect("room");
+        let (channel, _links) = channels.open(id(1), keys(&identity), None, Instant::now()).expect("room");
         let mut posts: Vec<InUse> = (0..POSTS_MAX).map(|_| channel.in_use().expect("room")).collect();
         assert!(channel.in_use().is_err());
         posts.pop();
@@ -448,7 +496,7 @@ mod tests {
     fn the_links_of_a_channel_are_bounded() {
         let identity = Identity::draw().expect("randomness");
         let channels = Channels::new(bounds());
-        let (channel, _links) = channels.open(id(1), keys(&identity), Instant::now()).expect("room");
+        let (channel, _links) = channels.open(id(1), keys(&identity), None, Instant::now()).expect("room");
         for link in 0..LINKS_MAX as u32 {
             assert!(channel.place(link, 0).is_ok());
         }

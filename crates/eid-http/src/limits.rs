@@ -1,6 +1,9 @@
 //! Bounds of this transport, each with its reason. All hold before anything is allocated for what they bound.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use eid_transport::places::customer;
 
 /// Greatest size of a request's head in bytes: ours take a few hundred, proxies add a few thousand.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -33,9 +36,13 @@ pub const UNPROVEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const POSTS_MAX: usize = 2 * eid_transport::limits::LINKS_MAX;
 /// Answers of a server that wait in memory for one slow client, in pieces of at most a record each.
 pub const ANSWER_PIECES_MAX: usize = 16;
+/// Channels of one address, so that one machine does not take the room of all. The one idle for longest makes room.
+/// Loopback is exempt.
+pub const CHANNELS_PER_ADDRESS_MAX: usize = 32;
 /// Connections in all; each costs a socket and some buffers.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// Connections from one address. A reverse proxy is one address too: where it serves many, raise this.
+/// Connections from one address: some for each of its channels. Loopback is exempt. A reverse proxy is one address too:
+/// where it serves many, exempt it.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
 /// Streams of one HTTP/2 connection at once: as many as a connection of ours has links.
 pub const HTTP2_STREAMS_MAX: u32 = 64;
@@ -86,6 +93,12 @@ pub struct Bounds {
     pub unproven_channels_max: usize,
     /// See [`CHANNELS_MAX`].
     pub channels_max: usize,
+    /// See [`CHANNELS_PER_ADDRESS_MAX`].
+    pub channels_per_address_max: usize,
+    /// Whether channels and connections from loopback are counted like all others.
+    pub counts_loopback: bool,
+    /// Addresses whose channels and connections are not counted: those of reverse proxies.
+    pub exempt: Vec<IpAddr>,
     /// See [`REQUEST_BYTES_MAX`].
     pub request_bytes_max: usize,
     /// See [`UNPROVEN_BYTES_MAX`].
@@ -115,6 +128,9 @@ impl Default for Bounds {
         Self {
             unproven_channels_max: UNPROVEN_CHANNELS_MAX,
             channels_max: CHANNELS_MAX,
+            channels_per_address_max: CHANNELS_PER_ADDRESS_MAX,
+            counts_loopback: false,
+            exempt: Vec::new(),
             request_bytes_max: REQUEST_BYTES_MAX,
             unproven_bytes_max: UNPROVEN_BYTES_MAX,
             connections_max: CONNECTIONS_MAX,
@@ -127,5 +143,14 @@ impl Default for Bounds {
             keep_alive: KEEP_ALIVE,
             sweep: SWEEP,
         }
+    }
+}
+
+impl Bounds {
+    /// By what connections and channels from an address are counted; nothing where they are not.
+    pub(crate) fn counted(&self, from: IpAddr) -> Option<IpAddr> {
+        let from = from.to_canonical();
+        let exempt = from.is_loopback() && !self.counts_loopback || self.exempt.contains(&from);
+        (!exempt).then(|| customer(from))
     }
 }

@@ -1,6 +1,7 @@
 //! What a server answers: the handshake, numbered POSTs, and what it says of itself.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -35,6 +36,10 @@ pub(crate) struct Routes {
     pub(crate) info: Info,
     pub(crate) bounds: Bounds,
 }
+
+/// Where a request came from, if that is counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Customer(pub(crate) Option<IpAddr>);
 
 /// The body of any response.
 pub(crate) enum Reply {
@@ -115,7 +120,8 @@ impl Routes {
         if request.body().size_hint().lower() > limit as u64 {
             return Err(Refusal::TooLarge);
         }
-        let intake = Intake::new(request.into_body(), limit, self);
+        let from = request.extensions().get::<Customer>().and_then(|from| from.0);
+        let intake = Intake::new(request.into_body(), limit, from, self);
         match route {
             Route::Post { channel, number } => self.post(intake, channel, number).await,
             _ => self.handshake(intake).await,
@@ -184,7 +190,7 @@ impl Routes {
         let opener = keys.secret.opener(Direction::Request, 0);
         let opened = timeout_at(deadline, open(&mut intake, opener, rest)).await;
         let plain = opened.map_err(|_| Refusal::TooSlow)??;
-        let (channel, links) = self.channels.open(id, keys, Instant::now())?;
+        let (channel, links) = self.channels.open(id, keys, intake.from, Instant::now())?;
         let in_use = channel.in_use()?;
         channel.accept_number(0);
         let connection = Accepted::new(channel.clone(), self.channels.clone(), links);
@@ -279,6 +285,8 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Arriving for B {}
 /// A request body that has to keep within its length and to come at a pace.
 struct Intake<B> {
     body: B,
+    /// By what its channel is counted.
+    from: Option<IpAddr>,
     limit: usize,
     received: u64,
     since: Instant,
@@ -290,9 +298,9 @@ struct Intake<B> {
 }
 
 impl<B: Arriving> Intake<B> {
-    fn new(body: B, limit: usize, routes: &Routes) -> Self {
+    fn new(body: B, limit: usize, from: Option<IpAddr>, routes: &Routes) -> Self {
         let first_byte = routes.bounds.first_byte;
-        Self { body, limit, received: 0, since: Instant::now(), first_byte, room: None, taken: None }
+        Self { body, from, limit, received: 0, since: Instant::now(), first_byte, room: None, taken: None }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {

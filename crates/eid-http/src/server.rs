@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use eid_transport::places::{Counts, customer, reachable};
+use eid_transport::places::{Counts, reachable};
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -19,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::limits::{
     HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_STREAMS_MAX, HTTP2_WINDOW_BYTES, KEEP_ALIVE, SHUTDOWN,
 };
-use crate::routes::Routes;
+use crate::routes::{Customer, Routes};
 use crate::signal::until;
 use crate::stall::Patient;
 
@@ -80,14 +82,16 @@ async fn serve(listener: TcpListener, routes: Arc<Routes>, stopped: watch::Recei
                         tracing::debug!("turned away a connection: there are as many as may be");
                         continue;
                     }
-                    let Some(counted) = Counts::enter(&counts, customer(peer.ip()), bounds.connections_per_address_max)
-                    else {
+                    let from = bounds.counted(peer.ip());
+                    let most = bounds.connections_per_address_max;
+                    let counted = from.map(|from| Counts::enter(&counts, from, most));
+                    if matches!(counted, Some(None)) {
                         tracing::debug!("turned away a connection: its address has as many as it may");
                         continue;
-                    };
+                    }
                     let (routes, stopped) = (routes.clone(), stopped.clone());
                     connections.spawn(async move {
-                        connection(stream, routes, stopped).await;
+                        connection(stream, Customer(from), routes, stopped).await;
                         drop(counted);
                     });
                 }
@@ -108,7 +112,12 @@ async fn serve(listener: TcpListener, routes: Arc<Routes>, stopped: watch::Recei
 }
 
 /// Serves one socket, HTTP/1.1 or HTTP/2 as it asks for.
-async fn connection(stream: TcpStream, routes: Arc<Routes>, mut stopped: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    from: Customer,
+    routes: Arc<Routes>,
+    mut stopped: watch::Receiver<bool>,
+) {
     // Small writes that wait for acknowledgements of earlier ones cost 40 ms each.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set nodelay");
@@ -134,7 +143,8 @@ async fn connection(stream: TcpStream, routes: Arc<Routes>, mut stopped: watch::
     let begun = Arc::new(AtomicBool::new(false));
     let service = service_fn({
         let begun = begun.clone();
-        move |request| {
+        move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(from);
             begun.store(true, Ordering::Relaxed);
             let routes = routes.clone();
             async move { Ok::<_, std::convert::Infallible>(routes.handle(request).await) }

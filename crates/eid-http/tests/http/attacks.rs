@@ -468,7 +468,7 @@ fn the_request_that_ends_a_handshake_has_only_the_time_of_a_handshake() {
 #[test]
 fn an_address_has_only_so_many_connections() {
     run(async {
-        let bounds = Bounds { connections_per_address_max: 2, ..Bounds::default() };
+        let bounds = Bounds { connections_per_address_max: 2, counts_loopback: true, ..Bounds::default() };
         let server = listening(HttpConfig { bounds, ..HttpConfig::default() }).await;
         let at = socket(&server);
         let head = b"GET /api/v0/info HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -482,6 +482,36 @@ fn an_address_has_only_so_many_connections() {
             kept.push(stream);
         }
         assert_eq!(text(&raw(at, head).await), "", "the third is turned away");
+    });
+}
+
+#[test]
+fn a_channel_too_many_of_one_address_takes_the_place_of_the_one_idle_for_longest() {
+    run(async {
+        let bounds = Bounds { channels_per_address_max: 2, counts_loopback: true, ..Bounds::default() };
+        let server = listening(HttpConfig { bounds, ..HttpConfig::default() }).await;
+        let mut met = Vec::new();
+        for _ in 0..3 {
+            let client = HttpTransport::new(HttpConfig::default());
+            let near = client.dial(&server.addresses()[0]).await.expect("the server listens");
+            let mut link = near.open().await.expect("a link");
+            link.send(Bytes::from_static(b"hello")).await.expect("open");
+            link.end_turn().await.expect("open");
+            let far = server.accept().await.expect("somebody has dialled");
+            let mut heard = far.accept().await.expect("a link was opened");
+            assert_eq!(heard.recv().await.ok(), Some(Received::Frame(Bytes::from_static(b"hello"))));
+            assert_eq!(heard.recv().await.ok(), Some(Received::EndOfTurn));
+            heard.end_turn().await.expect("open");
+            assert_eq!(link.recv().await.ok(), Some(Received::EndOfTurn));
+            met.push((client, near, far));
+        }
+        assert!(met[0].2.accept().await.is_none(), "the first is closed");
+        for (_, near, far) in &met[1..] {
+            let mut link = near.open().await.expect("a link");
+            link.send(Bytes::from_static(b"still here")).await.expect("open");
+            link.end_turn().await.expect("open");
+            assert!(far.accept().await.is_some());
+        }
     });
 }
 
