@@ -10,6 +10,7 @@ use eid_transport::Address;
 use crate::limits::{TICKET_ADDRESSES_MAX, TICKET_BYTES_MAX};
 
 const SCHEME: &str = "eid:?";
+const SUM: &str = "&sum=";
 /// Characters of the check sum: a cut or mistyped ticket passes once in 2^40.
 const SUM_CHARS: usize = 8;
 
@@ -78,17 +79,23 @@ pub enum TicketError {
 }
 
 impl DatabaseTicket {
-    /// The text without its sum: before the place where the sum stands, and after it.
+    /// The text without its sum: before the place where the sum stands, and after it. Addresses that do not fit are left
+    /// out: a ticket that nobody can read leads nowhere.
     fn parts(&self) -> (String, String) {
         let mut text = format!("{SCHEME}db={}&key={}", self.db, self.key);
-        for address in self.addresses.iter().take(TICKET_ADDRESSES_MAX) {
-            text.push_str("&at=");
-            escape(address.as_str(), &mut text);
-        }
         let fragment = match &self.invite {
             Some(invite) => format!("#inv={}", base32().encode(&*invite.to_seed())),
             None => String::new(),
         };
+        let room = TICKET_BYTES_MAX - SUM.len() - SUM_CHARS - fragment.len();
+        for address in self.addresses.iter().take(TICKET_ADDRESSES_MAX) {
+            let without = text.len();
+            text.push_str("&at=");
+            escape(address.as_str(), &mut text);
+            if text.len() > room {
+                text.truncate(without);
+            }
+        }
         (text, fragment)
     }
 }
@@ -96,7 +103,7 @@ impl DatabaseTicket {
 impl fmt::Display for DatabaseTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (text, fragment) = self.parts();
-        write!(f, "{text}&sum={}{fragment}", sum(&text, &fragment))
+        write!(f, "{text}{SUM}{}{fragment}", sum(&text, &fragment))
     }
 }
 
@@ -123,7 +130,7 @@ impl FromStr for DatabaseTicket {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
-        let (before, found) = query.rsplit_once("&sum=").ok_or(TicketError::Damaged)?;
+        let (before, found) = query.rsplit_once(SUM).ok_or(TicketError::Damaged)?;
         if found != sum(&format!("{SCHEME}{before}"), fragment) {
             return Err(TicketError::Damaged);
         }
@@ -204,6 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use eid_transport::limits::ADDRESS_BYTES_MAX;
 
     fn ticket(addresses: &[&str], invite: Option<u8>) -> DatabaseTicket {
         DatabaseTicket {
@@ -216,6 +224,19 @@ mod tests {
 
     fn signed(before: &str, fragment: &str) -> String {
         format!("{before}&sum={}{fragment}", sum(before, fragment))
+    }
+
+    #[test]
+    fn addresses_that_do_not_fit_are_left_out_of_the_text() {
+        let long = format!("http://h:1{}", "/a".repeat((ADDRESS_BYTES_MAX - 10) / 2));
+        let mut addresses = vec![long.as_str(); 7];
+        addresses.push("http://h:1");
+        let ticket = ticket(&addresses, Some(3));
+        let text = ticket.to_string();
+        assert!(text.len() <= TICKET_BYTES_MAX, "{} bytes", text.len());
+        let again: DatabaseTicket = text.parse().unwrap();
+        assert_eq!((again.db, again.key), (ticket.db, ticket.key));
+        assert!(again.addresses.len() > 4 && again.addresses.last() == ticket.addresses.last());
     }
 
     #[test]
