@@ -19,6 +19,10 @@ const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=1024"];
 /// Longest input in bytes: what is kept stays readable, and every bound is reached by less.
 const INPUT_BYTES_MAX: &str = "-max_len=4096";
 
+/// Most inputs that are kept of a target, and most bytes of each: a sample, for every clone of the repository.
+const KEPT_MAX: usize = 64;
+const KEPT_BYTES_MAX: u64 = 2048;
+
 struct Order {
     targets: Vec<String>,
     seconds: u64,
@@ -171,7 +175,7 @@ fn fuzz(program: &Path, name: &str, seconds: u64) -> Result<String, Failure> {
     Ok(format!("{name:<12}{executions:>14}{taken:>10.0}{rate:>12.0}{edges:>9}{inputs:>9}"))
 }
 
-/// Keeps the fewest inputs that reach all that was reached, besides those that once made the target panic.
+/// Keeps a sample of the fewest inputs that reach all that was reached, besides those that once made the target panic.
 fn keep(program: &Path, name: &str) -> Result<(), Failure> {
     let fresh = target().join("fuzz/kept").join(name);
     drop(fs::remove_dir_all(&fresh));
@@ -186,9 +190,18 @@ fn keep(program: &Path, name: &str) -> Result<(), Failure> {
             fs::remove_file(file.path()).map_err(failure)?;
         }
     }
-    for file in fs::read_dir(&fresh).map_err(failure)?.flatten() {
-        let name_of = file.file_name().to_string_lossy().chars().take(16).collect::<String>();
-        fs::copy(file.path(), kept(name).join(name_of)).map_err(failure)?;
+    let mut files: Vec<(u64, PathBuf)> = fs::read_dir(&fresh)
+        .map_err(failure)?
+        .flatten()
+        .filter_map(|file| Some((file.metadata().ok()?.len(), file.path())))
+        .filter(|(bytes, _)| *bytes <= KEPT_BYTES_MAX)
+        .collect();
+    files.sort();
+    // Spread over all lengths.
+    for at in 0..files.len().min(KEPT_MAX) {
+        let (_, file) = &files[at * files.len() / files.len().min(KEPT_MAX)];
+        let short: String = file.file_name().unwrap_or_default().to_string_lossy().chars().take(16).collect();
+        fs::copy(file, kept(name).join(short)).map_err(failure)?;
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ cargo xtask TASK
   processes [ARGS...]          the program as real processes: kill -9, bootstrap, proxies
   fuzz [TARGET..] [--minutes N] [--keep]
                                makes inputs for the targets of eid-fuzz with nightly, ten minutes each unless told
-                               otherwise; --keep puts the fewest inputs that reach as much into fuzz/corpus
+                               otherwise; --keep puts a sample of what reached most into fuzz/corpus
   bench store|history|live|sync|text|footprint [--json]";
 
 fn main() -> ExitCode {

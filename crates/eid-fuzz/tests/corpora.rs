@@ -7,7 +7,7 @@ use eid_fuzz::{TARGETS, Target, target};
 /// Most memory that a process takes while it replays the inputs of a target, in KiB.
 const MEMORY_KIB_MAX: u64 = 512 * 1024;
 /// Most bytes that are kept of one target: a sample of what it does, for every clone of this repository.
-const CORPUS_BYTES_MAX: u64 = 512 * 1024;
+const CORPUS_BYTES_MAX: u64 = 128 * 1024;
 
 fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name)

@@ -65,8 +65,10 @@ pub(super) fn check_names(files: &[Text]) -> Vec<Fault> {
                 let camel = quoted.starts_with(|c: char| c.is_ascii_uppercase())
                     && quoted.contains(|c: char| c.is_ascii_lowercase())
                     && quoted.chars().all(|c| is_word(c) || c == ':');
+                // Names of constants, functions and tests.
+                let snake = quoted.contains('_') && quoted.chars().all(|c| is_word(c) || c == ':');
                 let missing = quoted.split("::").find(|part| !part.is_empty() && !words.contains(part));
-                if let (true, Some(name)) = (camel, missing) {
+                if let (true, Some(name)) = (camel || snake, missing) {
                     faults.push(Fault::new(&file.path, number + 1, format!("no source has the name {name}")));
                 }
             }
