@@ -9,6 +9,6 @@ mod network;
 mod process;
 mod tables;
 mod texts;
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "iroh", feature = "quic"))]
 mod transports;
 mod users;
