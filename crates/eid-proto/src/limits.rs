@@ -53,6 +53,10 @@ pub const ESTIMATE_VISITS: u64 = 64 * 1024;
 pub const OVERSEND_BYTES: u64 = 16 * 1024;
 /// The same as a part of all that differs, in percent.
 pub const OVERSEND_PERCENT: u64 = 5;
+/// The same where few entries differ: about what a window of a link that is idle takes.
+pub const OVERSEND_BYTES_FEW: u64 = 64 * 1024;
+/// So many are few: of fewer than a thousand nobody minds that some come twice.
+pub const FEW: u64 = 512;
 /// Entries whose mean size is taken for that of all.
 pub const MEAN_OF: u64 = 32;
 /// Greatest number of names of the remembered frontier beside a cursor: nearly everything descends from the newest.
@@ -69,6 +73,8 @@ pub const GAP_MAX: u64 = 16;
 pub const REFUSED_MAX: usize = 4096;
 /// How often one side may ask to begin again by ids in one session: the second answer is exact.
 pub const EXACT_MAX: u32 = 1;
+/// Greatest number of entries that a plan names as lacking: so few are worth 256 bytes, which spare the other side a walk.
+pub const LACKS_MAX: usize = 32;
 /// Greatest number of tips and samples that come with such a request.
 pub const EXACT_HELD_MAX: usize = 2 * SAMPLES_MAX;
 /// Greatest number of further keys that a client proves in its handshake.

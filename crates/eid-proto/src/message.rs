@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::bounded::{List, Text};
 use crate::limits::{
     ALL_MAX, BATCH_ENTRIES_MAX, COMMON_MAX, DISCOVER_MAX, EXACT_HELD_MAX, FRAME_BYTES_MAX, KEYS_MAX,
-    NAME_BYTES_MAX, OPEN_MANY_MAX, PLAN_TIPS_MAX, SAMPLES_MAX, STATES_MAX, TITLE_BYTES_MAX, WINDOW_IDS_MAX,
+    LACKS_MAX, NAME_BYTES_MAX, OPEN_MANY_MAX, PLAN_TIPS_MAX, SAMPLES_MAX, STATES_MAX, TITLE_BYTES_MAX,
+    WINDOW_IDS_MAX,
 };
 
 /// The first byte of a greeting, in every version.
@@ -330,6 +331,8 @@ pub struct Plan {
     pub credit: u64,
     /// Whether the sender takes entries at all in return, whoever wrote them.
     pub accepts: bool,
+    /// Short ids of everything that the sender lacks of what the receiver holds, as far as it knows; none when it does not.
+    pub lacks: List<[u8; 8], LACKS_MAX>,
 }
 
 /// The rungs of the ladder.

@@ -9,9 +9,11 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use eid_core::EntryId;
-use eid_core::dag::{Epoch, Replica, Seq};
-use eid_proto::message::{Batch, Message, Plan, Position, TipNames, Tips, Window, WireRung};
-use eid_proto::{Cursor, Known, List, Output, RefusalCode, Rights, Rung, Session, SessionError, limits};
+use eid_core::dag::{Epoch, Replica, Seq, tips_hash};
+use eid_proto::message::{Batch, Hints, Message, Plan, Position, TipNames, Tips, Window, WireRung};
+use eid_proto::{
+    Cursor, Known, List, Output, RefusalCode, Rights, Rung, Session, SessionError, limits, state_of,
+};
 use pair::{End, Mem, Pair, check_known, finish, sync};
 use proptest::prelude::*;
 
@@ -502,6 +504,7 @@ fn towards_a_server_without_right_nothing_is_said_of_what_is_held() {
     assert_eq!(open.tips.names, TipNames::Short(List::new(vec![])));
     assert!(open.common.is_empty());
     assert_eq!((open.cursor, open.end), (None, Position { epoch: 0, seq: 0 }));
+    assert_eq!(open.hints, Hints::None);
     // Then it answers for ids that the server has named, and says what has come of what was sent.
     let answers = |message: &Message| {
         matches!(message, Message::Held(_) | Message::Ack { upto: None | Some(208), .. } | Message::NoPush)
@@ -512,6 +515,60 @@ fn towards_a_server_without_right_nothing_is_said_of_what_is_held() {
     pair.initiator.rights = Rights::default();
     assert!(matches!(pair.run(), End::Done));
     assert_eq!((pair.summaries().0.rung, pair.initiator.arrived), (Some(Rung::TipsKnown), 208));
+}
+
+#[test]
+fn towards_a_server_without_right_no_hint_is_given_whatever_the_ladder_begins_at() {
+    let rungs = [Rung::InSync, Rung::Sketch, Rung::Asked, Rung::ByIds];
+    for (count, rung) in [(100, rungs[0]), (1_000, rungs[0]), (1_000, rungs[1]), (1_000, rungs[2])] {
+        let (mut a, mut b) = shared(count);
+        a.chain(1, 30);
+        b.chain(2, 500);
+        // A hint that begins again is asked for: what the server sends first lacks a parent.
+        let hidden = b.log[count + 20].id();
+        b.refuse.clear();
+        let mut pair = Pair::new(a, b, Known::default()).beginning_at(rung);
+        pair.initiator.rights = Rights::default();
+        pair.initiator.mem.refuse.insert(hidden);
+        let said = overheard(&mut pair, true);
+        pair.run();
+        let tells = |message: &Message| match message {
+            Message::Open(open) => open.hints != Hints::None || open.end.seq > 0,
+            Message::Exact { held, .. } => !held.is_empty(),
+            Message::Plan(_) | Message::Batch(_) | Message::Window(_) => true,
+            _ => false,
+        };
+        assert!(!said.take().iter().any(tells));
+    }
+}
+
+#[test]
+fn one_state_that_was_told_makes_an_opening_small_and_another_does_not() {
+    let (a, mut b) = shared(1_000);
+    let state = state_of(&a.tree(), &tips_hash(a.tips().unwrap().iter().map(|(id, _)| id)));
+    let opening = |mem: &Mem, states: &[[u8; 8]]| {
+        let mut session = Session::initiator(mem.tree(), Known::default()).told(states);
+        let Output::Again = session.poll(mem, pair::ALL).unwrap() else { panic!("an opening comes first") };
+        let Output::Send(frame) = session.poll(mem, pair::ALL).unwrap() else { panic!("and is sent") };
+        frame.len()
+    };
+    assert!(opening(&a, &[[1; 8], state]) < 200);
+    assert!(opening(&a, &[[1; 8]]) > 1_000);
+    // The other side has more by now: its answer rests on the tips, and nothing comes twice.
+    b.chain(2, 20);
+    let mut pair = Pair::new(a, b, Known::default());
+    pair.initiator.session = Session::initiator(pair.initiator.mem.tree(), Known::default()).told(&[state]);
+    let pair = finish(pair);
+    assert_eq!((pair.summaries().0.rung, pair.initiator.arrived), (Some(Rung::TipsKnown), 20));
+    // It was told what is not true.
+    let (mut a, mut b) = pair.into_mems();
+    a.chain(1, 40);
+    b.chain(2, 30);
+    let state = state_of(&a.tree(), &tips_hash(a.tips().unwrap().iter().map(|(id, _)| id)));
+    let mut pair = Pair::new(a, b, Known::default());
+    pair.initiator.session = Session::initiator(pair.initiator.mem.tree(), Known::default()).told(&[state]);
+    let pair = finish(pair);
+    assert_eq!((pair.initiator.arrived, pair.responder.arrived), (30, 40));
 }
 
 #[test]
@@ -737,6 +794,7 @@ fn endless_plan() -> Message {
         entries: u64::MAX,
         credit: limits::CREDIT_BYTES,
         accepts: true,
+        lacks: List::new(vec![]),
     })
 }
 

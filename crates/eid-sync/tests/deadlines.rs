@@ -9,15 +9,37 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use by_hand::{Empty, greet, greet_with, open};
+use by_hand::{Empty, greet, greet_with, greeted, open};
 use eid_core::dag::{Epoch, Seq};
 use eid_core::{Permission, SecretKey, TreeId};
 use eid_proto::message::{Message, Request, Response};
-use eid_proto::{Known, List, Output, Rights, Session, Text};
+use eid_proto::{Known, List, Output, Rights, Session, Text, state_of};
 use eid_sync::limits::{CONTROL_IDLE_MS, HANDSHAKE_MS, IDLE_MS, SESSIONS_MAX, SESSIONS_PER_CONNECTION_MAX};
 use eid_sync::{Delivered, RefusalCode, SyncError, SyncEvent};
 use eid_transport::{Connection, Link, LinkError, Received, Transport};
 use nodes::{Node, Nodes};
+
+#[tokio::test(start_paused = true)]
+async fn a_server_tells_the_states_of_what_the_proven_keys_may_read_and_of_nothing_else() {
+    let nodes = Nodes::new();
+    let (a, b) = (nodes.node(1).await, nodes.node(2).await);
+    let (read, relayed, closed) = (a.create(1), a.create(2), a.create(3));
+    for (tree, permission) in [(read, Permission::Read), (relayed, Permission::Relay)] {
+        nodes.allow(tree, &b, permission);
+    }
+    a.write(read, 3);
+    let dialler = nodes.net.endpoint("by hand");
+    let told = async |n: u8| {
+        let connection = dialler.dial(&a.address()).await.unwrap();
+        let (_link, established) = greeted(&*connection, n, vec![]).await;
+        established.states
+    };
+    let state = |tree: TreeId| state_of(&tree, &a.state(tree).unwrap());
+    assert_eq!(told(2).await, [state(read)]);
+    assert!(told(9).await.is_empty());
+    nodes.allow(closed, &b, Permission::Write);
+    assert_eq!(told(2).await.len(), 2);
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_greet_is_given_up_after_the_deadline() {

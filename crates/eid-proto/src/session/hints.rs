@@ -150,8 +150,8 @@ impl Marks {
 /// What hints come to.
 #[derive(Debug)]
 pub(super) enum Reading {
-    /// What is lacked, entry by entry.
-    Plan(SeqSet),
+    /// What is lacked, entry by entry, and what is lacked here.
+    Plan(SeqSet, Vec<ShortId>),
     /// What is lacked is found by a walk from what is held.
     Walk(Difference),
     /// What is lacked can be estimated.
@@ -191,8 +191,8 @@ pub(super) fn read_hints(
                     marks = Some(Marks { salt: sketch.salt(), stratum, differs });
                     break;
                 }
-                if !ask && let Some(plan) = exact(replica, open, differs)? {
-                    return Ok(Some(Reading::Plan(plan)));
+                if !ask && let Some((plan, lacks)) = exact(replica, open, differs)? {
+                    return Ok(Some(Reading::Plan(plan, lacks)));
                 }
             }
             (&samples[..], marks)
@@ -213,17 +213,20 @@ pub(super) fn read_hints(
     Ok(Some(Reading::Estimate { estimate, marks, tips, have, oversent }))
 }
 
-/// What of a whole difference is here; nothing when the numbers of entries say that it is not the whole.
+/// What of a whole difference is here, and what is not; nothing when the numbers of entries say that it is not the whole.
 fn exact(
     replica: &dyn Replica,
     open: &Open,
     differs: BTreeSet<ShortId>,
-) -> Result<Option<SeqSet>, ReadError> {
+) -> Result<Option<(SeqSet, Vec<ShortId>)>, ReadError> {
     let differs: Vec<ShortId> = differs.into_iter().collect();
-    let mine: Vec<Seq> = replica.find_prefixes(&differs)?.into_iter().flatten().collect();
-    let theirs = (differs.len() - mine.len()) as u64;
-    let agrees = replica.end().0.checked_add(theirs) == open.end.seq.checked_add(mine.len() as u64);
-    Ok(agrees.then(|| SeqSet::of(mine)))
+    let found = replica.find_prefixes(&differs)?;
+    let mine: Vec<Seq> = found.iter().flatten().copied().collect();
+    let lacks: Vec<ShortId> =
+        differs.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(short, _)| *short).collect();
+    let agrees =
+        replica.end().0.checked_add(lacks.len() as u64) == open.end.seq.checked_add(mine.len() as u64);
+    Ok(agrees.then(|| (SeqSet::of(mine), lacks)))
 }
 
 /// Chooses what to ask about, of entries in descending order: all as far as they fit in a window, else the newest, where

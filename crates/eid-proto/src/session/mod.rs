@@ -664,7 +664,8 @@ impl Session {
         let ack = Message::Ack { upto: complete.then_some(plan_end), credit: CREDIT_BYTES };
         self.outbox.push_back(Output::Send(ack.encode()));
         if self.offered.accepts && may_read(rights) {
-            self.outgoing = Some(Outgoing::push(replica, theirs, self.offered.credit)?);
+            let plan = self.incoming.plan.as_ref();
+            self.outgoing = Some(Outgoing::push(replica, theirs, plan, self.offered.credit)?);
         } else {
             self.said_all = true;
             self.push_complete = theirs.all && self.outgoing_is_empty(replica)?;

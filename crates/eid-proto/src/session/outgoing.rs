@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use eid_core::dag::{Difference, Estimate, Estimated, Logged, Mark, Probe, Replica, Seq, SeqSet};
 use eid_core::pack::Arrived;
+use eid_core::sketch::ShortId;
 use eid_core::{EntryId, TreeId};
 
 use super::error::SessionError;
@@ -12,8 +13,9 @@ use super::{Offer, Rung};
 use crate::bits;
 use crate::bounded::List;
 use crate::limits::{
-    BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, CREDIT_BYTES_MIN, ESTIMATE_VISITS, GAP_MAX, MEAN_OF,
-    OVERSEND_BYTES, OVERSEND_PERCENT, PLAN_TIPS_MAX, WALK_STEP, WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
+    BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, CREDIT_BYTES_MIN, ESTIMATE_VISITS, FEW, GAP_MAX, LACKS_MAX,
+    MEAN_OF, OVERSEND_BYTES, OVERSEND_BYTES_FEW, OVERSEND_PERCENT, PLAN_TIPS_MAX, WALK_STEP,
+    WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
 };
 use crate::message::{Batch, Hints, Message, Open, Plan, Position, TipNames, Tips, Window};
 
@@ -29,6 +31,8 @@ pub(super) struct Outgoing {
     /// How many entries the walk of the plan visited.
     pub(super) visited: u64,
     tips: Tips,
+    /// What is lacked here.
+    lacks: List<ShortId, LACKS_MAX>,
     credit: u64,
     stage: Stage,
 }
@@ -139,8 +143,12 @@ impl Outgoing {
         if first <= Some(Rung::Asked)
             && let Some(reading) = read_hints(replica, open, &have, first)?
         {
+            let mut lacks = Vec::new();
             let stage = match reading {
-                Reading::Plan(plan) => Stage::Planned(plan),
+                Reading::Plan(plan, lacked) => {
+                    lacks = lacked;
+                    Stage::Planned(plan)
+                }
                 Reading::Walk(walk) => Stage::Walking(walk),
                 Reading::Estimate { estimate, marks, tips, have, oversent } => {
                     Stage::Estimating(Box::new(Estimating {
@@ -162,7 +170,11 @@ impl Outgoing {
                     }))
                 }
             };
-            return Self::begin(replica, Rung::Sketch, mine, open.credit, stage);
+            let mut outgoing = Self::begin(replica, Rung::Sketch, mine, open.credit, stage)?;
+            if lacks.len() <= LACKS_MAX {
+                outgoing.lacks = List::new(lacks);
+            }
+            return Ok(outgoing);
         }
         Self::by_ids(replica, (Naming::Short, WINDOW_IDS_FIRST), have, open.credit)
     }
@@ -206,16 +218,26 @@ impl Outgoing {
         Self::begin(replica, Rung::ByIds, named, credit, stage)
     }
 
-    /// Everything that the other side, whose tips are known, lacks.
-    pub(super) fn push(replica: &dyn Replica, theirs: Resolved, credit: u64) -> Result<Self, SessionError> {
+    /// Everything that the other side, whose tips are known, lacks. `plan` is what it has said of itself.
+    pub(super) fn push(
+        replica: &dyn Replica,
+        theirs: Resolved,
+        plan: Option<&Plan>,
+        credit: u64,
+    ) -> Result<Self, SessionError> {
         if !theirs.all {
             return Self::by_ids(replica, (Naming::Full, WINDOW_IDS_FIRST), theirs.held, credit);
         }
-        let tips = replica.tips()?.into_iter().map(|(_, seq)| seq);
-        let walk = Difference::new(tips, theirs.held);
+        let stage = match plan.map(|plan| lacked(replica, plan)).transpose()?.flatten() {
+            Some(lacked) => Stage::Planned(lacked),
+            None => {
+                let tips = replica.tips()?.into_iter().map(|(_, seq)| seq);
+                Stage::Walking(Difference::new(tips, theirs.held))
+            }
+        };
         // The hash says it: with all that is pushed the other side has the same tips, unless it wrote meanwhile.
         let named = name_tips(replica, 0, Naming::Short)?;
-        Self::begin(replica, Rung::TipsKnown, named, credit, Stage::Walking(walk))
+        Self::begin(replica, Rung::TipsKnown, named, credit, stage)
     }
 
     /// Sends nothing: the other side does not take anything, or may not have it.
@@ -228,6 +250,7 @@ impl Outgoing {
             sent: 0,
             visited: 0,
             tips,
+            lacks: List::new(Vec::new()),
             credit: 0,
             stage: Stage::Finished,
         })
@@ -240,8 +263,17 @@ impl Outgoing {
         credit: u64,
         stage: Stage,
     ) -> Result<Self, SessionError> {
-        let mut outgoing =
-            Self { rung, end: replica.end(), total: 0, sent: 0, visited: 0, tips, credit: 0, stage };
+        let mut outgoing = Self {
+            rung,
+            end: replica.end(),
+            total: 0,
+            sent: 0,
+            visited: 0,
+            tips,
+            lacks: List::new(Vec::new()),
+            credit: 0,
+            stage,
+        };
         outgoing.grant(credit)?;
         Ok(outgoing)
     }
@@ -346,6 +378,7 @@ impl Outgoing {
                     entries: self.total,
                     credit: offer.credit,
                     accepts: offer.accepts,
+                    lacks: self.lacks.clone(),
                 };
                 self.stage = Stage::Streaming { plan, at: Seq(0) };
                 Ok(Step::Say(Box::new(Message::Plan(said))))
@@ -436,9 +469,20 @@ impl Outgoing {
         let lacked = found.saturating_sub(oversent);
         let differing =
             lacked + theirs.map_or(0, |theirs| theirs.saturating_add(lacked).saturating_sub(self.end.0));
-        let bound = OVERSEND_BYTES.max(differing.saturating_mul(mean) / 100 * OVERSEND_PERCENT);
+        let least = if differing < FEW { OVERSEND_BYTES_FEW } else { OVERSEND_BYTES };
+        let bound = least.max(differing.saturating_mul(mean) / 100 * OVERSEND_PERCENT);
         Ok(oversent.saturating_mul(mean) <= bound)
     }
+}
+
+/// What the other side says that it lacks, when that is everything: all its tips are held here, so its log and what it lacks
+/// are as many entries as there are here.
+fn lacked(replica: &dyn Replica, plan: &Plan) -> Result<Option<SeqSet>, SessionError> {
+    let found: Option<Vec<Seq>> = replica.find_prefixes(&plan.lacks)?.into_iter().collect();
+    let lacked = found.map(SeqSet::of).filter(|lacked| {
+        !lacked.is_empty() && plan.end.seq.checked_add(lacked.len()) == Some(replica.end().0)
+    });
+    Ok(lacked)
 }
 
 fn arrived(logged: Logged) -> Arrived {

@@ -37,6 +37,8 @@ struct Cost {
     metadata: usize,
     /// Entries that came and were there already.
     twice: u64,
+    /// Entries that both sides visited to find what to send.
+    visited: u64,
     /// All bytes by those of the missing entries alone, in percent.
     percent: usize,
 }
@@ -67,6 +69,7 @@ fn cost_of(pair: Pair) -> Cost {
         both: initiator.turns.div_ceil(2),
         metadata: pair.initiator.metadata + pair.responder.metadata,
         twice: initiator.duplicates + responder.duplicates,
+        visited: initiator.visited + responder.visited,
         percent: (pair.initiator.sent + pair.responder.sent) * 100 / (push_bytes + pull_bytes).max(1),
     }
 }
@@ -206,6 +209,29 @@ fn what_differs_by_few_entries_is_told_exactly_and_below_four_kilobytes() {
             "{cost:?}"
         );
         assert!(cost.metadata < 4_000 && cost.twice == 0, "{cost:?}");
+    }
+}
+
+#[test]
+fn a_branch_from_near_the_root_is_pushed_without_a_walk_over_what_came_since() {
+    let (a, b) = near_the_root();
+    let cost = cold(a.clone(), b.clone());
+    assert!(cost.visited < 100 && cost.twice == 0, "{cost:?}");
+    // What is said to be lacked and is not all of it, or is of nobody, is not relied upon.
+    let held = a.log[40].id().prefix();
+    for change in [vec![], vec![held], vec![[9; 8]]] {
+        let mut pair = Pair::new(a.clone(), b.clone(), Known::default());
+        pair.tamper = Box::new(move |to_responder, frame| match Message::decode(&frame) {
+            Ok(Message::Plan(mut plan)) if !to_responder => {
+                assert_eq!(plan.lacks.len(), 20);
+                plan.lacks = List::new(plan.lacks.iter().skip(2).chain(&change).copied().collect());
+                Message::Plan(plan).encode()
+            }
+            _ => frame,
+        });
+        let cost = cost_of(pair);
+        assert_eq!((cost.both, cost.twice), (2, 0), "{cost:?}");
+        assert!(cost.visited > 1_000, "{cost:?}");
     }
 }
 

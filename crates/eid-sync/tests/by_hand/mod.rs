@@ -6,7 +6,7 @@ use std::sync::Arc;
 use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
 use eid_core::sketch::Sketch;
 use eid_core::{EntryId, ReadError, SecretKey, TreeId};
-use eid_proto::{Handshake, HandshakeOutput, Identity, Known, Output, Rights, Session};
+use eid_proto::{Established, Handshake, HandshakeOutput, Identity, Known, Output, Rights, Session};
 use eid_transport::{Connection, Link, Received};
 
 /// Does the client's part of a handshake by hand.
@@ -25,6 +25,15 @@ pub async fn greet_as(
     device: SecretKey,
     further: Vec<Arc<SecretKey>>,
 ) -> Box<dyn Link> {
+    greeted(connection, device, further).await.0
+}
+
+/// The same, with what is told.
+pub async fn greeted(
+    connection: &dyn Connection,
+    device: SecretKey,
+    further: Vec<Arc<SecretKey>>,
+) -> (Box<dyn Link>, Established) {
     let mut link = connection.open().await.unwrap();
     let identity = Identity {
         nonce: device.public().0,
@@ -43,7 +52,7 @@ pub async fn greet_as(
                 assert_eq!(link.recv().await.unwrap(), Received::EndOfTurn);
                 handshake.handle_frame(&frame).unwrap();
             }
-            HandshakeOutput::Established(_) => return link,
+            HandshakeOutput::Established(established) => return (link, established),
             HandshakeOutput::Failed | HandshakeOutput::Tell(_) => panic!("the handshake failed"),
         }
     }
