@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use eid_core::EntryId;
 use eid_core::dag::{Epoch, Replica, Seq, tips_hash};
-use eid_proto::message::{Batch, Hints, Message, Plan, Position, TipNames, Tips, Window, WireRung};
+use eid_proto::message::{Batch, Hints, Message, Open, Plan, Position, TipNames, Tips, Window, WireRung};
 use eid_proto::{
     Cursor, Known, List, Output, RefusalCode, Rights, Rung, Session, SessionError, limits, state_of,
 };
@@ -832,6 +832,39 @@ fn a_turn_without_end_is_left() {
     }
     let error = session.handle_frame(&ack).unwrap_err();
     assert!(matches!(error, SessionError::Misplaced(_)), "{error}");
+}
+
+#[test]
+fn an_estimate_that_finds_nothing_held_asks_after_a_bounded_number_of_visits() {
+    let (mut a, mut b) = shared(0);
+    a.write(1, &[], "of its own");
+    b.line(2, usize::try_from(limits::ESTIMATE_VISITS).unwrap() + 3 * 16_384);
+    let mut session = Session::responder();
+    let (tips, nothing) = (a.tips().unwrap(), List::new(vec![]));
+    let open = Open {
+        tree: a.tree().0,
+        tips: Tips {
+            count: 1,
+            hash: tips_hash(tips.iter().map(|(id, _)| id)),
+            names: TipNames::Short(List::new(vec![tips[0].0.prefix()])),
+        },
+        common: List::new(vec![]),
+        cursor: None,
+        hints: Hints::Sketch { samples: nothing, strata: List::new(vec![Bytes::new(); 5]) },
+        end: Position { epoch: 1, seq: 2 },
+        credit: limits::CREDIT_BYTES,
+    };
+    session.handle_frame(&Message::Open(open).encode()).unwrap();
+    session.handle_end_of_turn().unwrap();
+    let said = loop {
+        match session.poll(&b, pair::ALL).unwrap() {
+            Output::Send(frame) => break Message::decode(&frame).unwrap(),
+            Output::Again => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(&said, Message::Window(Window::Short(ids)) if ids.len() <= limits::WINDOW_IDS_MAX));
+    assert!(session.summary().visited < limits::ESTIMATE_VISITS + 16_384, "{:?}", session.summary());
 }
 
 #[test]
