@@ -32,6 +32,8 @@ pub const COMMON_WALK_MAX: u64 = 16 * 1024;
 pub const ALL_MAX: usize = 320;
 /// Greatest number of tips of a replica that is narrow: there samples of the log tell most.
 pub const NARROW_TIPS: u64 = 64;
+/// Greatest number of tips of a replica that is a line, or two that went apart: there samples of the log tell nearly all.
+pub const LINE_TIPS: u64 = 2;
 /// Greatest number of samples in an opening, and of tips and samples together in one of a narrow replica: each next one a
 /// twelfth farther back, they reach over a million entries. With 64 tips in the answer too, all metadata of a small
 /// difference stays below 4 kB.
@@ -40,9 +42,11 @@ pub const SAMPLES_MAX: usize = 128;
 pub const SAMPLES_FEW: usize = 32;
 /// From this distance on, each next sample is twice as far back: such differences are rare.
 pub const SAMPLES_DENSE: u64 = 128 * 1024;
-/// Cells of each stratum in an opening of a narrow replica. The first reads nearly every difference of 64 entries; the
-/// last reads one of a hundred thousand.
-pub const NARROW_CELLS: [usize; 5] = [112, 0, 0, 28, 44];
+/// Cells of each stratum in an opening of a line. The first reads nearly every difference of 64 entries; the last reads one
+/// of a hundred thousand.
+pub const LINE_CELLS: [usize; 5] = [112, 0, 0, 28, 44];
+/// The same of another narrow replica: the second reads differences of 180 entries, of which samples tell less there.
+pub const NARROW_CELLS: [usize; 5] = [104, 36, 0, 28, 32];
 /// Cells of each stratum in a wide opening: many writers differ in many places, and samples have to be denser.
 pub const WIDE_CELLS: [usize; 5] = [256, 320, 128, 64, 64];
 /// Least number of entries that a stratum must be expected to sample to be sent.
@@ -73,8 +77,8 @@ pub const GAP_MAX: u64 = 16;
 pub const REFUSED_MAX: usize = 4096;
 /// How often one side may ask to begin again by ids in one session: the second answer is exact.
 pub const EXACT_MAX: u32 = 1;
-/// Greatest number of entries that a plan names as lacking: so few are worth 256 bytes, which spare the other side a walk.
-pub const LACKS_MAX: usize = 32;
+/// Greatest number of entries that a plan names as lacking: so few are worth 192 bytes, which spare the other side a walk.
+pub const LACKS_MAX: usize = 24;
 /// Greatest number of tips and samples that come with such a request.
 pub const EXACT_HELD_MAX: usize = 2 * SAMPLES_MAX;
 /// Greatest number of further keys that a client proves in its handshake.

@@ -10,8 +10,8 @@ use super::tips::ids_at;
 use super::{Known, Rung};
 use crate::bounded::List;
 use crate::limits::{
-    ALL_MAX, EXACT_HELD_MAX, NARROW_CELLS, NARROW_TIPS, SAMPLES_DENSE, SAMPLES_FEW, SAMPLES_MAX,
-    STRATUM_ENTRIES_MIN, WIDE_CELLS, WINDOW_IDS_MAX,
+    ALL_MAX, EXACT_HELD_MAX, LINE_CELLS, LINE_TIPS, NARROW_CELLS, NARROW_TIPS, SAMPLES_DENSE, SAMPLES_FEW,
+    SAMPLES_MAX, STRATUM_ENTRIES_MIN, WIDE_CELLS, WINDOW_IDS_MAX,
 };
 use crate::message::{Hints, Open};
 
@@ -37,7 +37,11 @@ pub(super) fn name_hints(
         let all: Vec<Seq> = (0..end.0).map(Seq).collect();
         return Ok(Hints::All(List::new(shorts_at(replica, &all)?)));
     }
-    let cells = if is_wide(tips) { WIDE_CELLS } else { NARROW_CELLS };
+    let cells = match tips {
+        ..=LINE_TIPS => LINE_CELLS,
+        ..=NARROW_TIPS => NARROW_CELLS,
+        _ => WIDE_CELLS,
+    };
     let samples = samples(replica, Seq(0), count_for(tips))?;
     let Some(sketch) = replica.sketch()? else { return Ok(Hints::Samples(samples)) };
     let sampled = |stratum: usize| end.0 >> (STRATUM_BITS * u32::try_from(stratum).unwrap_or(u32::MAX));

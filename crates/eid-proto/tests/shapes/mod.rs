@@ -272,6 +272,15 @@ fn gossip_that_leaves_hundreds_of_lines_uncertain_is_asked_about() {
 }
 
 #[test]
+fn gossip_of_which_little_is_open_is_sent_at_once() {
+    let (a, b) = gossip(50, 2_000, 400, &mut Draw(6));
+    let cost = cold(a, b);
+    assert!((65..512).contains(&cost.differing), "{cost:?}");
+    assert_eq!((cost.rung, cost.pull, cost.both), (Rung::Sketch, 1, 2), "{cost:?}");
+    assert!(cost.metadata < 4_000 && cost.twice * 2 <= cost.differing as u64, "{cost:?}");
+}
+
+#[test]
 fn what_is_remembered_costs_below_two_kilobytes_also_when_others_told_both_the_same() {
     let (mut a, mut b) = forked(2_000, 20, 30);
     let known = {
