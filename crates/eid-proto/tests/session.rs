@@ -727,6 +727,27 @@ fn what_rests_on_a_cursor_is_not_acknowledged_before_the_end() {
 }
 
 #[test]
+fn what_rests_on_hints_is_not_acknowledged_before_the_end() {
+    for cut in [19, 20, 21, 22, 24] {
+        let mut pair = hidden_branch();
+        let claimed = [50, 51].map(|at| pair.responder.mem.log[at].id().prefix());
+        pair.tamper = Box::new(move |_, frame| match Message::decode(&frame) {
+            Ok(Message::Open(mut open)) => {
+                open.cursor = None;
+                open.hints = Hints::Samples(List::new(claimed.to_vec()));
+                Message::Open(open).encode()
+            }
+            _ => frame,
+        });
+        pair.cut_after = Some(cut);
+        assert!(matches!(pair.run(), End::Cut));
+        assert_eq!(pair.summaries().0.rung, Some(Rung::Sketch));
+        let acknowledged = pair.known().1.mine.map_or(0, |cursor| cursor.seq.0);
+        assert!(acknowledged <= 51, "{acknowledged}: the hidden entry lies at 51");
+    }
+}
+
+#[test]
 fn a_sender_that_outruns_the_credit_is_left() {
     let (end, _) = tampered(hidden_branch(), |to_responder, message| match message {
         Message::Open(open) if to_responder => {
