@@ -28,7 +28,7 @@ async fn a_server_tells_the_states_of_what_the_proven_keys_may_read_and_of_nothi
         nodes.allow(tree, &b, permission);
     }
     a.write(read, 3);
-    let dialler = nodes.net.endpoint("by hand");
+    let dialler = nodes.net.endpoint("hand");
     let told = async |n: u8| {
         let connection = dialler.dial(&a.address()).await.unwrap();
         let (_link, established) = greeted(&*connection, n, vec![]).await;
