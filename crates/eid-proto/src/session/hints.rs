@@ -37,10 +37,12 @@ pub(super) fn name_hints(
         let all: Vec<Seq> = (0..end.0).map(Seq).collect();
         return Ok(Hints::All(List::new(shorts_at(replica, &all)?)));
     }
-    let cells = match tips {
-        ..=LINE_TIPS => LINE_CELLS,
-        ..=NARROW_TIPS => NARROW_CELLS,
-        _ => WIDE_CELLS,
+    let cells = if is_wide(tips) {
+        WIDE_CELLS
+    } else if tips > LINE_TIPS {
+        NARROW_CELLS
+    } else {
+        LINE_CELLS
     };
     let samples = samples(replica, Seq(0), count_for(tips))?;
     let Some(sketch) = replica.sketch()? else { return Ok(Hints::Samples(samples)) };
