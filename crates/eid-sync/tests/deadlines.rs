@@ -31,7 +31,7 @@ async fn a_server_tells_the_states_of_what_the_proven_keys_may_read_and_of_nothi
     let dialler = nodes.net.endpoint("hand");
     let told = async |n: u8| {
         let connection = dialler.dial(&a.address()).await.unwrap();
-        let (_link, established) = greeted(&*connection, n, vec![]).await;
+        let (_link, established) = greeted(&*connection, SecretKey::from_seed([n; 32]), vec![]).await;
         established.states
     };
     let state = |tree: TreeId| state_of(&tree, &a.state(tree).unwrap());
