@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use eid_core::cbor::Writer;
+use eid_core::limits::{ENC_BYTES_MAX, SECTIONS_MAX};
 use eid_core::pack::{Arrived, Bounds, pack as packed, unpack};
 use eid_core::sketch::{Cells, Salt, Sketch};
 use eid_core::{
@@ -187,7 +189,10 @@ pub(crate) fn settings_seeds() -> Vec<Vec<u8>> {
         SettingsOp::Revoke { slot, mode: KeyMode::Leave },
         SettingsOp::Revoke { slot: Slot::Everyone, mode: KeyMode::Remove { fence: None } },
     ];
-    [&every[..], &removed, &left].map(|ops| SectionDraft::settings(ops, b"salt").payload.to_vec()).to_vec()
+    let payload = |ops: &[SettingsOp]| SectionDraft::settings(ops, b"salt").payload.to_vec();
+    let mut seeds = [&every[..], &removed, &left].map(payload).to_vec();
+    seeds.push([payload(&left), vec![0]].concat());
+    seeds
 }
 
 const BOUNDS: Bounds = Bounds { entries: 64, bytes: 64 * 1024 };
@@ -212,7 +217,15 @@ pub(crate) fn pack_seeds() -> Vec<Vec<u8>> {
     bare.iter_mut().flat_map(|entry| &mut entry.payloads).for_each(|payload| *payload = None);
     let tree = replica::tree();
     let elsewhere = TreeId([9; 32]);
+    // Each part is short enough, and all together are not.
+    let mut long = Writer::new();
+    long.uint(1).array(0).int(0).int(0).bytes(&[7; 32]).array(SECTIONS_MAX);
+    for n in 0..SECTIONS_MAX {
+        long.text(&format!("{n}")).bytes(b"").array(2).bytes(&[0; ENC_BYTES_MAX]).array(0);
+    }
+    long.bytes(&[9; 64]);
     vec![
+        long.into_bytes(),
         packed(&tree, &entries).to_vec(),
         packed(&tree, &entries[1..]).to_vec(),
         packed(&tree, &bare).to_vec(),

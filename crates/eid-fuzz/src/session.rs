@@ -414,7 +414,8 @@ fn answers(mem: &Mem, said: &[(bool, Bytes)]) -> Vec<Result<Bytes, String>> {
 
 pub(crate) fn stranger_seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = vec![vec![0], vec![3, 2, 0, 0, 0, 0]];
-    for frame in transcripts().into_iter().filter(|frame| frame.len() < 256) {
+    let opens = |frame: &Bytes| matches!(Message::decode(frame), Ok(Message::Open(_)));
+    for frame in transcripts().into_iter().filter(|frame| frame.len() < 256 && opens(frame)) {
         let len = (frame.len() as u16).to_le_bytes();
         seeds.push([&[3, 1, len[0], len[1]], &frame[..], &[0, 1]].concat());
     }

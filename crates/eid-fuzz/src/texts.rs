@@ -24,6 +24,8 @@ pub(crate) fn address_seeds() -> Vec<Vec<u8>> {
         "http://192.0.2.7:7070".to_owned(),
         "http://[2001:db8::7]:7070/eid/main".to_owned(),
         "quic:a-b.example:65535".to_owned(),
+        "http://h:080".to_owned(),
+        "http://h:1/".to_owned(),
         "memory:alice".to_owned(),
         "other:abc?x=1".to_owned(),
         format!("iroh:{key}"),
