@@ -27,11 +27,15 @@ pub enum Sabotage {
     SettleNothing,
     /// The first entry of each batch is not in the sketch.
     StaleSketch,
+    /// What a slow follower could not be told is forgotten.
+    ForgetDue,
+    /// What comes from a peer is pushed back to it.
+    PushBack,
 }
 
 impl Sabotage {
     /// Every sabotage, with its name on the command line.
-    pub const ALL: [(&'static str, Self); 11] = [
+    pub const ALL: [(&'static str, Self); 13] = [
         ("skip-flush", Self::SkipFlush),
         ("ack-before-commit", Self::AckBeforeCommit),
         ("forget-ack", Self::ForgetAck),
@@ -43,6 +47,8 @@ impl Sabotage {
         ("count-void", Self::CountVoid),
         ("settle-nothing", Self::SettleNothing),
         ("stale-sketch", Self::StaleSketch),
+        ("forget-due", Self::ForgetDue),
+        ("push-back", Self::PushBack),
     ];
 }
 

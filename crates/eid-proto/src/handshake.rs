@@ -16,8 +16,10 @@ use crate::message::{DecodeError, Greeting, Hello, PROTOCOL_VERSION, Proof, Refu
 
 /// The versions that this crate speaks.
 pub const VERSIONS: Versions = Versions { oldest: PROTOCOL_VERSION, newest: PROTOCOL_VERSION };
+/// The feature of keeping databases in step after their sessions ([`crate::Live`]).
+pub const FEATURE_LIVE: u64 = 1;
 /// The optional features that this crate has.
-pub const FEATURES: u64 = 0;
+pub const FEATURES: u64 = FEATURE_LIVE;
 
 /// What either side brings to a handshake.
 #[derive(Clone)]

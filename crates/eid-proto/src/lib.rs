@@ -2,7 +2,7 @@
 //! one value to another.
 //!
 //! [`Handshake`] proves to each side which keys the other has. [`Session`] makes two replicas of one database hold
-//! the same entries. Both are values with four kinds of method: constructors, getters, `handle_*` for what has
+//! the same entries, and [`Live`] tells each what comes to the other from then on. All are values with four kinds of method: constructors, getters, `handle_*` for what has
 //! happened, `poll` for what to do next. There is no socket, clock, randomness, task or storage here: nonces are
 //! arguments, entries are read through [`eid_core::dag::Replica`], and whoever drives a session admits what arrives.
 //!
@@ -43,11 +43,15 @@ pub mod bits;
 mod bounded;
 mod handshake;
 pub mod limits;
+mod live;
 pub mod message;
 mod session;
 
 pub use bounded::{List, Text};
-pub use handshake::{Established, FEATURES, Handshake, HandshakeError, HandshakeOutput, Identity, VERSIONS};
+pub use handshake::{
+    Established, FEATURE_LIVE, FEATURES, Handshake, HandshakeError, HandshakeOutput, Identity, VERSIONS,
+};
+pub use live::{Due, Live, LiveEvent, Side};
 pub use message::RefusalCode;
 pub use session::{
     Arrived, Cursor, Known, Outcome, Output, Rights, Rung, Session, SessionError, Summary, state_of,

@@ -96,3 +96,17 @@ pub const TITLE_BYTES_MAX: usize = 256;
 pub const OPEN_MANY_MAX: usize = 1024;
 /// Greatest number of databases that one discovery lists.
 pub const DISCOVER_MAX: usize = 4096;
+/// Greatest number of databases that one side follows over one connection.
+pub const FOLLOWED_MAX: usize = 4096;
+/// Bytes of pushed entries on one connection that are not acknowledged: four batches. Beyond it nothing is pushed, at
+/// most one entry over, and what is to be pushed is found in the log later.
+pub const LIVE_WINDOW_BYTES: u64 = 1024 * 1024;
+/// Entries that a follower may be behind and still be pushed what it lacks; more is for a session.
+pub const LIVE_BEHIND_MAX: u64 = 4096;
+/// Milliseconds that entries wait for one push while another of the same database is under way.
+pub const COALESCE_MS: u64 = 50;
+/// Ids of entries that came over a connection and are therefore not pushed back: half a megabyte. Older ones may be.
+pub const CAME_MAX: usize = 8192;
+/// Words that wait to be said: an answer to each of two for every database that can be followed. Who asks for more
+/// answers than it takes is left.
+pub const WORDS_MAX: usize = 4 * FOLLOWED_MAX;

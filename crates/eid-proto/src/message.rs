@@ -20,6 +20,8 @@ use crate::limits::{
 const GREETING: u8 = 0;
 /// The version of the messages after the greetings.
 pub const PROTOCOL_VERSION: u8 = 1;
+/// The first byte of what is said on the links that keep databases in step, in this version.
+const LIVE: u8 = 0x81;
 
 /// The versions that one side speaks, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -374,6 +376,82 @@ impl Batch {
     }
 }
 
+/// What is said on the two links that keep databases in step after their sessions. On each one side speaks; databases
+/// are named by numbers that their follower gives, a fresh one each time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LiveMessage {
+    /// The dialler speaks on this link, and every turn of the other side is empty.
+    Speak,
+    /// The other side speaks on this link, and every further turn of the dialler is empty.
+    Listen(Delivery),
+    /// There is nothing else to say.
+    Alive,
+    /// What comes to a database from a position of the other side's log on is wanted as it comes.
+    Follow {
+        /// Its number from now on; an older one of the same database is void.
+        number: u32,
+        /// The database.
+        tree: [u8; 32],
+        /// Everything below is held. Absent when nothing is known.
+        from: Option<Position>,
+    },
+    /// It will be sent.
+    Following {
+        /// What is followed.
+        number: u32,
+    },
+    /// It is not wanted any more.
+    Leave {
+        /// What was followed.
+        number: u32,
+    },
+    /// It is not sent any more, or was never.
+    Ended {
+        /// What was followed.
+        number: u32,
+        /// Why.
+        code: RefusalCode,
+    },
+    /// Entries that have come.
+    Push {
+        /// What is followed.
+        number: u32,
+        /// What lies between here and `batch.upto` is in the batch, or came from the receiver.
+        from: u64,
+        /// The entries.
+        batch: Batch,
+    },
+    /// A push has been taken, the oldest of its number that was not answered.
+    Ack {
+        /// What is followed.
+        number: u32,
+        /// The log is durably held below this position; absent when something of it was refused.
+        upto: Option<u64>,
+    },
+    /// Told to the dialler: only a session can bring this database in step.
+    Behind {
+        /// The database.
+        tree: [u8; 32],
+    },
+}
+
+/// How the listening side speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// In one turn that goes on.
+    Streamed,
+    /// In a turn for each time that there is something to say: what is between holds back answers until they end.
+    Polled,
+}
+
+impl LiveMessage {
+    /// Whether a frame is one of these.
+    #[must_use]
+    pub fn is(frame: &[u8]) -> bool {
+        frame.first() == Some(&LIVE)
+    }
+}
+
 /// Says why a frame does not decode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -414,6 +492,7 @@ frames!(Greeting, GREETING);
 frames!(Request, PROTOCOL_VERSION);
 frames!(Response, PROTOCOL_VERSION);
 frames!(Message, PROTOCOL_VERSION);
+frames!(LiveMessage, LIVE);
 
 fn encode(first: u8, message: &impl Serialize) -> Bytes {
     postcard::to_extend(message, vec![first]).expect("messages are made of what postcard can say").into()
