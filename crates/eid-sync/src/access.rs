@@ -27,6 +27,11 @@ pub trait Access: Debug + Send + Sync {
     /// The databases that take part in synchronisation.
     fn trees(&self) -> Vec<TreeId>;
 
+    /// Whether what comes to a database is to be told at once, when everything is kept in step with a peer.
+    fn is_live(&self, _tree: &TreeId) -> bool {
+        true
+    }
+
     /// What is said of a database to those who may read it.
     fn describe(&self, tree: &TreeId) -> TreeSummary;
 

@@ -1,7 +1,7 @@
 //! The one loop that drives a session: between a link, the protocol and the store, for both roles and every
 //! transport.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,7 @@ use crate::access::Access;
 use crate::bucket::Pace;
 use crate::conduct::Conduct;
 use crate::error::SyncError;
+use crate::hub::Hub;
 use crate::limits::{
     BURST_BYTES, FRAME_MS, IDLE_MS, MEMORY_LOOK_MS, POLLS_MAX, RIGHTS_MS, SABOTAGE_MS, SESSIONS_MAX,
     TURN_BYTES_PER_SECOND_MIN,
@@ -50,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) memory: Arc<Memory>,
     /// How peers have behaved.
     pub(crate) conduct: Arc<Mutex<Conduct>>,
+    /// Is told what comes from a peer.
+    pub(crate) hub: Arc<Hub>,
 }
 
 impl Context {
@@ -62,6 +65,31 @@ impl Context {
         self.rights_if(served.contains(tree), tree, served.first())
     }
 
+    /// Takes note of invalid entries that the peer has brought.
+    ///
+    /// # Errors
+    /// When these were too many.
+    pub(crate) fn note_conduct(&self, outcomes: &[Outcome]) -> Result<(), SyncError> {
+        let is_invalid = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(Refusal::Invalid(_)));
+        let invalid = outcomes.iter().filter(is_invalid).count() as u64;
+        if invalid > 0 {
+            let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+            if conduct.brought_invalid(&self.peer, invalid, self.runtime.now_ms()) {
+                return Err(SyncError::Invalid);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the peer may do in several databases; those that take part are listed once.
+    pub(crate) fn rights_of(&self, trees: &[TreeId]) -> Vec<Rights> {
+        if !self.serving {
+            return trees.iter().map(|tree| self.rights_in(tree)).collect();
+        }
+        let served: BTreeSet<TreeId> = self.access.trees().into_iter().collect();
+        trees.iter().map(|tree| self.rights_if(served.contains(tree), tree, served.first())).collect()
+    }
+
     /// The same when it is known whether the database takes part. For one that does not, the rights in another are looked
     /// up and not told: how long an answer takes says nothing of what is here.
     pub(crate) fn rights_if(&self, takes_part: bool, tree: &TreeId, another: Option<&TreeId>) -> Rights {
@@ -70,7 +98,7 @@ impl Context {
         if takes_part { rights } else { Rights::default() }
     }
 
-    fn is_away(&self) -> bool {
+    pub(crate) fn is_away(&self) -> bool {
         let conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
         conduct.is_away(&self.peer, self.runtime.now_ms())
     }
@@ -259,6 +287,8 @@ impl Driver<'_> {
             let outcomes = vec![Outcome::Admitted(Seq(0)); entries.len()];
             self.session()?.handle_admitted(&outcomes);
         }
+        let ids = || entries.iter().map(|entry| EntryId::of_block(&entry.block)).collect();
+        self.context.hub.came_from(&self.context.peer, &tree, ids);
         let offers =
             entries.into_iter().map(|entry| Offer { block: entry.block, payloads: entry.payloads }).collect();
         self.admitter.push(tree, offers);
@@ -269,16 +299,7 @@ impl Driver<'_> {
     fn admitted(&mut self, outcomes: &[Outcome]) -> Result<(), SyncError> {
         self.held.pop_front();
         self.session()?.handle_admitted(outcomes);
-        let is_invalid = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(Refusal::Invalid(_)));
-        let invalid = outcomes.iter().filter(is_invalid).count() as u64;
-        if invalid > 0 {
-            let Context { conduct, peer, runtime, .. } = self.context;
-            let mut conduct = conduct.lock().unwrap_or_else(PoisonError::into_inner);
-            if conduct.brought_invalid(peer, invalid, runtime.now_ms()) {
-                return Err(SyncError::Invalid);
-            }
-        }
-        Ok(())
+        self.context.note_conduct(outcomes)
     }
 
     /// Waits until there is room for what the other side says, while batches that have arrived become durable.
@@ -446,7 +467,7 @@ fn burst(session: &mut Session, served: &mut Option<Served>, context: &Context) 
 
 /// A database of which nothing is held.
 #[derive(Debug)]
-struct Nothing(Epoch);
+pub(crate) struct Nothing(pub(crate) Epoch);
 
 impl Dag for Nothing {
     fn parents(&self, _: Seq, _: usize) -> Result<Vec<Vec<Seq>>, ReadError> {
@@ -569,7 +590,7 @@ fn commit(
     })
 }
 
-fn outcome(verdict: Verdict) -> Outcome {
+pub(crate) fn outcome(verdict: Verdict) -> Outcome {
     match verdict {
         Verdict::Admitted(seq) => Outcome::Admitted(seq),
         Verdict::Duplicate(seq) => Outcome::Duplicate(seq),

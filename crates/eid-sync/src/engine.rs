@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_lock::Mutex as AsyncMutex;
 use eid_core::dag::{Replica, tips_hash};
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
-use eid_proto::message::{Request, Response};
+use eid_proto::message::{LiveMessage, Request, Response};
 use eid_proto::{
-    Handshake, Identity, Known, List, RefusalCode, Rung, Session, SessionError, Summary, Text, bits, limits,
+    FEATURE_LIVE, Handshake, Identity, Known, List, RefusalCode, Rung, Session, SessionError, Side, Summary,
+    Text, bits, limits,
 };
 use eid_store::{EntryStore, StoreError, TreeSnapshot};
-use eid_transport::{Address, BoxFuture, Connection, DialError, Link, LinkBytes, ListenError, Transport};
+use eid_transport::{
+    Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
+};
 
 use crate::access::{Access, TreeSummary};
 use crate::conduct::Conduct;
@@ -21,16 +24,19 @@ use crate::control::{Caller, Control, States, answer_requests, greet, states_for
 use crate::drive::{Context, drive};
 use crate::error::SyncError;
 use crate::events::{Events, Publisher, SyncEvent};
+use crate::hub::Hub;
 use crate::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, HANDSHAKE_MS, MEMORY_BYTES_MAX, SESSIONS_PER_CONNECTION_MAX,
-    UNPROVEN_MAX, VAIN_MAX,
+    CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, HANDSHAKE_MS, IDLE_MS, MEMORY_BYTES_MAX,
+    SESSIONS_PER_CONNECTION_MAX, UNPROVEN_MAX, VAIN_MAX,
 };
+use crate::live::LiveLinks;
 use crate::memory::Memory;
 use crate::place::Place;
 use crate::relations::Relations;
 use crate::report::SessionReport;
 use crate::runtime::{Runtime, blocking, within};
 use crate::seats::Seats;
+use crate::signal::Signal;
 use crate::ticket::DatabaseTicket;
 
 /// What can be chosen of an engine.
@@ -53,19 +59,22 @@ impl Default for EngineConfig {
 /// Synchronises the databases of one store with peers. Cheap to clone: all clones are one engine.
 #[derive(Clone)]
 pub struct SyncEngine {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     store: Arc<EntryStore>,
     device: Arc<SecretKey>,
-    access: Arc<dyn Access>,
-    runtime: Arc<dyn Runtime>,
+    pub(crate) access: Arc<dyn Access>,
+    pub(crate) runtime: Arc<dyn Runtime>,
     relations: Relations,
+    hub: Arc<Hub>,
+    /// The engine was stopped so often: who keeps something in step ends then.
+    pub(crate) stopped: Signal,
     name: Mutex<String>,
     first_rung: Option<Rung>,
     transports: Mutex<Vec<Arc<dyn Transport>>>,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     connections: Arc<AtomicUsize>,
     /// Connections whose peer has not proven who it is.
     unproven: Arc<AtomicUsize>,
@@ -75,6 +84,15 @@ struct Inner {
     conduct: Arc<Mutex<Conduct>>,
     /// Which payloads each peer was asked for in vain.
     vain: Mutex<BTreeMap<(PublicKey, TreeId), Gap>>,
+}
+
+/// Which of the databases that take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// All of them.
+    All,
+    /// Those of which what comes is to be told at once.
+    Live,
 }
 
 /// What a database lacks: the life of the tree, how often payloads came late, and how many are not here.
@@ -95,6 +113,7 @@ struct PeerInner {
     handshake_bytes: u64,
     /// States of databases that it told when it was dialled.
     states: Vec<[u8; 8]>,
+    features: u64,
 }
 
 impl Peer {
@@ -162,6 +181,8 @@ impl SyncEngine {
     ) -> Self {
         let inner = Inner {
             relations: Relations::new(Arc::clone(&store)),
+            hub: Arc::new(Hub::new(&store)),
+            stopped: Signal::default(),
             store,
             device,
             access,
@@ -169,7 +190,7 @@ impl SyncEngine {
             name: Mutex::new(config.name),
             first_rung: config.first_rung,
             transports: Mutex::new(Vec::new()),
-            publisher: Publisher::default(),
+            publisher: Arc::default(),
             connections: Arc::default(),
             unproven: Arc::default(),
             seats: Arc::default(),
@@ -241,8 +262,10 @@ impl SyncEngine {
         Err(failed.pop().map_or_else(|| SyncError::NoTransport("any".to_owned()), SyncError::Listen))
     }
 
-    /// Stops listening, closes every connection of every transport, and forgets the transports.
+    /// Stops listening, closes every connection of every transport, forgets the transports, and keeps nothing in step any
+    /// more.
     pub async fn stop_server(&self) {
+        self.inner.stopped.raise();
         let transports = std::mem::take(&mut *lock(&self.inner.transports));
         for transport in transports {
             transport.shutdown().await;
@@ -349,6 +372,7 @@ impl SyncEngine {
             address: address.clone(),
             handshake_bytes: sent + received,
             states: established.states,
+            features: established.features,
         };
         Ok(Peer { inner: Arc::new(inner) })
     }
@@ -360,7 +384,7 @@ impl SyncEngine {
     }
 
     /// Runs a session as its initiator. The first report says how far it got, whatever became of it.
-    async fn session_with(
+    pub(crate) async fn session_with(
         &self,
         peer: &Peer,
         tree: TreeId,
@@ -423,8 +447,12 @@ impl SyncEngine {
 
     /// Synchronises every database that takes part here and that the peer has and may read.
     pub async fn sync_all(&self, peer: &Peer) -> Result<Vec<SessionReport>, SyncError> {
+        self.sync_some(peer, Which::All).await
+    }
+
+    pub(crate) async fn sync_some(&self, peer: &Peer, which: Which) -> Result<Vec<SessionReport>, SyncError> {
         let (inner, key) = (Arc::clone(&self.inner), peer.key());
-        let (shared, others) = blocking(&*self.inner.runtime, move || inner.shared_with(&key))
+        let (shared, others) = blocking(&*self.inner.runtime, move || inner.shared_with(&key, which))
             .await
             .ok_or(SyncError::Stopped)??;
         let mut reports = Vec::new();
@@ -547,6 +575,22 @@ impl SyncEngine {
         Ok(right.into())
     }
 
+    /// What keeps databases in step with a peer; nothing when it does not know how.
+    pub(crate) fn live_links(&self, peer: &Peer) -> Option<Arc<LiveLinks>> {
+        let context = self.inner.context(peer.key(), Arc::new([peer.key()]), false);
+        let knows = peer.inner.features & FEATURE_LIVE != 0;
+        knows.then(|| LiveLinks::new(Side::Dialler, context, Arc::clone(&self.inner.publisher)))
+    }
+
+    /// Runs them until a link breaks.
+    pub(crate) async fn drive_links(&self, peer: &Peer, links: &Arc<LiveLinks>) -> Result<(), SyncError> {
+        let _registration = self.inner.hub.register(links);
+        let done = links.dial(&*peer.inner.connection).await;
+        let learnt = Arc::clone(links);
+        blocking(&*self.inner.runtime, move || learnt.record()).await.ok_or(SyncError::Stopped)??;
+        done
+    }
+
     async fn request(&self, peer: &Peer, request: &Request) -> Result<(Response, u64, u64), SyncError> {
         peer.inner.control.lock().await.request(request, &*self.inner.runtime).await
     }
@@ -586,15 +630,23 @@ impl Inner {
             sessions: Arc::clone(&self.sessions),
             memory: Arc::clone(&self.memory),
             conduct: Arc::clone(&self.conduct),
+            hub: Arc::clone(&self.hub),
         }
     }
 
     /// Databases that take part here and that the peer may read, with the hash of their tips, and those of which
     /// that is not known here.
     #[expect(clippy::type_complexity, reason = "two lists that belong together and go no further")]
-    fn shared_with(&self, peer: &PublicKey) -> Result<(Vec<(TreeId, [u8; 32])>, Vec<TreeId>), StoreError> {
+    fn shared_with(
+        &self,
+        peer: &PublicKey,
+        which: Which,
+    ) -> Result<(Vec<(TreeId, [u8; 32])>, Vec<TreeId>), StoreError> {
         let (mut shared, mut others) = (Vec::new(), Vec::new());
         for tree in self.access.trees() {
+            if which == Which::Live && !self.access.is_live(&tree) {
+                continue;
+            }
             let may_read = self.access.permission(&tree, &[*peer]) >= Some(Permission::Read);
             let Some(snapshot) = self.store.tree(&tree)?.filter(|_| may_read) else {
                 others.push(tree);
@@ -652,7 +704,7 @@ impl Inner {
         (report, result)
     }
 
-    fn tell(&self, report: &SessionReport, result: &Result<(), SyncError>) {
+    pub(crate) fn tell(&self, report: &SessionReport, result: &Result<(), SyncError>) {
         let event = match result {
             Ok(()) => SyncEvent::Session(report.clone()),
             Err(error) => {
@@ -685,7 +737,7 @@ const NOTHING_DONE: Summary = Summary {
 };
 
 /// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -756,19 +808,68 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
         connection.close().await;
     }));
 
+    let live = (established.features & FEATURE_LIVE != 0)
+        .then(|| LiveLinks::new(Side::Listener, context.clone(), Arc::clone(&inner.publisher)));
+    let _registration = live.as_ref().map(|live| inner.hub.register(live));
     while let Some(link) = connection.accept().await {
         let (inner, context, running) = (Arc::clone(inner), context.clone(), Arc::clone(&running));
+        let (live, connection) = (live.clone(), Arc::downgrade(connection));
         runtime.spawn(Box::pin(async move {
-            let place = Place::take(&running, SESSIONS_PER_CONNECTION_MAX);
-            let mut session = Session::responder().beginning_at(inner.first_rung);
-            if place.is_none() {
-                session.turn_away(RefusalCode::Busy);
+            let most = SESSIONS_PER_CONNECTION_MAX + live.as_ref().map_or(0, |live| live.attached());
+            let place = Place::take(&running, most);
+            let ended = answer_link(&inner, link, &context, live, place.as_ref(), sent + received).await;
+            if let Some(ended) = ended {
+                if let Err(error) = ended {
+                    tracing::debug!(error = chain(&error), "a live link ended");
+                }
+                // What is left of the connection goes on from what was acknowledged, over another.
+                if let Some(connection) = connection.upgrade() {
+                    connection.close().await;
+                }
             }
-            respond(&inner, session, link, &context, sent + received).await;
         }));
+    }
+    if let Some(live) = live {
+        live.end();
+        if let Some(Err(error)) = blocking(runtime, move || live.record()).await {
+            tracing::warn!(error = chain(&error), "what a peer holds could not be remembered");
+        }
     }
     inner.publisher.publish(&SyncEvent::Disconnected { peer });
     Ok(())
+}
+
+/// Answers what begins on a link: a session, or live links, of which it gives how they ended.
+async fn answer_link(
+    inner: &Inner,
+    mut link: Box<dyn Link>,
+    context: &Context,
+    live: Option<Arc<LiveLinks>>,
+    place: Option<&Place>,
+    handshake_bytes: u64,
+) -> Option<Result<(), SyncError>> {
+    let first = within(&*inner.runtime, IDLE_MS, link.recv()).await;
+    if let (Some(Ok(Received::Frame(frame))), Some(live)) = (&first, &live)
+        && LiveMessage::is(frame)
+    {
+        let ended = live.answer(frame, link).await;
+        if ended.is_some() {
+            live.end();
+        }
+        return ended;
+    }
+    let Some(first) = first else {
+        let report = SessionReport::new(None, context.peer, None, &NOTHING_DONE, link.bytes());
+        inner.tell(&report, &Err(SyncError::TimedOut { what: "a turn", ms: IDLE_MS }));
+        return None;
+    };
+    let link = Box::new(Begun { link, first: Some(first) });
+    let mut session = Session::responder().beginning_at(inner.first_rung);
+    if place.is_none() {
+        session.turn_away(RefusalCode::Busy);
+    }
+    respond(inner, session, link, context, live.as_deref(), handshake_bytes).await;
+    None
 }
 
 /// Runs one session as its responder.
@@ -777,9 +878,44 @@ async fn respond(
     session: Session,
     mut link: Box<dyn Link>,
     context: &Context,
+    live: Option<&LiveLinks>,
     handshake_bytes: u64,
 ) {
+    if let Some(live) = live {
+        live.begin_answer();
+    }
     let (mut report, result) = inner.run(session, &mut *link, context, None).await;
     report.handshake_bytes = handshake_bytes;
+    if let Some(live) = live {
+        live.end_answer(report.tree);
+    }
     inner.tell(&report, &result);
+}
+
+/// A link of which the first word was looked at.
+#[derive(Debug)]
+struct Begun {
+    link: Box<dyn Link>,
+    first: Option<Result<Received, LinkError>>,
+}
+
+impl Link for Begun {
+    fn send(&mut self, frame: bytes::Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        self.link.send(frame)
+    }
+
+    fn end_turn(&mut self) -> BoxFuture<'_, Result<(), LinkError>> {
+        self.link.end_turn()
+    }
+
+    fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>> {
+        match self.first.take() {
+            Some(first) => Box::pin(async { first }),
+            None => self.link.recv(),
+        }
+    }
+
+    fn bytes(&self) -> LinkBytes {
+        self.link.bytes()
+    }
 }

@@ -40,6 +40,33 @@ pub enum SyncEvent {
         /// The error and its causes, for a log.
         error: String,
     },
+    /// A peer tells from now on what comes to a database there.
+    InStep {
+        /// Who.
+        peer: PublicKey,
+        /// The database.
+        tree: TreeId,
+    },
+    /// A peer does not tell any more what comes to a database there, or a session has to bring what it does not tell.
+    OutOfStep {
+        /// Who.
+        peer: PublicKey,
+        /// The database.
+        tree: TreeId,
+    },
+    /// A peer has told of entries as they came to it.
+    Arrived {
+        /// Who.
+        peer: PublicKey,
+        /// The database.
+        tree: TreeId,
+        /// How many were admitted.
+        admitted: u64,
+        /// How many were held already.
+        duplicates: u64,
+        /// How many were refused.
+        refused: u64,
+    },
     /// An invite was redeemed here.
     Redeemed {
         /// The database.

@@ -5,7 +5,8 @@
 //! session per database with one driver loop for both roles. It admits entries through [`eid_store::EntryStore`] and
 //! knows nothing of what they mean: users, rights and preferences are asked of [`Access`]. Time, tasks and blocking
 //! work are reached through [`Runtime`] alone, so that a simulator runs the engine unchanged. There is no queue of
-//! what is still to be sent: that is what lies beyond a peer's acknowledgement.
+//! what is still to be sent: that is what lies beyond a peer's acknowledgement. [`SyncEngine::keep_in_step`] holds a
+//! connection, over which each side tells the other what comes to it, in milliseconds.
 //!
 //! A [`DatabaseTicket`] is everything that somebody needs to join:
 //!
@@ -32,13 +33,17 @@ mod drive;
 mod engine;
 mod error;
 mod events;
+mod hub;
+mod keep;
 pub mod limits;
+mod live;
 mod memory;
 mod place;
 mod relations;
 mod report;
 mod runtime;
 mod seats;
+mod signal;
 mod ticket;
 
 pub use access::{Access, TreeSummary};
@@ -46,6 +51,7 @@ pub use eid_proto::{Cursor, HandshakeError, Known, RefusalCode, Rung, SessionErr
 pub use engine::{EngineConfig, Peer, SyncEngine};
 pub use error::SyncError;
 pub use events::{Delivered, Events, SyncEvent};
+pub use keep::{KeepState, SyncHandle, SyncStatus};
 pub use report::SessionReport;
 pub use runtime::{Runtime, TokioRuntime};
 pub use ticket::{DatabaseTicket, TicketError};

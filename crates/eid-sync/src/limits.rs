@@ -62,5 +62,27 @@ pub const POLLS_MAX: u32 = 8;
 pub const VAIN_MAX: usize = 4_096;
 /// Bytes of frames that are made in one piece of blocking work: about one batch waits in memory to be sent.
 pub const BURST_BYTES: usize = 256 * 1024;
+/// Milliseconds without a word after which a side that is followed says that it is there: three fit into [`IDLE_MS`],
+/// after which it would be given up.
+pub const ALIVE_MS: u64 = 20_000;
+/// Milliseconds in which the first word on a live link is to be heard: after that, something between is taken to hold
+/// back what is not complete, and every word gets an answer of its own.
+pub const FIRST_WORD_MS: u64 = 2_000;
+/// Milliseconds between two times that positions learnt from live links are remembered: losing one understates.
+pub const LEARNT_MS: u64 = 1_000;
+/// Followers whose rights are looked at each time: all of them, where there are no more.
+pub const LOOKS_MAX: usize = 64;
+/// Things that have happened on live links and that nobody has looked at: four for every database that can be followed.
+pub const LIVE_EVENTS_MAX: usize = 16 * 1024;
+/// Milliseconds before a peer that is to be kept in step is tried again, the first time.
+pub const RETRY_FIRST_MS: u64 = 500;
+/// The same, at most: twice as long each time.
+pub const RETRY_MAX_MS: u64 = 60_000;
+/// Milliseconds between two questions after databases that are not kept in step yet, where something has come to one.
+/// As long as there is none, twice as long each time.
+pub const OTHERS_MS: u64 = 1_000;
+/// Milliseconds between two sessions with a peer that does not tell what comes to it, and between two questions after
+/// databases that are not kept in step although nothing has come to one: the peer may have learnt of a right.
+pub const PERIOD_MS: u64 = 300_000;
 /// Milliseconds that a sabotaged receiver waits between acknowledging and committing.
 pub(crate) const SABOTAGE_MS: u64 = 200;

@@ -292,6 +292,12 @@ impl Live {
         }
     }
 
+    /// Bytes of entries that have arrived and are not taken.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        usize::try_from(self.waiting_bytes).unwrap_or(usize::MAX)
+    }
+
     /// The oldest push that has arrived, once the one before was reported with [`Self::handle_taken`].
     pub fn next_taken(&mut self) -> Option<(TreeId, Vec<Arrived>)> {
         if self.taking {
