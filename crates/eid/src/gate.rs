@@ -37,6 +37,16 @@ impl eid_sync::Access for Gate {
         }
     }
 
+    fn is_live(&self, tree: &TreeId) -> bool {
+        match self.db.combined_preferences(tree) {
+            Ok(wished) => wished.is_none_or(|sync| sync.sync_enabled && sync.sync_on_commit),
+            Err(error) => {
+                tracing::error!(%tree, %error, "how a database is to be synchronised cannot be read");
+                false
+            }
+        }
+    }
+
     fn describe(&self, tree: &TreeId) -> TreeSummary {
         let database = self.db.database_by_id(*tree);
         let title = database.title().ok().flatten().unwrap_or_default();

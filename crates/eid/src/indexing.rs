@@ -81,6 +81,7 @@ async fn follow(builder: Weak<Builder>, mut events: Events) {
                     build(&builder, Some(tree)).await;
                 }
             }
+            Delivered::Event(SyncEvent::Arrived { tree, .. }) => build(&builder, Some(tree)).await,
             Delivered::Event(_) => {}
             Delivered::Lagged(_) => build(&builder, None).await,
         }

@@ -39,8 +39,8 @@ struct Inner {
     engine: SyncEngine,
     peers: Peers,
     sessions: Sessions,
-    /// Whether a task notes who has dialled.
-    remembers_callers: AtomicBool,
+    /// Whether a task notes what sessions there were.
+    remembers_sessions: AtomicBool,
     indexing: Indexing,
 }
 
@@ -153,8 +153,8 @@ impl Builder {
         }
         let (sessions, indexing) =
             (Sessions::in_store(db.store()), Indexing::start(db.clone(), engine.events()));
-        let remembers_callers = AtomicBool::new(false);
-        Ok(Instance { inner: Arc::new(Inner { db, engine, peers, sessions, remembers_callers, indexing }) })
+        let remembers_sessions = AtomicBool::new(false);
+        Ok(Instance { inner: Arc::new(Inner { db, engine, peers, sessions, remembers_sessions, indexing }) })
     }
 }
 
@@ -316,33 +316,22 @@ impl Instance {
             self.inner.engine.register_transport(Arc::clone(&transport));
         }
         self.inner.engine.accept_connections().await?;
-        self.remember_callers();
+        self.remember_sessions();
         Ok(transport.addresses())
     }
 
-    /// Remembers when the last session with a peer that dialled came to its end. Ends with the engine, which it does not
-    /// keep alive.
-    fn remember_callers(&self) {
-        if self.inner.remembers_callers.swap(true, Ordering::Relaxed) {
+    /// Remembers what peers sessions come to an end with that nobody here has asked for: of those who dialled, and of those
+    /// who are kept in step. Ends with the engine, which it does not keep alive.
+    pub(crate) fn remember_sessions(&self) {
+        if self.inner.remembers_sessions.swap(true, Ordering::Relaxed) {
             return;
         }
         let (mut events, peers) = (self.inner.engine.events(), self.inner.peers.clone());
         let (sessions, clock) = (self.inner.sessions.clone(), Arc::clone(&self.inner.db.env().clock));
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
-                let Some(report) = report_of(event).filter(|report| report.via.is_none()) else { continue };
                 let (peers, sessions, now_ms) = (peers.clone(), sessions.clone(), clock.now_ms());
-                let remembering = offload(move || {
-                    if report.complete {
-                        peers.called(report.peer, now_ms)?;
-                    }
-                    // Who asks for what it may not see leaves no trace: anybody could.
-                    if report.turns > 0 && (report.rung.is_some() || report.pulled > 0) {
-                        sessions.record(&report, now_ms)
-                    } else {
-                        Ok(())
-                    }
-                });
+                let remembering = offload(move || remember(event, &peers, &sessions, now_ms));
                 match remembering.await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) | Err(error) => {
@@ -631,6 +620,31 @@ impl Instance {
         })
         .await?
     }
+}
+
+/// Remembers what an event tells of a peer.
+fn remember(event: Delivered, peers: &Peers, sessions: &Sessions, now_ms: u64) -> Result<(), Error> {
+    if let Delivered::Event(SyncEvent::Connected { peer, name, via: Some(via) }) = &event {
+        let name = Some(name.as_str()).filter(|name| !name.is_empty());
+        // Only who is remembered: an address that is tried once is remembered by who tries it.
+        if peers.is_known(peer, via)? {
+            peers.met(*peer, via, name, now_ms)?;
+        }
+        return Ok(());
+    }
+    let Some(report) = report_of(event) else { return Ok(()) };
+    if report.complete {
+        match &report.via {
+            None => peers.called(report.peer, now_ms)?,
+            Some(via) if peers.is_known(&report.peer, via)? => peers.succeeded(report.peer, now_ms)?,
+            Some(_) => {}
+        }
+    }
+    // Who asks for what it may not see leaves no trace: anybody could.
+    if report.turns > 0 && (report.rung.is_some() || report.pulled > 0) {
+        sessions.record(&report, now_ms)?;
+    }
+    Ok(())
 }
 
 /// What an event tells of a session.

@@ -74,6 +74,7 @@ mod history;
 mod indexing;
 mod instance;
 mod join;
+mod keep;
 pub mod limits;
 mod list;
 mod listen;
@@ -109,13 +110,15 @@ pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowCh
 pub use eid_iroh::{Relay, RelayUrl};
 pub use eid_store::{FsckReport, Lost, Problem, is_engine_guarded};
 pub use eid_sync::{
-    DatabaseTicket, Delivered, Events, Rung, SessionReport, SyncEngine, SyncEvent, TicketError,
+    DatabaseTicket, Delivered, Events, KeepState, Rung, SessionReport, SyncEngine, SyncEvent, SyncHandle,
+    SyncStatus, TicketError,
 };
 pub use eid_transport::Address;
 pub use error::{Error, ErrorKind};
 pub use history::{Differences, Version};
 pub use instance::{Builder, Instance, Synced};
 pub use join::{Join, Joined};
+pub use keep::PeersInStep;
 pub use list::{DocList, TxList};
 #[cfg(feature = "http")]
 pub use listen::Http;

@@ -66,6 +66,11 @@ impl Peers {
         Ok(peers.pop())
     }
 
+    /// Whether this peer is remembered, or an address of it at which nobody was met yet.
+    pub(crate) fn is_known(&self, peer: &PublicKey, at: &Address) -> Result<bool, Error> {
+        Ok(self.rows.get(&met_key(peer))?.is_some() || self.rows.get(&unmet_key(at))?.is_some())
+    }
+
     /// Remembers an address whose peer is not known yet.
     pub(crate) fn add(&self, address: &Address) -> Result<(), Error> {
         if self.at(address)?.is_none() {

@@ -42,6 +42,8 @@ pub async fn run(cli: &Cli, args: &Serve, place: &Place, out: &Out) -> Result<()
     };
     let events = Events::start(out.clone());
     let mut subscription = node.events();
+    // What is written here is with the peers that are known at once, and the other way round.
+    let _in_step = node.keep_peers_in_step().await?;
     loop {
         tokio::select! {
             event = subscription.recv() => match event {
@@ -197,6 +199,16 @@ fn object(event: &Delivered) -> Value {
         Delivered::Event(SyncEvent::Failed { report, error, .. }) => {
             json!({"event": "failed", "session": sync::report(report), "error": error})
         }
+        Delivered::Event(SyncEvent::InStep { peer, tree }) => {
+            json!({"event": "in_step", "id": tree.to_string(), "peer": peer.to_string()})
+        }
+        Delivered::Event(SyncEvent::OutOfStep { peer, tree }) => {
+            json!({"event": "out_of_step", "id": tree.to_string(), "peer": peer.to_string()})
+        }
+        Delivered::Event(SyncEvent::Arrived { peer, tree, admitted, duplicates, refused }) => json!({
+            "event": "arrived", "id": tree.to_string(), "peer": peer.to_string(), "entries": admitted,
+            "duplicates": duplicates, "refused": refused,
+        }),
         Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
             json!({"event": "joined", "id": tree.to_string(), "key": joiner.to_string()})
         }
@@ -225,6 +237,15 @@ fn line(event: &Delivered) -> String {
         Delivered::Event(SyncEvent::Session(report)) => format!("session    {}", session(report)),
         Delivered::Event(SyncEvent::Failed { report, error, .. }) => {
             format!("failed     {}: {}", session(report), printable(error))
+        }
+        Delivered::Event(SyncEvent::InStep { peer, tree }) => {
+            format!("in step    {} with {}", tree.short(), peer.short())
+        }
+        Delivered::Event(SyncEvent::OutOfStep { peer, tree }) => {
+            format!("behind     {} with {}", tree.short(), peer.short())
+        }
+        Delivered::Event(SyncEvent::Arrived { peer, tree, admitted, .. }) => {
+            format!("arrived    {} from {}: {} in", tree.short(), peer.short(), count(*admitted))
         }
         Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
             format!("joined     {} by {}", tree.short(), joiner.short())

@@ -1,7 +1,7 @@
 //! Two processes over HTTP on the loopback.
 
 use crate::process::{Eid, Running};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A node with a database, serving, and a ticket to write.
 struct Shared {
@@ -234,6 +234,46 @@ fn an_old_address_of_a_peer_that_answers_at_another_is_no_failure() {
     let peers = b.ok(&["peers", "list"]).lines();
     assert_eq!(peers[0]["addresses"], json!([address, a.address]));
     assert_eq!((peers.len(), &peers[0]["last_error"]), (1, &json!(null)));
+}
+
+/// Reads what a node tells until it tells this.
+fn until(node: &mut Running, event: &str) -> Value {
+    loop {
+        let line = node.next_line().unwrap_or_else(|| panic!("the node ended before it said {event}"));
+        let told: Value = serde_json::from_str(&line).expect("JSON");
+        if told["event"] == event {
+            return told;
+        }
+    }
+}
+
+#[test]
+fn what_is_written_on_one_node_is_on_another_without_asking_also_after_one_was_killed() {
+    let mut a = shared(|_| {});
+    let b = Eid::new();
+    b.ok(&["join", &a.ticket]);
+    let (mut b_node, _) = b.serve_with(&[]);
+    until(&mut b_node, "in_step");
+    a.eid.ok(&["set", "notes", "from", "a"]);
+    assert_eq!(until(&mut b_node, "arrived")["entries"], 1);
+    assert_eq!(b.ok(&["get", "notes", "from"]).json(), "a");
+    b.ok(&["set", "notes", "to", "b"]);
+    assert_eq!(until(&mut a.node, "arrived")["entries"], 1);
+    assert_eq!(a.eid.ok(&["get", "notes", "to"]).json(), "b");
+
+    a.node.kill();
+    b.ok(&["set", "notes", "to", "c"]);
+    let socket = a.address.trim_start_matches("http://").trim_end_matches('/');
+    let (mut a_node, _) = a.eid.serve_with(&["--http", socket]);
+    until(&mut b_node, "in_step");
+    assert_eq!(a.eid.ok(&["get", "notes", "to"]).json(), "c");
+    b.ok(&["set", "notes", "to", "d"]);
+    until(&mut a_node, "arrived");
+    assert_eq!(a.eid.ok(&["get", "notes", "to"]).json(), "d");
+    for node in [a_node, b_node] {
+        node.signal("-TERM");
+        assert_eq!(node.wait().code, Some(0));
+    }
 }
 
 #[test]
