@@ -19,8 +19,8 @@ use eid_store::{
     Verdict,
 };
 use eid_sync::{
-    Access, Cursor, DatabaseTicket, EngineConfig, RefusalCode, Rung, Runtime, SessionReport, SyncEngine,
-    SyncError, TreeSummary,
+    Access, Cursor, DatabaseTicket, Delivered, EngineConfig, Events, KeepState, RefusalCode, Rung, Runtime,
+    SessionReport, SyncEngine, SyncError, SyncEvent, SyncHandle, TreeSummary,
 };
 use eid_transport::{Address, BoxFuture};
 use serde_json::{Value as Json, json};
@@ -175,6 +175,18 @@ pub struct Process {
     engine: SyncEngine,
     sessions: AtomicU64,
     broken: AtomicBool,
+    /// Peers that are kept in step.
+    kept: Mutex<Vec<SyncHandle>>,
+    events: Mutex<Events>,
+}
+
+/// What was pushed to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pushed {
+    /// Entries that were admitted.
+    pub admitted: u64,
+    /// Entries that were held already.
+    pub duplicates: u64,
 }
 
 impl fmt::Debug for Process {
@@ -339,7 +351,39 @@ impl Process {
         engine.register_transport(site.net.transport(site.node, address));
         engine.accept_connections().await?;
         let (sessions, broken) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { name: site.name.clone(), group, mount, instance, engine, sessions, broken })
+        let (kept, events) = (Mutex::default(), Mutex::new(engine.events()));
+        Ok(Self { name: site.name.clone(), group, mount, instance, engine, sessions, broken, kept, events })
+    }
+
+    /// Keeps all databases in step with whoever listens at an address, until it is let go.
+    pub fn keep_in_step(&self, address: &str) -> Result<(), AnyError> {
+        let address: Address = format!("memory:{address}").parse()?;
+        lock(&self.kept).push(self.engine.keep_in_step(&[address], None, &[], None));
+        Ok(())
+    }
+
+    /// Keeps nobody in step any more.
+    pub fn let_go(&self) {
+        let kept = std::mem::take(&mut *lock(&self.kept));
+        drop(kept);
+    }
+
+    /// Whether everybody is in step who is kept.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        lock(&self.kept).iter().all(|handle| handle.status().state == KeepState::InStep)
+    }
+
+    /// What was pushed to this node since the last time this was asked.
+    pub fn pushed(&self) -> Pushed {
+        let mut sum = Pushed::default();
+        while let Some(event) = lock(&self.events).try_recv() {
+            if let Delivered::Event(SyncEvent::Arrived { admitted, duplicates, .. }) = event {
+                sum.admitted += admitted;
+                sum.duplicates += duplicates;
+            }
+        }
+        sum
     }
 
     /// Its key.

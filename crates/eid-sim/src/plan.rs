@@ -74,6 +74,8 @@ pub struct Plan {
     pub wildcard: bool,
     /// The rung that every session begins the ladder at; absent: the cheapest.
     pub first_rung: Option<Rung>,
+    /// Whether honest nodes keep others in step, besides the sessions that they run.
+    pub live: bool,
 }
 
 /// Faults that the world injects, besides those of the network's weather.
@@ -145,6 +147,7 @@ impl Plan {
             settings_per_mille: if settings { of_authority.range(40..160) } else { 0 },
             wildcard: of_authority.chance(300),
             first_rung,
+            live: Rng::new(seed, "live").chance(400),
         }
     }
 }

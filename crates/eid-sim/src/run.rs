@@ -46,6 +46,7 @@ pub const EXPECTED: &[&str] = &[
     "granted",
     "height invented",
     "hints poisoned",
+    "in step without a session",
     "join failed",
     "joined by invite",
     "let leave",

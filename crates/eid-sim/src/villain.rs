@@ -8,7 +8,7 @@ use eid_core::pack::Arrived;
 use eid_core::sketch::CELL_BYTES;
 use eid_core::{Draft, Entry, Height, SecretKey, SectionDraft, StoreName, Time, TreeId};
 use eid_proto::List;
-use eid_proto::message::{Batch, Hints, Message, Open, TipNames};
+use eid_proto::message::{Batch, Hints, LiveMessage, Message, Open, TipNames};
 
 use crate::executor::Sim;
 use crate::net::{Node, Tamper};
@@ -211,6 +211,13 @@ impl Tamper for Tampering {
                 self.sim.sometimes("frame replayed");
                 return vec![self.sent[at].clone(), frame];
             }
+        }
+        match LiveMessage::decode(&frame) {
+            Ok(LiveMessage::Push { number, from, batch }) if self.rng.chance(TOUCHED_PER_MILLE) => {
+                self.sim.sometimes("push altered");
+                return vec![LiveMessage::Push { number, from, batch: self.batch(batch, to) }.encode()];
+            }
+            _ => {}
         }
         match Message::decode(&frame) {
             Ok(Message::Batch(batch)) if self.rng.chance(TOUCHED_PER_MILLE) => {

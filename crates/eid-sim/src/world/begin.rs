@@ -91,6 +91,9 @@ impl World {
                         state.process = Some(Arc::clone(&process));
                         state.restarting = false;
                     }
+                    if self.plan.live && host.role == Role::Honest && !self.is_calm() {
+                        self.keep_some(index, &process, &mut rng)?;
+                    }
                     if host.role == Role::Honest {
                         self.check_now(index)?;
                         self.check_beliefs()?;
@@ -110,6 +113,25 @@ impl World {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps one or two others in step, where they are reached at this moment.
+    fn keep_some(&self, index: usize, process: &Process, rng: &mut Rng) -> Result<(), Divergence> {
+        for _ in 0..1 + rng.index(2) {
+            let peer = rng.index(self.hosts.len());
+            if peer == index || self.hosts[peer].role == Role::Stranger {
+                continue;
+            }
+            let address = self.address(peer);
+            if address.is_empty() {
+                continue;
+            }
+            process.keep_in_step(&address).map_err(|error| Divergence::Failed {
+                node: process.name.clone(),
+                what: format!("keeping n{peer} in step: {}", chain(&*error)),
+            })?;
         }
         Ok(())
     }

@@ -30,6 +30,9 @@ impl World {
         }
         self.wait_for_all().await;
         self.readmit()?;
+        if self.plan.live {
+            self.settle_live().await?;
+        }
         for round in 0..=rounds_max {
             self.wait_for_all().await;
             if round == rounds_max {
@@ -47,6 +50,98 @@ impl World {
         self.deliver_again()?;
         self.restart_all().await?;
         self.check_all()
+    }
+
+    /// A chain of honest nodes that keep each other in step comes to hold the same without a session that anybody asks for;
+    /// what is written then goes over each connection once.
+    async fn settle_live(self: &Arc<Self>) -> Result<(), Divergence> {
+        let honest = self.honest();
+        for _ in 0..4 {
+            for &index in &honest {
+                let Some(process) = self.process(index) else { continue };
+                process.let_go();
+                for tree in self.known_trees() {
+                    let joined = lock(&self.hosts[index].state).joined.contains(&tree.id);
+                    if !joined {
+                        self.join(index, &process, &tree).await;
+                    }
+                }
+            }
+        }
+        for pair in honest.windows(2) {
+            let Some(process) = self.process(pair[1]) else { continue };
+            process.keep_in_step(&self.address(pair[0])).map_err(|error| Divergence::Failed {
+                node: process.name.clone(),
+                what: format!("keeping n{} in step: {}", pair[0], chain(&*error)),
+            })?;
+        }
+        // Who has lost its right and does not know that it has it back asks only now and then.
+        let patience_us = if self.plan.settings_per_mille > 0 { 1500 } else { 200 } * 1_000_000;
+        self.live_until_equal("kept in step", patience_us).await?;
+        self.write_everywhere(1)?;
+        self.live_until_equal("a write", patience_us).await?;
+        let pushed = |world: &Self| {
+            let pushed = world.honest().into_iter().filter_map(|index| Some(world.process(index)?.pushed()));
+            pushed.fold((0, 0), |(a, b), pushed| (a + pushed.admitted, b + pushed.duplicates))
+        };
+        pushed(self);
+        self.write_everywhere(5)?;
+        self.live_until_equal("several writes", 20_000_000).await?;
+        // What goes back where it came from is on its way by now.
+        self.sim.sleep_us(1_000_000).await;
+        let (admitted, duplicates) = pushed(self);
+        self.sim.say(format_args!("{admitted} entries were pushed, {duplicates} of them twice"));
+        if duplicates > 0 && self.plan.settings_per_mille == 0 {
+            return Err(Divergence::Wasteful {
+                node: "one of a chain".to_owned(),
+                peer: "another".to_owned(),
+                what: format!("{admitted} entries were pushed, and {duplicates} that were there already"),
+            });
+        }
+        if admitted > 0 {
+            self.sim.sometimes("in step without a session");
+        }
+        for process in honest.into_iter().filter_map(|index| self.process(index)) {
+            process.let_go();
+        }
+        Ok(())
+    }
+
+    /// Every honest node writes so many entries to every database.
+    fn write_everywhere(&self, count: usize) -> Result<(), Divergence> {
+        for index in self.honest() {
+            let Some(process) = self.process(index) else { continue };
+            for tree in self.known_trees() {
+                for _ in 0..count {
+                    let id = process.write_one(&tree.id).map_err(|error| Divergence::Failed {
+                        node: process.name.clone(),
+                        what: format!("a write without any fault: {}", chain(&*error)),
+                    })?;
+                    lock(&self.hosts[index].state).acknowledged.entry(tree.id).or_default().push(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all honest nodes hold the same and everybody is in step.
+    async fn live_until_equal(&self, what: &str, patience_us: u64) -> Result<(), Divergence> {
+        let deadline_us = self.sim.now_us() + patience_us;
+        loop {
+            let differs = self.what_differs()?;
+            let is_in_step =
+                || self.honest().into_iter().filter_map(|index| self.process(index)).all(|p| p.is_in_step());
+            if differs.is_none() && is_in_step() {
+                return Ok(());
+            }
+            if self.sim.now_us() > deadline_us {
+                return Err(Divergence::Failed {
+                    node: "a chain that is kept in step".to_owned(),
+                    what: format!("{what}: {}", differs.unwrap_or_else(|| "not in step".to_owned())),
+                });
+            }
+            self.sim.sleep_us(200_000).await;
+        }
     }
 
     /// The owner of each database lets every honest member write again that may not, as far as the owner knows or will
