@@ -1,4 +1,4 @@
-//! Benchmarks: of the store, of tables, of texts and of sessions through their own program, and of what it costs to depend on the facade.
+//! Benchmarks: of the store, of tables, of texts, of sessions and of what is pushed through their own program, and of what it costs to depend on the facade.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
             bench.args(rest);
             run_command(bench)
         }
-        None => Err(Failure::new("name a bench: store, history, live, sync, text or footprint")),
+        None => Err(Failure::new("name a bench: store, history, live, push, sync, text or footprint")),
     }
 }
 
