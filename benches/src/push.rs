@@ -108,7 +108,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failed> {
         let (whole, whole_p99) = (us(median(&mut took.whole)), us(p99(&mut took.whole)));
         let (pushed, pushed_p99) = (us(median(&mut took.pushed)), us(p99(&mut took.pushed)));
         line(
-            &format!("{} entries, commit to visible", length),
+            &format!("{length} entries, commit to visible"),
             format!("{whole:.0} us, {whole_p99:.0} us at most in 99 of 100"),
         );
         line("  from when the commit has returned", format!("{pushed:.0} us, {pushed_p99:.0} us"));
