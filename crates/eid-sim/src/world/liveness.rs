@@ -56,16 +56,9 @@ impl World {
     /// what is written then goes over each connection once.
     async fn settle_live(self: &Arc<Self>) -> Result<(), Divergence> {
         let honest = self.honest();
-        for _ in 0..4 {
-            for &index in &honest {
-                let Some(process) = self.process(index) else { continue };
+        for &index in &honest {
+            if let Some(process) = self.process(index) {
                 process.let_go();
-                for tree in self.known_trees() {
-                    let joined = lock(&self.hosts[index].state).joined.contains(&tree.id);
-                    if !joined {
-                        self.join(index, &process, &tree).await;
-                    }
-                }
             }
         }
         for pair in honest.windows(2) {
@@ -75,8 +68,8 @@ impl World {
                 what: format!("keeping n{} in step: {}", pair[0], chain(&*error)),
             })?;
         }
-        // Who has lost its right and does not know that it has it back asks only now and then.
-        let patience_us = if self.plan.settings_per_mille > 0 { 1500 } else { 200 } * 1_000_000;
+        // Who was refused, or has lost its right and does not know that it has it back, asks only now and then.
+        let patience_us = 1500 * 1_000_000;
         self.live_until_equal("kept in step", patience_us).await?;
         self.write_everywhere(1)?;
         self.live_until_equal("a write", patience_us).await?;
@@ -107,6 +100,28 @@ impl World {
         Ok(())
     }
 
+    /// Honest nodes that have not joined a database join it, and those that hold nothing of it ask its owner: who holds
+    /// nothing is told nothing.
+    async fn join_where_nothing_is(self: &Arc<Self>) -> Result<(), Divergence> {
+        for index in self.honest() {
+            let Some(process) = self.process(index) else { continue };
+            for tree in self.known_trees() {
+                let joined = lock(&self.hosts[index].state).joined.contains(&tree.id);
+                if !joined {
+                    self.join(index, &process, &tree).await;
+                }
+                if index != tree.owner && self.held(index, &tree.id)?.is_none() {
+                    let address = self.address(tree.owner);
+                    let asking = process.sync(&address, Some(tree.id));
+                    if let Some(Err(error)) = within(&self.sim, SESSION_US, asking).await {
+                        self.sim.say(format_args!("n{index} with n{}: {}", tree.owner, chain(&*error)));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Every honest node writes so many entries to every database.
     fn write_everywhere(&self, count: usize) -> Result<(), Divergence> {
         for index in self.honest() {
@@ -125,9 +140,10 @@ impl World {
     }
 
     /// Waits until all honest nodes hold the same and everybody is in step.
-    async fn live_until_equal(&self, what: &str, patience_us: u64) -> Result<(), Divergence> {
+    async fn live_until_equal(self: &Arc<Self>, what: &str, patience_us: u64) -> Result<(), Divergence> {
         let deadline_us = self.sim.now_us() + patience_us;
         loop {
+            self.join_where_nothing_is().await?;
             let differs = self.what_differs()?;
             let is_in_step =
                 || self.honest().into_iter().filter_map(|index| self.process(index)).all(|p| p.is_in_step());
