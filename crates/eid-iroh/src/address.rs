@@ -56,6 +56,7 @@ pub(crate) fn written(address: &EndpointAddr) -> Option<Address> {
     while !ways.is_empty() {
         let text = format!("iroh:{key}?{}", ways.join("&"));
         if text.len() <= ADDRESS_BYTES_MAX {
+            // The endpoint gave the parts; what would still be no address is not told to anybody.
             return text.parse().ok();
         }
         ways.pop();

@@ -49,6 +49,7 @@ impl Channel for QuicChannel {
     }
 
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        // A real network runs on the clock of the runtime; other channels bring their own.
         Box::pin(tokio::time::sleep(time))
     }
 }

@@ -191,7 +191,7 @@ impl Undoing<'_> {
         field: Option<&str>,
         by: Option<Stamp>,
     ) -> Result<Kept, DbError> {
-        let by = match by.map(|by| by.seq).filter(|seq| *seq != crate::stamp::STAGED) {
+        let by = match stored(by) {
             Some(seq) => Some(tx.pin()?.id_at(seq)?),
             None => None,
         };
@@ -201,7 +201,7 @@ impl Undoing<'_> {
 
     /// Whether what an entry wrote before counts today.
     fn counts(&self, tx: &Transaction, by: Option<Stamp>) -> Result<bool, DbError> {
-        match by.map(|by| by.seq).filter(|seq| *seq != crate::stamp::STAGED) {
+        match stored(by) {
             Some(seq) => Ok(tx.pin()?.stand(&[seq])? == [true]),
             None => Ok(true),
         }
@@ -218,6 +218,11 @@ impl Undoing<'_> {
         let ops = back.iter().map(text::encode).collect();
         Ok(Plan { ops, restored, kept: Vec::new() })
     }
+}
+
+/// The position of a stamp, unless it is of what the transaction itself has staged.
+fn stored(by: Option<Stamp>) -> Option<Seq> {
+    by.map(|by| by.seq).filter(|seq| *seq != crate::stamp::STAGED)
 }
 
 /// Increments that add up to an amount.
