@@ -81,6 +81,14 @@ pub trait Replica: Dag {
     fn sketch(&self) -> Result<Option<Sketch>, ReadError>;
     /// The entries of a range of positions, ascending, until `bytes_max` is reached; at least one if there is any.
     fn log(&self, range: Range<Seq>, bytes_max: usize) -> Result<Vec<Logged>, ReadError>;
+    /// How many payloads are not here and are wanted.
+    fn missing(&self) -> u64 {
+        0
+    }
+    /// Up to `count` of them, ascending, beginning with a position and a section of its entry.
+    fn lacking(&self, _from: (Seq, usize), _count: usize) -> Result<Vec<(Seq, usize)>, ReadError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Names a down-set exactly: BLAKE3 of its sorted tips.

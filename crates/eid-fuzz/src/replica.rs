@@ -69,8 +69,34 @@ impl Mem {
         self.index.keys().copied().collect()
     }
 
+    /// Loses the payloads of an entry.
+    pub(crate) fn lose(&mut self, at: usize) {
+        let payloads = vec![None; self.log[at].payloads().len()];
+        self.log[at] = Entry::parse(self.log[at].block().clone(), payloads).expect("it was read before");
+    }
+
+    /// The payloads that are not here.
+    pub(crate) fn lost(&self) -> BTreeSet<(EntryId, usize)> {
+        let lacked = self.lacked_from((Seq(0), 0));
+        lacked.map(|(seq, section)| (self.log[place(seq)].id(), section)).collect()
+    }
+
+    fn lacked_from(&self, from: (Seq, usize)) -> impl Iterator<Item = (Seq, usize)> {
+        let lacked = |(seq, entry): (u64, &Entry)| {
+            let payloads = entry.payloads().iter().enumerate();
+            let lacked = payloads.filter(|(_, payload)| payload.is_none());
+            lacked.map(|(section, _)| (Seq(seq), section)).collect::<Vec<_>>()
+        };
+        (0..).zip(&self.log).flat_map(lacked).filter(move |at| *at >= from)
+    }
+
     fn add(&mut self, entry: Entry) -> Outcome {
         if let Some(seq) = self.index.get(&entry.id()) {
+            let at = place(*seq);
+            let both = self.log[at].payloads().iter().zip(entry.payloads());
+            let payloads = both.map(|(held, late)| held.as_ref().or(late.as_ref()).cloned()).collect();
+            self.log[at] =
+                Entry::parse(self.log[at].block().clone(), payloads).expect("each was read before");
             return Outcome::Duplicate(*seq);
         }
         let held = |id: &EntryId| self.index.get(id).copied().ok_or(*id);
@@ -173,6 +199,14 @@ impl Replica for Mem {
             logged.push(Logged { seq: Seq(at as u64), block, payloads });
         }
         Ok(logged)
+    }
+
+    fn missing(&self) -> u64 {
+        self.lacked_from((Seq(0), 0)).count() as u64
+    }
+
+    fn lacking(&self, from: (Seq, usize), count: usize) -> Result<Vec<(Seq, usize)>, ReadError> {
+        Ok(self.lacked_from(from).take(count).collect())
     }
 }
 

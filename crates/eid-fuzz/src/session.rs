@@ -58,6 +58,10 @@ fn scenes() -> &'static [Scene] {
             (0..30).for_each(|n| mem.write(author, &[n % 12], &format!("{author} tip {n}")));
             mem
         };
+        let lossy = |mut mem: Mem, lost: &[usize]| {
+            lost.iter().for_each(|at| mem.lose(*at));
+            mem
+        };
         let none = Known::default();
         let at = |epoch: u64, seq: u64| Some(Cursor { epoch: Epoch(epoch), seq: Seq(seq) });
         let scene = |initiator, responder, known| Scene { initiator, responder, known };
@@ -70,6 +74,8 @@ fn scenes() -> &'static [Scene] {
             scene(ahead(1, 1, 5), ahead(2, 2, 7), Known { theirs: at(2, 15), mine: at(9, 3) }),
             scene(wide(1, 1), wide(2, 2), none),
             scene(wide(1, 1), ahead(2, 2, 90), none),
+            scene(lossy(ahead(1, 1, 0), &[3, 4, 9]), lossy(ahead(2, 1, 0), &[4, 7]), none),
+            scene(lossy(ahead(1, 1, 5), &[3, 14]), lossy(ahead(2, 2, 7), &[4, 5, 15]), none),
         ]
     })
 }
@@ -163,8 +169,12 @@ impl Side {
                     self.told || !self.gives_away(&frame),
                     "a side that may not read is told what is here"
                 );
-                let is_batch = matches!(Message::decode(&frame), Ok(Message::Batch(_)));
-                assert!(self.rights.read || !is_batch, "entries go to a side that may not read any more");
+                let gives = match Message::decode(&frame) {
+                    Ok(Message::Batch(_)) => true,
+                    Ok(Message::Payloads(payloads)) => payloads.iter().any(Option::is_some),
+                    _ => false,
+                };
+                assert!(self.rights.read || !gives, "entries go to a side that may not read any more");
                 Acted::Sent(frame)
             }
             Output::EndTurn => {
@@ -266,6 +276,7 @@ pub(crate) fn session(input: &[u8]) {
     }
     if honest {
         assert_eq!(first.mem.ids(), second.mem.ids());
+        assert_eq!(first.mem.lost(), second.mem.lost(), "what one lacks and the other has was not given");
         assert!(first.session.summary().complete && second.session.summary().complete);
         is_true(&first, &second);
         is_true(&second, &first);

@@ -79,6 +79,8 @@ pub const REFUSED_MAX: usize = 4096;
 pub const EXACT_MAX: u32 = 1;
 /// Greatest number of entries that a plan names as lacking: so few are worth 192 bytes, which spare the other side a walk.
 pub const LACKS_MAX: usize = 24;
+/// Greatest number of payloads that are asked for at once: 34 kB of names, and a batch or more of small payloads.
+pub const WANT_MAX: usize = 1024;
 /// Greatest number of tips and samples that come with such a request.
 pub const EXACT_HELD_MAX: usize = 2 * SAMPLES_MAX;
 /// Greatest number of further keys that a client proves in its handshake.

@@ -13,7 +13,7 @@ use crate::bounded::{List, Text};
 use crate::limits::{
     ALL_MAX, BATCH_ENTRIES_MAX, COMMON_MAX, DISCOVER_MAX, EXACT_HELD_MAX, FRAME_BYTES_MAX, KEYS_MAX,
     LACKS_MAX, NAME_BYTES_MAX, OPEN_MANY_MAX, PLAN_TIPS_MAX, SAMPLES_MAX, STATES_MAX, TITLE_BYTES_MAX,
-    WINDOW_IDS_MAX,
+    WANT_MAX, WINDOW_IDS_MAX,
 };
 
 /// The first byte of a greeting, in every version.
@@ -208,7 +208,10 @@ pub enum Message {
     /// Entries, parents first, in the sender's order of arrival.
     Batch(Batch),
     /// Everything that was planned has been sent.
-    Done,
+    Done {
+        /// How many payloads of all its entries the sender lacks.
+        missing: u64,
+    },
     /// Entries that the receiving side may hold (rungs e and f).
     Window(Window),
     /// One bit per id of the last window, lowest bit first: whether it is held.
@@ -241,6 +244,16 @@ pub enum Message {
         /// The responder durably holds the initiator's log below this position.
         held: Option<u64>,
     },
+    /// Payloads that are lacked of entries that are held.
+    Want {
+        /// Bytes of payloads for the next turn.
+        credit: u64,
+        /// Entries, and which of their sections, the lowest bit for the first: so many payloads in all.
+        payloads: List<([u8; 32], u64), WANT_MAX>,
+    },
+    /// What was wanted, in that order and from where the message before ended. Nothing for a payload that is not here, of
+    /// an entry that is or is not.
+    Payloads(List<Option<Bytes>, WANT_MAX>),
 }
 
 /// What an initiator says of itself.
@@ -258,6 +271,8 @@ pub struct Open {
     pub hints: Hints,
     /// Where its own log ends; zero where the tips are not told.
     pub end: Position,
+    /// How many payloads of its entries it lacks; zero where the tips are not told.
+    pub missing: u64,
     /// Bytes of batches for the first turn.
     pub credit: u64,
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod pair;
+mod payloads;
 mod shapes;
 
 use std::cell::RefCell;
@@ -873,6 +874,7 @@ fn an_estimate_that_finds_nothing_held_asks_after_a_bounded_number_of_visits() {
         cursor: None,
         hints: Hints::Sketch { samples: nothing, strata: List::new(vec![Bytes::new(); 5]) },
         end: Position { epoch: 1, seq: 2 },
+        missing: 0,
         credit: limits::CREDIT_BYTES,
     };
     session.handle_frame(&Message::Open(open).encode()).unwrap();

@@ -84,7 +84,6 @@ mod admit;
 mod apply;
 mod aside;
 mod backend;
-mod complete;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod counting;
@@ -116,7 +115,6 @@ pub use apply::{Applied, Apply, Change, LOCAL_ROWS, ViewRows, Wanted};
 pub use backend::{
     Backend, BackendError, Batch, Direction, Durability, Key, Scan, Snapshot, Value, prefix_end,
 };
-pub use complete::Complete;
 pub use counting::{Counting, Counts};
 pub use embedded::{CrashDisk, Directory, Embedded, EmbeddedConfig, Vfs, VfsFile, is_engine_guarded};
 pub use entry_store::{EntryStore, Watch};

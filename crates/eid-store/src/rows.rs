@@ -174,6 +174,13 @@ pub(crate) fn missing_key(tree: TreeNo, seq: Seq, section: usize) -> Key {
     tree_key(Space::Missing, tree, &[&seq.0.to_be_bytes()[..], &section.to_be_bytes()].concat())
 }
 
+/// Position and section in a key made by [`missing_key`].
+pub(crate) fn place_of_missing_key(key: &[u8]) -> Result<(Seq, usize), StoreError> {
+    let section = key.get(13..).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
+    let section = section.ok_or(StoreError::Corrupt { what: "the key of a payload that is not here" })?;
+    Ok((seq_of_key(key)?, usize::from(section)))
+}
+
 /// The change of what counts with this number, beginning with one.
 pub(crate) fn settled_key(tree: TreeNo, number: u64) -> Key {
     tree_key(Space::Settled, tree, &number.to_be_bytes())

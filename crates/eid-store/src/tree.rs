@@ -15,12 +15,11 @@ use eid_core::{
 use crate::admit::height_of;
 use crate::apply::Apply;
 use crate::backend::{Direction, Key, Scan, Snapshot, Value, prefix_end};
-use crate::complete::Checkpoint;
 use crate::error::StoreError;
-use crate::past::{Interval, decode_changed};
+use crate::past::decode_changed;
 use crate::rows::{
-    Edge, Facts, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, checkpoint_key, decode_checkpoint,
-    decode_log, id_key, seq_key, seq_of_key, state_key, store_key, store_of_key, tree_key, tree_range,
+    Edge, Facts, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_log, id_key, missing_key,
+    place_of_missing_key, seq_key, seq_of_key, state_key, store_key, store_of_key, tree_key, tree_range,
     view_key,
 };
 use crate::settings::{Overlay, TreeMemory, Walked};
@@ -334,34 +333,6 @@ impl TreeSnapshot {
         View { number, snapshot: self.snapshot.clone(), store }
     }
 
-    /// The position of the first entry that lacks a payload.
-    pub(crate) fn first_missing(&self) -> Result<Option<Seq>, StoreError> {
-        if self.state.missing == 0 {
-            return Ok(None);
-        }
-        let (from, to) = tree_range(Space::Missing, self.memory.number);
-        let rows = self.scan(Scan { max_rows: 1, ..Scan::range(from, to) })?;
-        rows.first().map(|(key, _)| seq_of_key(key)).transpose()
-    }
-
-    /// The last checkpoint at or before a position, with its tips.
-    pub(crate) fn checkpoint_before(&self, seq: Seq) -> Result<Checkpoint, StoreError> {
-        let interval = Interval::of(seq);
-        if interval == Interval::default() {
-            return Ok((Seq(0), BTreeSet::new()));
-        }
-        let row = self.get(checkpoint_key(self.memory.number, interval))?;
-        let row = row.ok_or(StoreError::Corrupt { what: "a checkpoint is not there" })?;
-        Ok((interval.start(), decode_checkpoint(&row)?.into_iter().collect()))
-    }
-
-    /// The keys and the parents of the entries from one position up to another.
-    pub(crate) fn parents_between(&self, from: Seq, to: Seq) -> Result<Vec<(Key, Vec<Seq>)>, StoreError> {
-        let count = usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
-        let rows = self.edges(from, count)?;
-        rows.into_iter().map(|(key, value)| Ok((key, Edge::decode_parents(&value)?))).collect()
-    }
-
     fn overlay(&self) -> Overlay<'_> {
         Overlay::stored(&self.memory, &*self.snapshot)
     }
@@ -506,6 +477,18 @@ impl Replica for TreeSnapshot {
             }
         }
         Ok(logged)
+    }
+
+    fn missing(&self) -> u64 {
+        self.state.missing
+    }
+
+    fn lacking(&self, (seq, section): (Seq, usize), count: usize) -> Result<Vec<(Seq, usize)>, ReadError> {
+        let number = self.memory.number;
+        let (_, to) = tree_range(Space::Missing, number);
+        let from = missing_key(number, seq, section);
+        let rows = self.scan(Scan { max_rows: count, ..Scan::range(from, to) })?;
+        Ok(rows.iter().map(|(key, _)| place_of_missing_key(key)).collect::<Result<_, _>>()?)
     }
 }
 

@@ -228,7 +228,9 @@ fn open_many(asked: &[([u8; 32], [u8; 32])], context: &Context) -> Result<Respon
             None => None,
         };
         unavailable.push(mine.is_none());
-        differs.push(mine.is_some_and(|mine| mine != *theirs));
+        // What is lacking here is asked for in a session, which only the dialler begins.
+        let lacks = rights.read && snapshot.as_ref().is_some_and(|snapshot| snapshot.missing() > 0);
+        differs.push(lacks || mine.is_some_and(|mine| mine != *theirs));
     }
     Ok(Response::OpenMany { differs: bits::pack(differs), unavailable: bits::pack(unavailable) })
 }

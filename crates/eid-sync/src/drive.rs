@@ -20,6 +20,7 @@ use crate::access::Access;
 use crate::bucket::Pace;
 use crate::conduct::Conduct;
 use crate::error::SyncError;
+use crate::gaps::Gaps;
 use crate::hub::Hub;
 use crate::limits::{
     BURST_BYTES, FRAME_MS, IDLE_MS, MEMORY_LOOK_MS, POLLS_MAX, RIGHTS_MS, SABOTAGE_MS, SESSIONS_MAX,
@@ -43,8 +44,8 @@ pub(crate) struct Context {
     pub(crate) keys: Arc<[PublicKey]>,
     /// Whether the peer asks and this side answers: then only databases that take part are served.
     pub(crate) serving: bool,
-    /// Whether payloads that are not here are asked for: then the peer is shown only what is complete.
-    pub(crate) fills: bool,
+    /// What peers were asked for in vain.
+    pub(crate) gaps: Arc<Gaps>,
     /// How many sessions are served.
     pub(crate) sessions: Arc<AtomicUsize>,
     /// What all sessions have taken in and not stored.
@@ -137,6 +138,9 @@ pub(crate) async fn drive(
         && result.is_ok()
     {
         result = Err(error);
+    }
+    if result.is_ok() {
+        result = driver.note_gap().await;
     }
     (driver.session, result)
 }
@@ -399,6 +403,21 @@ impl Driver<'_> {
         let work = move || relations.record(&peer, &tree, known);
         Ok(blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)??)
     }
+
+    /// Takes note of payloads that the peer does not have either.
+    async fn note_gap(&mut self) -> Result<(), SyncError> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let summary = session.summary();
+        let Some(tree) = session.tree().filter(|_| summary.complete) else { return Ok(()) };
+        let context = self.context.clone();
+        let work = move || -> Result<(), StoreError> {
+            if let Some(snapshot) = context.store.tree(&tree)? {
+                context.gaps.note(&context.peer, &snapshot, &summary);
+            }
+            Ok(())
+        };
+        Ok(blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)??)
+    }
 }
 
 enum Event {
@@ -422,16 +441,12 @@ fn burst(session: &mut Session, served: &mut Option<Served>, context: &Context) 
     // What is said of this side must hold after a crash: the other side remembers positions and what is held.
     context.store.flush()?;
     let nothing = Nothing(context.store.epoch());
-    // Once the peer has said what it sends, what is held is what counts.
-    let fills = context.fills && session.summary().pull_total.is_none();
-    let complete = match snapshot.as_ref().filter(|_| fills) {
-        Some(snapshot) => snapshot.complete()?,
-        None => None,
-    };
-    let replica: &dyn Replica = match (&complete, &snapshot) {
-        (Some(complete), _) => complete,
-        (None, Some(snapshot)) => snapshot,
-        (None, None) => &nothing,
+    let replica: &dyn Replica = match &snapshot {
+        Some(snapshot) => {
+            session.has_asked(context.gaps.asked(&context.peer, snapshot));
+            snapshot
+        }
+        None => &nothing,
     };
     if context.serving && context.is_away() {
         session.turn_away(RefusalCode::Busy);

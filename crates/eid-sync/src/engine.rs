@@ -1,6 +1,5 @@
 //! The engine: transports, peers, sessions.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +12,7 @@ use eid_proto::{
     FEATURE_LIVE, Handshake, Identity, Known, List, RefusalCode, Rung, Session, SessionError, Side, Summary,
     Text, bits, limits,
 };
-use eid_store::{EntryStore, StoreError, TreeSnapshot};
+use eid_store::{EntryStore, StoreError};
 use eid_transport::{
     Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
 };
@@ -24,10 +23,11 @@ use crate::control::{Caller, Control, States, answer_requests, greet, states_for
 use crate::drive::{Context, drive};
 use crate::error::SyncError;
 use crate::events::{Events, Publisher, SyncEvent};
+use crate::gaps::Gaps;
 use crate::hub::Hub;
 use crate::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, HANDSHAKE_MS, IDLE_MS, MEMORY_BYTES_MAX,
-    SESSIONS_PER_CONNECTION_MAX, UNPROVEN_MAX, VAIN_MAX,
+    SESSIONS_PER_CONNECTION_MAX, UNPROVEN_MAX,
 };
 use crate::live::LiveLinks;
 use crate::memory::Memory;
@@ -82,8 +82,7 @@ pub(crate) struct Inner {
     sessions: Arc<AtomicUsize>,
     memory: Arc<Memory>,
     conduct: Arc<Mutex<Conduct>>,
-    /// Which payloads each peer was asked for in vain.
-    vain: Mutex<BTreeMap<(PublicKey, TreeId), Gap>>,
+    gaps: Arc<Gaps>,
 }
 
 /// Which of the databases that take part.
@@ -94,9 +93,6 @@ pub(crate) enum Which {
     /// Those of which what comes is to be told at once.
     Live,
 }
-
-/// What a database lacks: the life of the tree, how often payloads came late, and how many are not here.
-type Gap = (u32, u64, u64);
 
 /// A peer that this device has dialled, and that has proven its key. Dropping the last clone closes the connection.
 #[derive(Clone)]
@@ -197,7 +193,7 @@ impl SyncEngine {
             sessions: Arc::default(),
             memory: Arc::new(Memory::new(config.memory_bytes_max)),
             conduct: Arc::default(),
-            vain: Mutex::default(),
+            gaps: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -389,18 +385,11 @@ impl SyncEngine {
         peer: &Peer,
         tree: TreeId,
     ) -> (Option<SessionReport>, Result<SessionReport, SyncError>) {
-        let mut context = self.inner.context(peer.key(), Arc::new([peer.key()]), false);
+        let context = self.inner.context(peer.key(), Arc::new([peer.key()]), false);
         let (inner, key) = (Arc::clone(&self.inner), peer.key());
-        let begin = move || -> Result<(Known, bool), StoreError> {
-            let fills = inner.store.tree(&tree)?.is_some_and(|snapshot| inner.fills(&key, &snapshot));
-            // Positions would say that nothing is lacking.
-            Ok((if fills { Known::default() } else { inner.relations.load(&key, &tree)? }, fills))
-        };
+        let begin = move || inner.relations.load(&key, &tree);
         let known = match blocking(&*self.inner.runtime, begin).await {
-            Some(Ok((known, fills))) => {
-                context.fills = fills;
-                known
-            }
+            Some(Ok(known)) => known,
             Some(Err(error)) => return (None, Err(error.into())),
             None => return (None, Err(SyncError::Stopped)),
         };
@@ -413,13 +402,6 @@ impl SyncEngine {
         let via = Some(peer.address().clone());
         let (mut report, result) = self.inner.run(session, &mut *link, &context, via).await;
         report.handshake_bytes = peer.handshake_bytes();
-        if context.fills && report.complete {
-            let inner = Arc::clone(&self.inner);
-            if let Some(Err(error)) = blocking(&*self.inner.runtime, move || inner.filled(&key, &tree)).await
-            {
-                return (Some(report), Err(error.into()));
-            }
-        }
         self.inner.tell(&report, &result);
         let result = result.map(|()| report.clone());
         (Some(report), result)
@@ -626,7 +608,7 @@ impl Inner {
             peer,
             keys,
             serving,
-            fills: false,
+            gaps: Arc::clone(&self.gaps),
             sessions: Arc::clone(&self.sessions),
             memory: Arc::clone(&self.memory),
             conduct: Arc::clone(&self.conduct),
@@ -652,36 +634,15 @@ impl Inner {
                 others.push(tree);
                 continue;
             };
-            let complete = if self.fills(peer, &snapshot) { snapshot.complete()? } else { None };
-            let tips = match complete {
-                Some(complete) => complete.tips(),
-                None => snapshot.tips(),
-            };
-            let tips = tips.map_err(StoreError::from)?;
+            if snapshot.missing() > 0 {
+                // Only a session tells what the peer has by now.
+                shared.push((tree, NO_TIPS));
+                continue;
+            }
+            let tips = snapshot.tips().map_err(StoreError::from)?;
             shared.push((tree, tips_hash(tips.iter().map(|(id, _)| id))));
         }
         Ok((shared, others))
-    }
-
-    /// Whether a peer is asked for payloads that are not here: those that it has not been asked for in vain.
-    fn fills(&self, peer: &PublicKey, snapshot: &TreeSnapshot) -> bool {
-        let asked = lock(&self.vain).get(&(*peer, snapshot.tree())).copied();
-        snapshot.missing_payloads() > 0 && asked != Some(gap(snapshot))
-    }
-
-    /// Remembers what a peer has not given.
-    fn filled(&self, peer: &PublicKey, tree: &TreeId) -> Result<(), StoreError> {
-        let snapshot = self.store.tree(tree)?;
-        let left = snapshot.filter(|snapshot| snapshot.missing_payloads() > 0);
-        let mut vain = lock(&self.vain);
-        vain.remove(&(*peer, *tree));
-        if let Some(snapshot) = left {
-            if vain.len() >= VAIN_MAX {
-                vain.pop_first();
-            }
-            vain.insert((*peer, *tree), gap(&snapshot));
-        }
-        Ok(())
     }
 
     /// Drives a session and measures it.
@@ -719,9 +680,8 @@ impl Inner {
     }
 }
 
-fn gap(snapshot: &TreeSnapshot) -> Gap {
-    (snapshot.life(), snapshot.filled_payloads(), snapshot.missing_payloads())
-}
+/// The hash of the tips of no replica: whoever is asked says that its own differ.
+const NO_TIPS: [u8; 32] = [0; 32];
 
 const NOTHING_DONE: Summary = Summary {
     pulled: 0,
@@ -733,6 +693,10 @@ const NOTHING_DONE: Summary = Summary {
     rung: None,
     turns: 0,
     visited: 0,
+    filled: 0,
+    given: 0,
+    missing: 0,
+    theirs_missing: None,
     complete: false,
 };
 

@@ -33,6 +33,7 @@ mod drive;
 mod engine;
 mod error;
 mod events;
+mod gaps;
 mod hub;
 mod keep;
 pub mod limits;

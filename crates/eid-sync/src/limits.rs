@@ -58,7 +58,7 @@ pub const TICKET_ADDRESSES_MAX: usize = 8;
 /// Polls of a session in one piece of blocking work: long walks let others run in between.
 pub const POLLS_MAX: u32 = 8;
 /// Peers and databases of which it is remembered that the peer has not given the payloads that are not here: to ask
-/// again costs what was written since the first of them.
+/// again costs 34 bytes for each of them.
 pub const VAIN_MAX: usize = 4_096;
 /// Bytes of frames that are made in one piece of blocking work: about one batch waits in memory to be sent.
 pub const BURST_BYTES: usize = 256 * 1024;

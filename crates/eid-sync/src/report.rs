@@ -37,6 +37,13 @@ pub struct SessionReport {
     pub ms: u64,
     /// Whether each side has everything that the other had.
     pub complete: bool,
+    /// Payloads that came of entries that were held without them.
+    pub filled: u64,
+    /// Payloads that were given of entries that the other side held without them.
+    pub given: u64,
+    /// Payloads of entries held here that are still not here: the other side did not have them either, or the session
+    /// ended before.
+    pub missing: u64,
     /// Entries of the other side that have not come. Nothing when it had not said how many there are.
     pub behind: Option<u64>,
 }
@@ -70,6 +77,9 @@ impl SessionReport {
             rung: summary.rung,
             ms: 0,
             complete: summary.complete,
+            filled: summary.filled,
+            given: summary.given,
+            missing: summary.missing,
             behind,
         }
     }

@@ -77,7 +77,7 @@ async fn one_private_commit_each_costs_one_entry_each_way_and_the_next_session_a
 }
 
 #[tokio::test]
-async fn payloads_that_are_not_here_are_asked_for_once_of_each_peer_even_when_the_tips_are_equal() {
+async fn payloads_that_are_not_here_are_given_alone_whoever_dials_and_even_when_the_tips_are_equal() {
     let (nodes, a, b, tree) = friends().await;
     // Another replica with the same entries that never got two payloads, and one with an entry of its own besides.
     let offers = |lacking: &[usize]| -> Vec<Offer> {
@@ -99,27 +99,39 @@ async fn payloads_that_are_not_here_are_asked_for_once_of_each_peer_even_when_th
         c.write(tree, own);
         c.store.admit(c.store.prepare(tree, offers(&[20, 40])).unwrap()).unwrap();
         assert_eq!((missing(&c), c.count(tree)), (2, 51 + own as u64));
-        // By way of the list of databases, and with positions remembered that say all is held.
-        let reports = c.engine.sync_with_peer(&b.address(), None).await.unwrap();
-        assert_eq!((reports[0].pulled, reports[0].pushed, reports[0].complete), (0, own as u64, true));
+        // By way of the list of databases, which names equal tips.
+        let report = &c.engine.sync_with_peer(&b.address(), None).await.unwrap()[0];
+        assert_eq!((report.pulled, report.pushed, report.duplicates), (0, own as u64, 0));
+        assert_eq!((report.filled, report.given, report.missing, report.complete), (2, 0, 0, true));
         assert_eq!(missing(&c), 0);
         assert_eq!(c.state(tree), b.state(tree));
         let reports = c.engine.sync_with_peer(&b.address(), Some(tree)).await.unwrap();
-        assert_eq!(reports[0].rung, Some(Rung::InSync));
+        assert_eq!((reports[0].rung, reports[0].turns), (Some(Rung::InSync), 2));
     }
-    // Who lacks them too is asked once.
-    let (d, e) = (nodes.node(5).await, nodes.node(6).await);
-    for node in [&d, &e] {
+    let lossy = async |n: u8| {
+        let node = nodes.node(n).await;
         node.track(tree);
-        nodes.allow(tree, node, Permission::Write);
+        nodes.allow(tree, &node, Permission::Write);
         node.store.admit(node.store.prepare(tree, offers(&[20])).unwrap()).unwrap();
+        node
+    };
+    // Who never dials is given them by who does.
+    let quiet = lossy(7).await;
+    let report = &a.engine.sync_with_peer(&quiet.address(), None).await.unwrap()[0];
+    assert_eq!((report.given, report.filled, report.complete, missing(&quiet)), (1, 0, true, 0));
+    assert_eq!(quiet.state(tree), a.state(tree));
+    assert!(report.bytes_in + report.bytes_out < 8_000, "{report:?}");
+    // Who lacks them too is asked once, as long as neither has got any.
+    let (d, e) = (lossy(5).await, lossy(6).await);
+    let report = async || d.engine.sync_with_peer(&e.address(), None).await.unwrap().remove(0);
+    let (first, second) = (report().await, report().await);
+    for report in [&first, &second] {
+        assert_eq!((report.duplicates, report.filled, report.missing, report.complete), (0, 0, 1, true));
     }
-    let reports = d.engine.sync_with_peer(&e.address(), None).await.unwrap();
-    assert_eq!((reports[0].duplicates, reports[0].complete, missing(&d)), (31, true, 1));
-    let reports = d.engine.sync_with_peer(&e.address(), None).await.unwrap();
-    assert_eq!((reports[0].duplicates, reports[0].complete, missing(&d)), (0, true, 1));
-    d.engine.sync_with_peer(&a.address(), None).await.unwrap();
-    assert_eq!(missing(&d), 0);
+    assert_eq!((first.turns, second.turns, missing(&d)), (8, 4, 1));
+    e.engine.sync_with_peer(&a.address(), None).await.unwrap();
+    assert_eq!(report().await.filled, 1);
+    assert_eq!((missing(&d), missing(&e)), (0, 0));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! responder lacks, and pushes that. Turns alternate, and only one side sends data in a turn.
 
 mod error;
+mod filling;
 mod hints;
 mod incoming;
 mod outgoing;
@@ -21,6 +22,7 @@ pub use eid_core::pack::Arrived;
 pub use error::SessionError;
 pub use tips::state_of;
 
+use self::filling::{Filling, Giving};
 use self::hints::{name_held, name_hints};
 use self::incoming::Incoming;
 use self::outgoing::{Outgoing, Step, answer_window};
@@ -136,7 +138,15 @@ pub struct Summary {
     pub turns: u32,
     /// Entries that this side visited to find what it sends.
     pub visited: u64,
-    /// Everything that either side had is with the other.
+    /// Payloads that came of entries that were here without them.
+    pub filled: u64,
+    /// Payloads that were given of entries that the other side held without them.
+    pub given: u64,
+    /// Payloads that are not here and are wanted, as of now.
+    pub missing: u64,
+    /// The same of the other side, when it said so last.
+    pub theirs_missing: Option<u64>,
+    /// Everything that either side had is with the other, payloads of entries included.
     pub complete: bool,
 }
 
@@ -151,6 +161,8 @@ enum Stage {
     Opening,
     Receiving,
     Sending,
+    /// For payloads.
+    Asking,
     Finished,
 }
 
@@ -172,6 +184,12 @@ pub struct Session {
     open: Option<Open>,
     incoming: Incoming,
     outgoing: Option<Outgoing>,
+    filling: Filling,
+    giving: Giving,
+    missing: u64,
+    theirs_missing: Option<u64>,
+    /// What the other side lacked itself when it was asked for all that is missing here.
+    asked_before: Option<u64>,
     /// Asked by the other side to begin again by ids, with this credit, and what it holds.
     restart: Option<(u64, Vec<EntryId>)>,
     restarts_given: u32,
@@ -248,6 +266,11 @@ impl Session {
             open: None,
             incoming: Incoming::default(),
             outgoing: None,
+            filling: Filling::default(),
+            giving: Giving::default(),
+            missing: 0,
+            theirs_missing: None,
+            asked_before: None,
             restart: None,
             restarts_given: 0,
             restarts_asked: 0,
@@ -296,15 +319,30 @@ impl Session {
         Summary {
             pulled: self.incoming.admitted,
             duplicates: self.incoming.duplicates,
-            refused: self.incoming.refused,
+            refused: self.incoming.refused + self.filling.refused,
             pull_total: self.incoming.plan.as_ref().map(|plan| plan.entries),
             pushed: self.outgoing.as_ref().map_or(0, |outgoing| outgoing.sent),
             push_total: self.outgoing.as_ref().filter(|o| o.is_planned()).map(|outgoing| outgoing.total),
             rung: self.rung,
             turns: self.turns,
             visited: self.outgoing.as_ref().map_or(0, |outgoing| outgoing.visited),
-            complete: self.pull_complete && self.push_complete,
+            filled: self.filling.filled,
+            given: self.giving.given,
+            missing: self.missing,
+            theirs_missing: self.theirs_missing,
+            complete: self.pull_complete && self.push_complete && self.is_over(),
         }
+    }
+
+    /// Whether the end was reached and no payload was withheld that came as something else.
+    fn is_over(&self) -> bool {
+        self.stage == Stage::Finished && self.denied.is_none() && self.filling.refused == 0
+    }
+
+    /// With what the other side has said that it lacked itself when it was asked for all payloads that are missing here,
+    /// in vain: as long as it says the same it is not asked for them again.
+    pub fn has_asked(&mut self, theirs_missing: Option<u64>) {
+        self.asked_before = theirs_missing;
     }
 
     /// Ends the session with a refusal at this side's next turn, whatever is said until then.
@@ -334,6 +372,10 @@ impl Session {
             (Role::Responder, Stage::Opening) => self.handle_open(message),
             (_, Stage::Receiving) => self.handle_receiving(message),
             (_, Stage::Sending) => self.handle_sending(message),
+            (_, Stage::Asking) => match message {
+                Message::Payloads(payloads) => self.filling.handle_payloads(payloads),
+                _ => Err(SessionError::Misplaced("something else than payloads")),
+            },
             (Role::Initiator, Stage::Opening) | (_, Stage::Finished) => {
                 Err(SessionError::Misplaced("a frame before the opening"))
             }
@@ -357,12 +399,16 @@ impl Session {
     /// Takes the verdicts of the oldest batch that was handed out with [`Output::Admit`], one per entry. What they
     /// call admitted must be durable: it is acknowledged next.
     pub fn handle_admitted(&mut self, outcomes: &[Outcome]) {
-        self.incoming.handle_admitted(outcomes);
+        match self.stage {
+            Stage::Asking => self.filling.handle_admitted(outcomes),
+            _ => self.incoming.handle_admitted(outcomes),
+        }
     }
 
     /// What to do next. `rights` are the other side's, looked up for this call.
     pub fn poll(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
         self.own_epoch = Some(replica.epoch());
+        self.missing = replica.missing();
         if let Some(output) = self.outbox.pop_front() {
             if output == Output::EndTurn {
                 self.my_turn = false;
@@ -393,6 +439,9 @@ impl Session {
         if let Some(entries) = self.incoming.next_batch() {
             return Ok(Output::Admit(entries));
         }
+        if let Some(entries) = self.filling.next_batch(replica)? {
+            return Ok(Output::Admit(entries));
+        }
         // The initiator hears the responder out: a link that is dropped in the middle of a turn looks like a cut.
         if self.stage == Stage::Finished && (self.my_turn || self.role == Role::Responder) {
             return Ok(Output::Finished);
@@ -400,14 +449,20 @@ impl Session {
         if !self.my_turn {
             return Ok(Output::NeedFrame);
         }
-        if self.incoming.is_waiting() {
+        if self.incoming.is_waiting() || self.filling.is_waiting() {
             return Ok(Output::NeedAdmitted);
         }
         match self.stage {
             Stage::Opening if self.role == Role::Initiator => self.open(replica, rights),
             Stage::Opening => self.answer(replica, rights),
             Stage::Receiving => self.take_turn_receiving(replica, rights),
+            Stage::Sending if self.giving.is_asked() => self.give(replica, rights),
             Stage::Sending => self.take_turn_sending(replica, rights),
+            Stage::Asking => {
+                // What is to be done when everything was asked for is found out again.
+                self.stage = Stage::Receiving;
+                self.take_turn_receiving(replica, rights)
+            }
             Stage::Finished => Ok(Output::Finished),
         }
     }
@@ -416,6 +471,7 @@ impl Session {
     fn open(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
         let tree = self.tree.ok_or(SessionError::Misplaced("an opening without a database"))?;
         self.known.mine = self.known.mine.filter(|cursor| cursor.epoch == replica.epoch());
+        self.filling.begin(replica);
         // Nothing is said of what is held to a side that may not have it. Who holds nothing has nothing to hide, and
         // cannot know yet who may.
         if !may_read(rights) && replica.end() > Seq(0) {
@@ -428,6 +484,7 @@ impl Session {
                 cursor: None,
                 hints: Hints::None,
                 end: Position { epoch: 0, seq: 0 },
+                missing: 0,
                 credit,
             })]);
         }
@@ -456,6 +513,7 @@ impl Session {
             common: List::new(common),
             cursor: cursor.map(Position::from),
             end: Position { epoch: replica.epoch().0, seq: replica.end().0 },
+            missing: replica.missing(),
             credit: self.incoming.grant(CREDIT_BYTES),
         };
         self.open = Some(open.clone());
@@ -484,6 +542,8 @@ impl Session {
             self.stage = Stage::Sending;
             return self.say(&[Message::PushOnly { credit: CREDIT_BYTES }]);
         }
+        self.filling.begin(replica);
+        self.theirs_missing = Some(open.missing);
         let outgoing = Outgoing::answer(replica, open, self.first)?;
         if outgoing.rung == Rung::InSync {
             self.known.theirs = Some(open.end.into());
@@ -513,7 +573,10 @@ impl Session {
                 self.incoming.handle_plan(plan)
             }
             Message::Batch(batch) => self.incoming.handle_batch(&self.opened()?, &batch),
-            Message::Done => self.incoming.handle_done(),
+            Message::Done { missing } => {
+                self.theirs_missing = Some(missing);
+                self.incoming.handle_done()
+            }
             Message::Window(window) => self.incoming.handle_window(window),
             Message::NoPush if self.role == Role::Responder && self.incoming.plan.is_none() => {
                 self.no_push = true;
@@ -541,6 +604,9 @@ impl Session {
                 Ok(())
             }
             Message::Held(bits) => outgoing.handle_held(&bits),
+            Message::Want { credit, payloads } if outgoing.is_said() => {
+                self.giving.handle_want(credit, &payloads)
+            }
             Message::Exact { credit, held } => {
                 if self.restarts_given >= EXACT_MAX {
                     return Err(SessionError::Misplaced("one more beginning by ids"));
@@ -554,9 +620,7 @@ impl Session {
             }
             // The responder has sent everything, and the initiator goes on to what it has.
             Message::Plan(_) | Message::Window(_) | Message::NoPush
-                if self.role == Role::Responder
-                    && outgoing.is_planned()
-                    && outgoing.sent == outgoing.total =>
+                if self.role == Role::Responder && outgoing.is_said() =>
             {
                 self.stage = Stage::Receiving;
                 self.incoming.grant(CREDIT_BYTES);
@@ -594,7 +658,10 @@ impl Session {
             return self.say(&[held]);
         }
         if self.no_push {
-            return self.finish_taking(None);
+            return match self.ask(replica, rights, None)? {
+                Some(output) => Ok(output),
+                None => self.finish_taking(None),
+            };
         }
         if self.push_only {
             return self.go_on_to_push(replica, rights, false, Resolved::default());
@@ -620,6 +687,9 @@ impl Session {
         if complete {
             self.known.theirs = Some(plan.end.into());
         }
+        if let Some(output) = self.ask(replica, rights, complete.then_some(plan.end.seq))? {
+            return Ok(output);
+        }
         match self.role {
             Role::Initiator => self.go_on_to_push(replica, rights, complete, theirs),
             Role::Responder => self.finish_taking(complete.then_some(plan.end.seq)),
@@ -640,6 +710,44 @@ impl Session {
         self.say(&[Message::Exact { credit, held }])
     }
 
+    /// Asks for payloads that are not here, if the other side may know of their entries. Nothing when all that are to be
+    /// asked for were. `upto`: what is acknowledged with the first question.
+    fn ask(
+        &mut self,
+        replica: &dyn Replica,
+        rights: Rights,
+        upto: Option<u64>,
+    ) -> Result<Option<Output>, SessionError> {
+        let takes = self.role == Role::Initiator || rights.push;
+        let is_in_vain = self.asked_before.is_some() && self.asked_before == self.theirs_missing;
+        if !may_read(rights) || !takes || is_in_vain {
+            return Ok(None);
+        }
+        let Some(want) = self.filling.want(replica)? else { return Ok(None) };
+        if !self.filling.has_asked {
+            self.filling.has_asked = true;
+            let ack = Message::Ack { upto, credit: CREDIT_BYTES };
+            self.outbox.push_back(Output::Send(ack.encode()));
+        }
+        self.stage = Stage::Asking;
+        self.say(&[want]).map(Some)
+    }
+
+    /// A turn of answers to what the other side asks for.
+    fn give(&mut self, replica: &dyn Replica, rights: Rights) -> Result<Output, SessionError> {
+        match self.giving.next(replica, may_read(rights))? {
+            Some(payloads) => Ok(Output::Send(payloads.encode())),
+            None => self.say(&[]),
+        }
+    }
+
+    /// Whether a session of two sides with the same tips goes on: one of them has said that it lacks payloads.
+    fn is_to_fill(&self) -> bool {
+        let said = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.missing);
+        let opened = self.open.as_ref().map_or(0, |open| open.missing);
+        opened > 0 || said > 0 || self.theirs_missing > Some(0)
+    }
+
     fn go_on_to_push(
         &mut self,
         replica: &dyn Replica,
@@ -657,8 +765,10 @@ impl Session {
                 self.known.mine = Some(open.end.into());
             }
             self.push_complete = true;
-            self.stage = Stage::Finished;
-            return Ok(Output::Finished);
+            if !self.is_to_fill() {
+                self.stage = Stage::Finished;
+                return Ok(Output::Finished);
+            }
         }
         self.stage = Stage::Sending;
         let ack = Message::Ack { upto: complete.then_some(plan_end), credit: CREDIT_BYTES };
@@ -692,8 +802,11 @@ impl Session {
         if let (true, Some(epoch)) = (acknowledged, self.own_epoch) {
             self.known.mine = Some(Cursor { epoch, seq: Seq(covered) });
         }
-        self.push_complete = acknowledged;
-        self.pull_complete = held.is_some();
+        // Who holds the same and has nothing to say does not acknowledge that.
+        if self.rung != Some(Rung::InSync) || held.is_some() {
+            self.push_complete = acknowledged;
+            self.pull_complete = held.is_some();
+        }
         self.stage = Stage::Finished;
         self.say(&[Message::Finish { covered, held }])
     }
@@ -722,7 +835,8 @@ impl Session {
             Step::Say(message) => Ok(Output::Send(message.encode())),
             Step::Wait => self.say(&[]),
             Step::Finished => {
-                if self.role == Role::Responder && outgoing.rung == Rung::InSync {
+                let is_all = self.role == Role::Responder && outgoing.rung == Rung::InSync;
+                if is_all && !self.is_to_fill() {
                     self.stage = Stage::Finished;
                 }
                 self.said_all = true;

@@ -30,6 +30,8 @@ pub(super) struct Outgoing {
     pub(super) sent: u64,
     /// How many entries the walk of the plan visited.
     pub(super) visited: u64,
+    /// How many payloads are lacked here, as was said at the end.
+    pub(super) missing: u64,
     tips: Tips,
     /// What is lacked here.
     lacks: List<ShortId, LACKS_MAX>,
@@ -249,6 +251,7 @@ impl Outgoing {
             total: 0,
             sent: 0,
             visited: 0,
+            missing: 0,
             tips,
             lacks: List::new(Vec::new()),
             credit: 0,
@@ -269,6 +272,7 @@ impl Outgoing {
             total: 0,
             sent: 0,
             visited: 0,
+            missing: 0,
             tips,
             lacks: List::new(Vec::new()),
             credit: 0,
@@ -319,6 +323,11 @@ impl Outgoing {
     /// Whether the plan is known and being streamed, or done.
     pub(super) fn is_planned(&self) -> bool {
         matches!(self.stage, Stage::Streaming { .. } | Stage::Finished)
+    }
+
+    /// Whether everything that was planned has been sent.
+    pub(super) fn is_said(&self) -> bool {
+        self.is_planned() && self.sent == self.total
     }
 
     /// What to say next. `offer` is what this side takes in return.
@@ -384,7 +393,10 @@ impl Outgoing {
                 Ok(Step::Say(Box::new(Message::Plan(said))))
             }
             Stage::Streaming { plan, at } => match plan.next_run(at) {
-                None => Ok(Step::Say(Box::new(Message::Done))),
+                None => {
+                    self.missing = replica.missing();
+                    Ok(Step::Say(Box::new(Message::Done { missing: self.missing })))
+                }
                 Some(_) if self.credit == 0 => {
                     self.stage = Stage::Streaming { plan, at };
                     Ok(Step::Wait)

@@ -74,6 +74,13 @@ impl Mem {
 
     pub fn add(&mut self, entry: Entry) -> Outcome {
         if let Some(seq) = self.index.get(&entry.id()) {
+            let held = &mut self.log[usize::try_from(seq.0).unwrap()];
+            let late = held
+                .payloads()
+                .iter()
+                .zip(entry.payloads())
+                .map(|(held, late)| held.as_ref().or(late.as_ref()).cloned());
+            *held = Entry::parse(held.block().clone(), late.collect()).unwrap();
             return Outcome::Duplicate(*seq);
         }
         if self.refuse.contains(&entry.id()) {
@@ -136,6 +143,13 @@ impl Mem {
             let on = self.log[self.log.len() - 1].id();
             self.write(author, &[on], &format!("{author} {i}"));
         }
+    }
+
+    /// Loses the payloads of an entry.
+    pub fn lose(&mut self, at: usize) -> EntryId {
+        let held = &mut self.log[at];
+        *held = Entry::parse(held.block().clone(), vec![None; held.payloads().len()]).unwrap();
+        held.id()
     }
 
     pub fn at(&self, id: &EntryId) -> usize {
@@ -206,6 +220,21 @@ impl Replica for Mem {
             });
         }
         Ok(logged)
+    }
+
+    fn missing(&self) -> u64 {
+        self.lacking((Seq(0), 0), usize::MAX).unwrap().len() as u64
+    }
+
+    fn lacking(&self, from: (Seq, usize), count: usize) -> Result<Vec<(Seq, usize)>, ReadError> {
+        let lacked = |(seq, entry): (u64, &Entry)| {
+            let payloads = entry.payloads().iter().enumerate();
+            payloads
+                .filter(|(_, payload)| payload.is_none())
+                .map(move |(n, _)| (Seq(seq), n))
+                .collect::<Vec<_>>()
+        };
+        Ok((0..).zip(&self.log).flat_map(lacked).filter(|at| *at >= from).take(count).collect())
     }
 }
 
@@ -330,7 +359,7 @@ impl Pair {
                             return End::Cut;
                         }
                         let frame = (self.tamper)(to_responder, frame);
-                        if !to_responder && matches!(Message::decode(&frame), Ok(Message::Done)) {
+                        if !to_responder && matches!(Message::decode(&frame), Ok(Message::Done { .. })) {
                             self.pull_rounds = to.session.summary().turns.div_ceil(2);
                         }
                         if let Err(error) = to.session.handle_frame(&frame) {
