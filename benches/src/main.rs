@@ -1,6 +1,6 @@
 //! Measurements, each beside the limit that the engine and the signatures set in the same run.
 //!
-//! `eid-benches store`, `history`, `live`, `push`, `sync` and `text`. Shared machines are noisy: trust ratios, not
+//! `eid-benches store`, `history`, `live`, `many`, `push`, `sync` and `text`. Shared machines are noisy: trust ratios, not
 //! absolutes.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
@@ -8,6 +8,7 @@
 mod history;
 mod history_bench;
 mod live;
+mod many;
 mod push;
 mod recorder;
 mod report;
@@ -36,6 +37,11 @@ eid-benches push [--link LINK] [--entries N] [--json]
   --link       memory (default; two devices in one process), http or quic (in two)
   --entries N  length of the history behind which commits are pushed (default 100000), besides 1000
 
+eid-benches many [--databases N] [--link LINK] [--json]
+
+  --databases N  databases that two devices share (default 3000)
+  --link         memory (default) or http
+
 eid-benches sync --shape FILE|SHAPE [--split SPLIT] [--link LINK] [--rung LETTER] [--warm] [--json]
 
   --shape      a recorded shape (.tsv or .tsv.gz), or linear-behind, linear-both, fan, diverged, writers,
@@ -61,6 +67,7 @@ fn main() -> ExitCode {
         ["sync-serve", dir, tree, link, rung] => sync::serve(dir, tree, link, rung),
         ["live", ref flags @ ..] => live::run(flags),
         ["push", ref flags @ ..] => push::run(flags),
+        ["many", ref flags @ ..] => many::run(flags),
         ["push-write", dir, link, entries] => push::write(dir, link, entries),
         ["history-open", dir] => history_bench::open_and_read(dir),
         ["write-history", dir, entries] => history::write(dir, entries),

@@ -20,7 +20,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
             bench.args(rest);
             run_command(bench)
         }
-        None => Err(Failure::new("name a bench: store, history, live, push, sync, text or footprint")),
+        None => Err(Failure::new("name a bench: store, history, live, many, push, sync, text or footprint")),
     }
 }
 

@@ -9,8 +9,7 @@ use eid_core::dag::{Replica, tips_hash};
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_proto::message::{LiveMessage, Request, Response};
 use eid_proto::{
-    FEATURE_LIVE, Handshake, Identity, Known, List, RefusalCode, Rung, Session, SessionError, Side, Summary,
-    Text, bits, limits,
+    FEATURE_LIVE, Handshake, Identity, Known, RefusalCode, Rung, Session, SessionError, Side, Summary, Text,
 };
 use eid_store::{EntryStore, StoreError};
 use eid_transport::{
@@ -63,11 +62,11 @@ pub struct SyncEngine {
 }
 
 pub(crate) struct Inner {
-    store: Arc<EntryStore>,
+    pub(crate) store: Arc<EntryStore>,
     device: Arc<SecretKey>,
     pub(crate) access: Arc<dyn Access>,
     pub(crate) runtime: Arc<dyn Runtime>,
-    relations: Relations,
+    pub(crate) relations: Relations,
     hub: Arc<Hub>,
     /// The engine was stopped so often: who keeps something in step ends then.
     pub(crate) stopped: Signal,
@@ -432,51 +431,6 @@ impl SyncEngine {
         self.sync_some(peer, Which::All).await
     }
 
-    pub(crate) async fn sync_some(&self, peer: &Peer, which: Which) -> Result<Vec<SessionReport>, SyncError> {
-        let (inner, key) = (Arc::clone(&self.inner), peer.key());
-        let (shared, others) = blocking(&*self.inner.runtime, move || inner.shared_with(&key, which))
-            .await
-            .ok_or(SyncError::Stopped)??;
-        let mut reports = Vec::new();
-        // What the peer has and says this device may read: it may know more of the rights than is known here, where
-        // perhaps nothing of the database has come yet.
-        let offered = if others.is_empty() { Vec::new() } else { self.discover_peer_trees(peer).await? };
-        for tree in others.iter().filter(|tree| offered.iter().any(|offer| offer.tree == **tree)) {
-            reports.push(self.session_report(peer, *tree).await?);
-        }
-        for some in shared.chunks(limits::OPEN_MANY_MAX) {
-            let request =
-                Request::OpenMany(List::new(some.iter().map(|(tree, tips)| (tree.0, *tips)).collect()));
-            let (response, sent, received) = self.request(peer, &request).await?;
-            let Response::OpenMany { differs, unavailable } = response else {
-                return Err(SyncError::Misplaced);
-            };
-            let differs = bits::unpack(&differs, some.len()).ok_or(SyncError::Misplaced)?;
-            let unavailable = bits::unpack(&unavailable, some.len()).ok_or(SyncError::Misplaced)?;
-            let count = some.len() as u64;
-            let share = LinkBytes { sent: sent.div_ceil(count), received: received.div_ceil(count) };
-            for (((tree, _), differs), unavailable) in some.iter().zip(differs).zip(unavailable) {
-                if unavailable {
-                    continue;
-                }
-                if differs {
-                    reports.push(self.session_report(peer, *tree).await?);
-                } else {
-                    reports.push(in_sync(*tree, peer, share));
-                }
-            }
-        }
-        Ok(reports)
-    }
-
-    /// Runs a session; how far it got, whatever ended it.
-    async fn session_report(&self, peer: &Peer, tree: TreeId) -> Result<SessionReport, SyncError> {
-        match self.session_with(peer, tree).await {
-            (Some(report), _) => Ok(report),
-            (None, result) => result,
-        }
-    }
-
     /// The databases that a peer lets this device read.
     pub async fn discover_peer_trees(&self, peer: &Peer) -> Result<Vec<TreeSummary>, SyncError> {
         let (response, _, _) = self.request(peer, &Request::Discover).await?;
@@ -573,7 +527,11 @@ impl SyncEngine {
         done
     }
 
-    async fn request(&self, peer: &Peer, request: &Request) -> Result<(Response, u64, u64), SyncError> {
+    pub(crate) async fn request(
+        &self,
+        peer: &Peer,
+        request: &Request,
+    ) -> Result<(Response, u64, u64), SyncError> {
         peer.inner.control.lock().await.request(request, &*self.inner.runtime).await
     }
 }
@@ -619,7 +577,7 @@ impl Inner {
     /// Databases that take part here and that the peer may read, with the hash of their tips, and those of which
     /// that is not known here.
     #[expect(clippy::type_complexity, reason = "two lists that belong together and go no further")]
-    fn shared_with(
+    pub(crate) fn shared_with(
         &self,
         peer: &PublicKey,
         which: Which,
@@ -713,7 +671,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The report of a database whose tips were found equal without a session.
-fn in_sync(tree: TreeId, peer: &Peer, bytes: LinkBytes) -> SessionReport {
+pub(crate) fn in_sync(tree: TreeId, peer: &Peer, bytes: LinkBytes) -> SessionReport {
     let summary = Summary { rung: Some(Rung::InSync), turns: 2, complete: true, ..NOTHING_DONE };
     let mut report =
         SessionReport::new(Some(tree), peer.key(), Some(peer.address().clone()), &summary, bytes);

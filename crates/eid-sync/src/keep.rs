@@ -16,7 +16,6 @@ use crate::engine::{Peer, SyncEngine, Which, chain};
 use crate::error::SyncError;
 use crate::limits::{OTHERS_MS, PERIOD_MS, RETRY_FIRST_MS, RETRY_MAX_MS};
 use crate::live::LiveLinks;
-use crate::report::SessionReport;
 use crate::runtime::{Runtime, blocking};
 use crate::signal::{Signal, first_of};
 
@@ -294,21 +293,43 @@ impl Keeper {
         was_in_step: &mut bool,
     ) -> Result<(), SyncError> {
         loop {
-            for report in self.begin(peer).await?.values() {
-                *was_in_step |= report.complete;
-            }
+            let reports = match self.shared.tree {
+                Some(tree) => vec![self.engine.sync_tree_with_peer(peer, tree).await?],
+                None => self.engine.sync_some(peer, Which::Live).await?,
+            };
+            self.was_synchronised();
+            *was_in_step |= reports.iter().any(|report| report.complete);
             runtime.sleep(PERIOD_MS).await;
         }
     }
 
-    /// A session about everything that is kept in step.
-    async fn begin(&self, peer: &Peer) -> Result<BTreeMap<TreeId, SessionReport>, SyncError> {
-        let reports = match self.shared.tree {
-            Some(tree) => vec![self.engine.sync_tree_with_peer(peer, tree).await?],
-            None => self.engine.sync_some(peer, Which::Live).await?,
-        };
+    /// A session about everything that is kept in step. Each database is followed as soon as its own has ended, and does
+    /// not wait for larger ones. Gives how many were not followed before.
+    async fn catch_up(
+        &self,
+        peer: &Peer,
+        links: &LiveLinks,
+        all: &mut BTreeMap<TreeId, One>,
+    ) -> Result<usize, SyncError> {
+        let mut more = 0;
+        if let Some(tree) = self.shared.tree {
+            self.engine.sync_tree_with_peer(peer, tree).await?;
+            all.insert(tree, self.follow(peer, links, tree, RETRY_FIRST_MS).await?);
+            more += 1;
+        } else {
+            let mut many = self.engine.begin_many(peer, Which::Live).await?;
+            while let Some(report) = many.next().await {
+                let Some(tree) = report?.tree.filter(|tree| !all.contains_key(tree)) else { continue };
+                all.insert(tree, self.follow(peer, links, tree, RETRY_FIRST_MS).await?);
+                more += 1;
+            }
+        }
+        self.was_synchronised();
+        Ok(more)
+    }
+
+    fn was_synchronised(&self) {
         lock(&self.shared.status).last_sync_ms = Some(self.engine.inner.runtime.now_ms());
-        Ok(reports.into_iter().filter_map(|report| Some((report.tree?, report))).collect())
     }
 
     /// Keeps everything in step over a connection, until that is lost.
@@ -320,9 +341,7 @@ impl Keeper {
         was_in_step: &mut bool,
     ) -> Result<(), SyncError> {
         let mut all: BTreeMap<TreeId, One> = BTreeMap::new();
-        for tree in self.begin(peer).await?.into_keys() {
-            all.insert(tree, self.follow(peer, links, tree, RETRY_FIRST_MS).await?);
-        }
+        self.catch_up(peer, links, &mut all).await?;
         // Others may be made, or get members, at any time: the peer is asked now and then.
         let (mut others, mut others_ms) = (None, OTHERS_MS);
         let (mut period, mut is_period_over) = (runtime.sleep(PERIOD_MS), false);
@@ -334,13 +353,9 @@ impl Keeper {
             self.take_events(links, runtime, &mut all);
             let is_time = std::mem::take(&mut is_period_over);
             if self.shared.tree.is_none() && (is_time || others.is_none() && links.take_others()) {
-                let mut more: Vec<TreeId> = self.begin(peer).await?.into_keys().collect();
-                more.retain(|tree| !all.contains_key(tree));
-                others_ms = if more.is_empty() { (others_ms * 2).min(RETRY_MAX_MS) } else { OTHERS_MS };
+                let more = self.catch_up(peer, links, &mut all).await?;
+                others_ms = if more == 0 { (others_ms * 2).min(RETRY_MAX_MS) } else { OTHERS_MS };
                 others = Some(later(runtime, others_ms));
-                for tree in more {
-                    all.insert(tree, self.follow(peer, links, tree, RETRY_FIRST_MS).await?);
-                }
             }
             for (tree, one) in &mut all {
                 if links.is_in_step(tree) {

@@ -38,6 +38,7 @@ mod hub;
 mod keep;
 pub mod limits;
 mod live;
+mod many;
 mod memory;
 mod place;
 mod relations;

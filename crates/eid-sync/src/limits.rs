@@ -28,6 +28,10 @@ pub const SESSIONS_MAX: usize = 512;
 /// Greatest number of sessions that are served at once on one connection, so that one device does not take the room of
 /// all.
 pub const SESSIONS_PER_CONNECTION_MAX: usize = 32;
+/// Greatest number of sessions with one peer that this side begins at once when it synchronises all databases: enough that
+/// round trips of small ones overlap and a large one stops nobody, an eighth of what a server serves on a connection, and
+/// with a hundred devices that come back at the same moment still within [`SESSIONS_MAX`].
+pub const SESSIONS_AT_ONCE: usize = 4;
 /// Bytes of entries that have arrived in all sessions and are not stored yet, beyond which no session takes in more. Each
 /// may overshoot it by one frame.
 pub const MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;

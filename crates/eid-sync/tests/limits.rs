@@ -387,20 +387,24 @@ async fn while_too_much_waits_to_be_stored_nobody_is_listened_to() {
     const MOST: usize = 300 * 1024;
     let nodes = Nodes::new();
     let a = nodes.node(1).await;
-    let tree = a.create(1);
-    a.write_large(tree, 1_000, 20);
+    let trees = [1, 2, 3].map(|nonce| a.create(nonce));
+    for tree in trees {
+        a.write_large(tree, 400, 20);
+    }
     let shut = Arc::new((Mutex::new(false), Condvar::new()));
     let backend = Gated { inner: Memory::new(), shut: Arc::clone(&shut) };
     let config = EngineConfig { memory_bytes_max: MOST, ..EngineConfig::default() };
     let b = nodes.node_over(2, Arc::new(backend), config).await;
-    nodes.allow(tree, &b, Permission::Write);
-    b.track(tree);
+    for tree in trees {
+        nodes.allow(tree, &b, Permission::Write);
+        b.track(tree);
+    }
     *shut.0.lock().unwrap() = true;
     let gate = Opener(Arc::clone(&shut));
     let done = Arc::new(AtomicBool::new(false));
     let (engine, address, flag) = (b.engine.clone(), a.address(), Arc::clone(&done));
     let syncing = tokio::spawn(async move {
-        let reports = engine.sync_with_peer(&address, Some(tree)).await;
+        let reports = engine.sync_with_peer(&address, None).await;
         flag.store(true, Ordering::SeqCst);
         reports
     });
@@ -409,12 +413,14 @@ async fn while_too_much_waits_to_be_stored_nobody_is_listened_to() {
         // As long as a piece of blocking work and more: whatever could come would come meanwhile.
         tokio::task::spawn_blocking(|| ()).await.unwrap();
         let waiting = b.engine.waiting_bytes();
-        assert!(waiting <= MOST + eid_proto::limits::BATCH_BYTES_TARGET + 4_096, "{waiting} bytes");
+        let frames = trees.len() * (eid_proto::limits::BATCH_BYTES_TARGET + 4_096);
+        assert!(waiting <= MOST + frames, "{waiting} bytes");
         assert!(!done.load(Ordering::SeqCst), "nothing can be stored");
         turns_full += usize::from(waiting >= MOST);
     }
     gate.open();
     let reports = tokio::time::timeout(Duration::from_secs(60), syncing).await.unwrap().unwrap().unwrap();
-    assert!(reports[0].complete && reports[0].pulled == 1_001, "{reports:?}");
+    assert!(reports.iter().all(|report| report.complete && report.pulled == 401), "{reports:?}");
+    assert_eq!(reports.len(), trees.len());
     assert_eq!(b.engine.waiting_bytes(), 0);
 }

@@ -219,13 +219,17 @@ impl Node {
     }
 
     /// Makes a database and lets it take part.
-    pub fn create(&self, nonce: u8) -> TreeId {
+    pub fn create(&self, nonce: u16) -> TreeId {
         let ops = [
             SettingsOp::Rules(1),
             SettingsOp::Set { slot: Slot::Key(self.key.public()), permission: Permission::Admin(0) },
         ];
         let section = SectionDraft::settings(&ops, &[]);
-        let tree = self.commit(None, vec![section], Some(Nonce([nonce; 16])));
+        let tree = self.commit(
+            None,
+            vec![section],
+            Some(Nonce(std::array::from_fn(|i| nonce.to_be_bytes()[i % 2]))),
+        );
         self.track(tree);
         self.rights.world.lock().unwrap().rights.insert((tree, self.key.public()), Permission::Admin(0));
         tree

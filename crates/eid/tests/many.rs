@@ -1,0 +1,62 @@
+//! Several databases of two instances, exchanged side by side over every transport.
+
+use std::time::Duration;
+
+use eid::{Access, Database, Instance, Listener};
+use serde_json::{Value as Json, json};
+
+const SOON: Duration = Duration::from_secs(60);
+const DATABASES: usize = 12;
+
+async fn instance() -> Instance {
+    Instance::builder().memory().open().await.expect("memory is there")
+}
+
+async fn fill(db: &Database, rows: u32) {
+    let rows: Vec<Json> = (0..rows).map(|n| json!({"n": n, "text": "x".repeat(500)})).collect();
+    for some in rows.chunks(50) {
+        db.table::<Json>("t").insert_many(some).await.unwrap();
+    }
+}
+
+/// Both sides write to all of several databases, one of which takes several turns, and one call exchanges them.
+async fn exchange(on: impl Into<Listener>) {
+    let (a, b) = (instance().await, instance().await);
+    let address = a.listen(on).await.unwrap().remove(0);
+    let mut both = Vec::new();
+    for n in 0..DATABASES {
+        let db = a.create_database(&format!("db {n}")).await.unwrap();
+        let ticket = db.share(Access::write()).await.unwrap();
+        let joined = b.join(&ticket).within(SOON).await.unwrap();
+        both.push((db, joined));
+    }
+    for (n, (ours, theirs)) in both.iter().enumerate() {
+        fill(ours, if n == 3 { 12_000 } else { 20 }).await;
+        fill(theirs, 10).await;
+    }
+    let reports = b.sync_with(&address, None, SOON).await.unwrap();
+    assert!(reports.len() == DATABASES && reports.iter().all(|report| report.complete), "{reports:?}");
+    assert!(reports.iter().any(|report| report.turns > 4), "{reports:?}");
+    for (ours, theirs) in &both {
+        assert_eq!(ours.state_hash().unwrap(), theirs.state_hash().unwrap());
+    }
+    a.close().await.unwrap();
+    b.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn several_databases_are_exchanged_over_http() {
+    exchange(eid::Http::on("127.0.0.1:0")).await;
+}
+
+#[cfg(feature = "quic")]
+#[tokio::test]
+async fn several_databases_are_exchanged_over_quic() {
+    exchange(eid::Quic::on("127.0.0.1:0")).await;
+}
+
+#[cfg(feature = "iroh")]
+#[tokio::test]
+async fn several_databases_are_exchanged_over_iroh() {
+    exchange(eid::Iroh::over(eid::Relay::Off).on(([127, 0, 0, 1], 0).into())).await;
+}
