@@ -1,4 +1,5 @@
 //! Several databases of two instances, exchanged side by side over every transport.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
