@@ -78,7 +78,10 @@ async fn measure(http: bool, databases: usize) -> Result<serde_json::Value, Fail
     let ms = |took: &mut [Duration]| median(took).as_secs_f64() * 1e3;
     let (equal, one) = (ms(&mut equal), ms(&mut one));
     let each = equal * 1e3 / databases as f64;
-    line(&format!("{databases} databases in step"), format!("{equal:.1} ms, {each:.1} us and {bytes} bytes in all"));
+    line(
+        &format!("{databases} databases in step"),
+        format!("{equal:.1} ms, {each:.1} us and {bytes} bytes in all"),
+    );
     line("  one of which differs", format!("{one:.1} ms"));
     a.close().await?;
     b.close().await?;
