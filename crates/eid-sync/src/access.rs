@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use eid_core::{Permission, PublicKey, TreeId};
 use eid_proto::RefusalCode;
+use eid_transport::Address;
 
 /// A database as others see it who may read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,11 @@ pub trait Access: Debug + Send + Sync {
     /// Whether what comes to a database is to be told at once, when everything is kept in step with a peer.
     fn is_live(&self, _tree: &TreeId) -> bool {
         true
+    }
+
+    /// Where a peer was reached, the last success first.
+    fn reached(&self, _peer: &PublicKey) -> Vec<Address> {
+        Vec::new()
     }
 
     /// What is said of a database to those who may read it.

@@ -16,8 +16,10 @@ use crate::bucket::Bucket;
 use crate::drive::Context;
 use crate::error::SyncError;
 use crate::limits::{
-    CONTROL_IDLE_MS, FRAME_MS, HANDSHAKE_MS, IDLE_MS, REQUESTS_MAX, REQUESTS_PER_SECOND, STATES_LOOKED_AT,
+    CONTROL_IDLE_MS, FRAME_MS, HANDSHAKE_MS, IDLE_MS, RACE_DOOR_MS, REQUESTS_MAX, REQUESTS_PER_SECOND,
+    STATES_LOOKED_AT,
 };
+use crate::race::Door;
 use crate::runtime::{Runtime, blocking, within};
 
 /// The states of the databases that some keys may read: what a server tells whom it lets in.
@@ -37,14 +39,16 @@ pub(crate) fn states_for(context: &Context) -> Result<Vec<[u8; 8]>, StoreError> 
     Ok(states)
 }
 
-/// Drives a handshake over the first link of a connection.
+/// Drives a handshake over the first link of a connection. Whoever comes to a door waits before it says who it is, until
+/// whoever has passed it before is in, or not.
 pub(crate) async fn greet(
     handshake: Handshake,
     link: &mut dyn Link,
     runtime: &dyn Runtime,
     states: &States<'_>,
+    door: Option<&Door>,
 ) -> Result<Established, SyncError> {
-    within(runtime, HANDSHAKE_MS, exchange(handshake, link, states))
+    within(runtime, HANDSHAKE_MS, exchange(handshake, link, runtime, states, door))
         .await
         .ok_or(SyncError::TimedOut { what: "the handshake", ms: HANDSHAKE_MS })?
 }
@@ -52,9 +56,11 @@ pub(crate) async fn greet(
 async fn exchange(
     mut handshake: Handshake,
     link: &mut dyn Link,
+    runtime: &dyn Runtime,
     states: &States<'_>,
+    mut door: Option<&Door>,
 ) -> Result<Established, SyncError> {
-    let mut failure = None;
+    let (mut failure, mut _passing) = (None, None);
     loop {
         match handshake.poll() {
             HandshakeOutput::Send(frame) => link.send(frame).await?,
@@ -63,6 +69,9 @@ async fn exchange(
                 let frame = turn_of_one(link).await?;
                 // Whatever is wrong, the other side may be owed a refusal.
                 failure = handshake.handle_frame(&frame).err();
+                if let Some(door) = door.take().filter(|_| failure.is_none()) {
+                    _passing = within(runtime, RACE_DOOR_MS, door.lock()).await;
+                }
             }
             HandshakeOutput::Tell(keys) => handshake.tell(states(keys).await),
             HandshakeOutput::Established(established) => return Ok(established),

@@ -9,11 +9,12 @@ use eid_core::dag::{Replica, tips_hash};
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_proto::message::{LiveMessage, Request, Response};
 use eid_proto::{
-    FEATURE_LIVE, Handshake, Identity, Known, RefusalCode, Rung, Session, SessionError, Side, Summary, Text,
+    FEATURE_LIVE, Handshake, HandshakeError, Identity, Known, RefusalCode, Rung, Session, SessionError, Side,
+    Summary, Text,
 };
 use eid_store::{EntryStore, StoreError};
 use eid_transport::{
-    Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
+    Address, BoxFuture, Connection, Link, LinkBytes, LinkError, ListenError, Received, Transport,
 };
 
 use crate::access::{Access, TreeSummary};
@@ -31,8 +32,10 @@ use crate::limits::{
 use crate::live::LiveLinks;
 use crate::memory::Memory;
 use crate::place::Place;
+use crate::race::Door;
 use crate::relations::Relations;
 use crate::report::SessionReport;
+use crate::route::Log;
 use crate::runtime::{Runtime, blocking, within};
 use crate::seats::Seats;
 use crate::signal::Signal;
@@ -109,6 +112,7 @@ struct PeerInner {
     /// States of databases that it told when it was dialled.
     states: Vec<[u8; 8]>,
     features: u64,
+    log: Log,
 }
 
 impl Peer {
@@ -134,6 +138,10 @@ impl Peer {
     #[must_use]
     pub fn handshake_bytes(&self) -> u64 {
         self.inner.handshake_bytes
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.inner.log
     }
 
     /// Closes the connection.
@@ -318,6 +326,15 @@ impl SyncEngine {
         expected: Option<PublicKey>,
         keys: &[Arc<SecretKey>],
     ) -> Result<Peer, SyncError> {
+        let connection = self.dial(address, expected).await?;
+        self.greet_server(connection, address, expected, keys, None).await
+    }
+
+    pub(crate) async fn dial(
+        &self,
+        address: &Address,
+        expected: Option<PublicKey>,
+    ) -> Result<Arc<dyn Connection>, SyncError> {
         let transports = lock(&self.inner.transports).clone();
         let mut failure = SyncError::NoTransport(address.scheme().to_owned());
         for transport in transports.iter().filter(|transport| transport.scheme() == address.scheme()) {
@@ -326,19 +343,20 @@ impl SyncEngine {
                 None => transport.dial(address).await,
             };
             match dialled {
-                Ok(connection) => return self.greet_server(connection, address, expected, keys).await,
+                Ok(connection) => return Ok(connection),
                 Err(error) => failure = error.into(),
             }
         }
         Err(failure)
     }
 
-    async fn greet_server(
+    pub(crate) async fn greet_server(
         &self,
         connection: Arc<dyn Connection>,
         address: &Address,
         expected: Option<PublicKey>,
         keys: &[Arc<SecretKey>],
+        door: Option<&Door>,
     ) -> Result<Peer, SyncError> {
         let runtime = &*self.inner.runtime;
         let mut link = within(runtime, HANDSHAKE_MS, connection.open())
@@ -346,7 +364,7 @@ impl SyncEngine {
             .ok_or(SyncError::TimedOut { what: "opening a link", ms: HANDSHAKE_MS })??;
         let handshake = Handshake::client(self.inner.identity(&*connection), expected, keys.to_vec());
         let none: &States<'_> = &|_| Box::pin(async { Vec::new() });
-        let established = match greet(handshake, &mut *link, runtime, none).await {
+        let established = match greet(handshake, &mut *link, runtime, none, door).await {
             Ok(established) => established,
             Err(error) => {
                 connection.close().await;
@@ -368,6 +386,7 @@ impl SyncEngine {
             handshake_bytes: sent + received,
             states: established.states,
             features: established.features,
+            log: Log::default(),
         };
         Ok(Peer { inner: Arc::new(inner) })
     }
@@ -394,13 +413,18 @@ impl SyncEngine {
         };
         let mut link = match peer.inner.connection.open().await {
             Ok(link) => link,
-            Err(error) => return (None, Err(error.into())),
+            Err(error) => {
+                let error = error.into();
+                peer.inner.log.note(None, Some(&error));
+                return (None, Err(error));
+            }
         };
         let session = Session::initiator(tree, known).beginning_at(self.inner.first_rung);
         let session = session.told(&peer.inner.states);
         let via = Some(peer.address().clone());
         let (mut report, result) = self.inner.run(session, &mut *link, &context, via).await;
         report.handshake_bytes = peer.handshake_bytes();
+        peer.inner.log.note(Some(&report), result.as_ref().err());
         self.inner.tell(&report, &result);
         let result = result.map(|()| report.clone());
         (Some(report), result)
@@ -443,8 +467,8 @@ impl SyncEngine {
         Ok(list.into_vec().into_iter().map(summary).collect())
     }
 
-    /// Redeems the invite of a ticket, if it has one, and brings the whole database here. Its addresses are tried
-    /// in their order; another server than the one that made the ticket ends the attempt.
+    /// Redeems the invite of a ticket, if it has one, and brings the whole database here, from whichever of its addresses
+    /// leads to the server that made it ([`Self::connect_to_any`]); when a link dies, over another ([`crate::Route`]).
     pub async fn join(&self, ticket: &DatabaseTicket, name: &str) -> Result<SessionReport, SyncError> {
         self.join_as(ticket, name, &[]).await
     }
@@ -459,27 +483,17 @@ impl SyncEngine {
     ) -> Result<SessionReport, SyncError> {
         let invite = ticket.invite.iter().cloned().map(Arc::new);
         let invite: Vec<Arc<SecretKey>> = invite.chain(keys.iter().cloned()).collect();
-        let mut failure = SyncError::NoAddress;
-        for address in &ticket.addresses {
-            let peer = match self.connect_to_peer(address, Some(ticket.key), &invite).await {
-                Ok(peer) => peer,
-                Err(error @ SyncError::Dial(DialError::WrongServer { .. })) => return Err(error),
-                Err(
-                    error @ (SyncError::Dial(_) | SyncError::NoTransport(_) | SyncError::TimedOut { .. }),
-                ) => {
-                    failure = error;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let joined = self.join_at(&peer, ticket, name).await;
-            peer.close().await;
-            match joined {
-                Err(error @ (SyncError::Link(_) | SyncError::TimedOut { .. })) => failure = error,
-                joined => return joined,
+        let mut route = self.route(&ticket.addresses, Some(ticket.key), &invite).await?;
+        let joined = async {
+            if ticket.invite.is_some() {
+                route.redeem(ticket.db, name).await?;
             }
-        }
-        Err(failure)
+            route.sync(Some(ticket.db)).await
+        };
+        let joined = joined.await;
+        route.close().await;
+        // One database, one report.
+        joined?.pop().ok_or(SyncError::Misplaced)
     }
 
     /// The same as [`Self::join`].
@@ -489,18 +503,6 @@ impl SyncEngine {
         name: &str,
     ) -> Result<SessionReport, SyncError> {
         self.join(ticket, name).await
-    }
-
-    async fn join_at(
-        &self,
-        peer: &Peer,
-        ticket: &DatabaseTicket,
-        name: &str,
-    ) -> Result<SessionReport, SyncError> {
-        if ticket.invite.is_some() {
-            self.redeem(peer, ticket.db, name).await?;
-        }
-        self.sync_tree_with_peer(peer, ticket.db).await
     }
 
     /// Asks a peer for what an invite promises that was proven to it when it was dialled.
@@ -688,6 +690,9 @@ async fn accept_loop(inner: Arc<Inner>, transport: Arc<dyn Transport>) {
                 return;
             };
             if let Err(error) = serve(&serving, &connection).await {
+                if let SyncError::Handshake(HandshakeError::Version { ours, theirs }) = error {
+                    serving.publisher.publish(&SyncEvent::Incompatible { ours, theirs });
+                }
                 tracing::debug!(error = chain(&error), "a connection ended");
             }
             connection.close().await;
@@ -705,7 +710,7 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
         return Err(SyncError::TimedOut { what: "the handshake", ms: HANDSHAKE_MS });
     };
     let handshake = Handshake::server(inner.identity(&**connection)).telling();
-    let established = greet(handshake, &mut *link, runtime, &|keys| inner.states(keys)).await?;
+    let established = greet(handshake, &mut *link, runtime, &|keys| inner.states(keys), None).await?;
     drop(unproven);
     let LinkBytes { sent, received } = link.bytes();
     let (peer, name) = (established.peer, established.name.clone());

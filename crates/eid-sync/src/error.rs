@@ -5,6 +5,7 @@ use eid_proto::{HandshakeError, RefusalCode, SessionError};
 use eid_store::StoreError;
 use eid_transport::{DialError, LinkError, ListenError};
 
+use crate::race::{FailedWay, told};
 use crate::ticket::TicketError;
 
 /// Says why something with a peer did not work.
@@ -17,6 +18,9 @@ pub enum SyncError {
     /// A ticket has no address.
     #[error("the ticket has no address")]
     NoAddress,
+    /// None of several addresses led to the peer: each with its reason, in the order in which they failed.
+    #[error("none of {} addresses leads to the peer: {}", .0.len(), told(.0))]
+    NoWay(Vec<FailedWay>),
     /// The address could not be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -64,6 +68,28 @@ pub enum SyncError {
 }
 
 impl SyncError {
+    /// Of several addresses, what says most: another server than expected, a refusal, what can pass, the rest. Otherwise
+    /// itself.
+    #[must_use]
+    pub fn telling(&self) -> &Self {
+        let Self::NoWay(failed) = self else { return self };
+        let says = |error: &Self| match error {
+            error if error.is_wrong_server() => 3,
+            error if error.refusal().is_some() => 2,
+            error => u8::from(error.is_transient()),
+        };
+        // Of equals what failed first.
+        let best = failed.iter().rev().map(|way| &way.error).max_by_key(|error| says(error));
+        best.unwrap_or(self)
+    }
+
+    fn is_wrong_server(&self) -> bool {
+        matches!(
+            self,
+            Self::Dial(DialError::WrongServer { .. }) | Self::Handshake(HandshakeError::WrongServer { .. })
+        )
+    }
+
     /// The refusal of the other side, if it refused.
     #[must_use]
     pub fn refusal(&self) -> Option<RefusalCode> {
@@ -71,6 +97,7 @@ impl SyncError {
             Self::Refused(code)
             | Self::Handshake(HandshakeError::Refused(code))
             | Self::Session(SessionError::Refused(code)) => Some(*code),
+            Self::NoWay(failed) => failed.iter().find_map(|way| way.error.refusal()),
             _ => None,
         }
     }
@@ -87,6 +114,7 @@ impl SyncError {
             Self::Store(error) => error.is_transient(),
             Self::Refused(code) => matches!(code, RefusalCode::Busy | RefusalCode::Failed),
             Self::TimedOut { .. } => true,
+            Self::NoWay(failed) => failed.iter().any(|way| way.error.is_transient()),
             Self::NoTransport(_)
             | Self::NoAddress
             | Self::Malformed(_)

@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 
 use eid_core::{PublicKey, TreeId};
 use eid_proto::RefusalCode;
+use eid_proto::message::Versions;
 use eid_transport::Address;
 
 use crate::limits::EVENTS_MAX;
@@ -66,6 +67,13 @@ pub enum SyncEvent {
         duplicates: u64,
         /// How many were refused.
         refused: u64,
+    },
+    /// Somebody dialled who speaks no version of the protocol that this side speaks.
+    Incompatible {
+        /// The versions of this side.
+        ours: Versions,
+        /// Those of the other.
+        theirs: Versions,
     },
     /// An invite was redeemed here.
     Redeemed {

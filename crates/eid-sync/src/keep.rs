@@ -148,9 +148,9 @@ impl fmt::Debug for SyncHandle {
 
 impl SyncEngine {
     /// Keeps one database, or with `None` every one that is to be ([`Access::is_live`](crate::Access::is_live)) and that
-    /// the peer has and may read, in step with whoever answers at these addresses, which are tried one after another: what
-    /// is written on either side is with the other in milliseconds. A connection that is lost is dialled again, later each
-    /// time, for as long as the result is held and the engine is not stopped. Nobody else than `expected`, if it is said,
+    /// the peer has and may read, in step with whoever answers at one of these addresses ([`Self::connect_to_any`]): what
+    /// is written on either side is with the other in milliseconds. A connection that is lost is dialled again, at another address at once, then
+    /// later each time, for as long as the result is held and the engine is not stopped. Nobody else than `expected`, if it is said,
     /// is told who this device is.
     #[must_use = "it ends when this is dropped"]
     pub fn keep_in_step(
@@ -244,18 +244,29 @@ impl Keeper {
 
     /// Connects again and again.
     async fn keep(&self, runtime: &dyn Runtime) {
+        let addresses = &self.shared.addresses;
         let mut wait_ms = RETRY_FIRST_MS;
+        let (mut lost, mut is_moving) = (None, false);
         loop {
-            for address in &self.shared.addresses {
-                self.set(KeepState::Connecting, None);
-                let mut was_in_step = false;
-                let error = self.connection(address, runtime, &mut was_in_step).await.err();
-                let error = error.map(|error| chain(&error));
-                if was_in_step {
-                    wait_ms = RETRY_FIRST_MS;
+            self.set(KeepState::Connecting, None);
+            let mut was_in_step = false;
+            let error = match self.engine.race(addresses, self.expected, &self.keys, lost.as_ref()).await {
+                Ok(peer) => {
+                    lost = Some(peer.address().clone());
+                    self.connection(&peer, runtime, &mut was_in_step).await.err()
                 }
-                tracing::debug!(%address, error, "a connection that keeps in step has ended");
-                self.set(KeepState::Waiting, error);
+                Err(error) => Some(error),
+            };
+            let error = error.map(|error| chain(&error));
+            if was_in_step {
+                wait_ms = RETRY_FIRST_MS;
+            }
+            tracing::debug!(?lost, error, "a connection that keeps in step has ended");
+            self.set(KeepState::Waiting, error);
+            // Where there is another address, it goes on there at once, and waits only when that is lost too.
+            is_moving = was_in_step && addresses.len() > 1 && !is_moving;
+            if is_moving {
+                continue;
             }
             runtime.sleep(jittered(runtime, wait_ms)).await;
             wait_ms = (wait_ms * 2).min(RETRY_MAX_MS);
@@ -265,19 +276,18 @@ impl Keeper {
     /// One connection, until it is lost.
     async fn connection(
         &self,
-        address: &Address,
+        peer: &Peer,
         runtime: &dyn Runtime,
         was_in_step: &mut bool,
     ) -> Result<(), SyncError> {
-        let peer = self.engine.connect_to_peer(address, self.expected, &self.keys).await?;
         lock(&self.shared.status).peer = Some(peer.key());
         self.set(KeepState::CatchingUp, None);
-        let Some(links) = self.engine.live_links(&peer) else {
-            return self.by_period(&peer, runtime, was_in_step).await;
+        let Some(links) = self.engine.live_links(peer) else {
+            return self.by_period(peer, runtime, was_in_step).await;
         };
         let done = first_of::<Result<(), SyncError>>(vec![
-            Box::pin(self.engine.drive_links(&peer, &links)),
-            Box::pin(self.stay(&peer, &links, runtime, was_in_step)),
+            Box::pin(self.engine.drive_links(peer, &links)),
+            Box::pin(self.stay(peer, &links, runtime, was_in_step)),
         ])
         .await;
         links.end();
@@ -440,7 +450,7 @@ impl Keeper {
 }
 
 /// Some time, at most so much: not everybody who has waited comes back at once.
-fn jittered(runtime: &dyn Runtime, ms: u64) -> u64 {
+pub(crate) fn jittered(runtime: &dyn Runtime, ms: u64) -> u64 {
     let mut random = [0; 8];
     random.copy_from_slice(&runtime.random()[..8]);
     ms - u64::from_le_bytes(random) % (ms / 2).max(1)

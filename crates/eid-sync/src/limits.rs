@@ -4,6 +4,16 @@
 pub const STATES_LOOKED_AT: usize = 64;
 /// Milliseconds for a whole handshake: two round trips over the slowest link that is worth using.
 pub const HANDSHAKE_MS: u64 = 5_000;
+/// Milliseconds after which the next address of a peer is dialled beside those that have not answered: more than a handshake
+/// takes to most places on earth, and less than a person waits for.
+pub const RACE_STAGGER_MS: u64 = 250;
+/// Milliseconds for which one attempt to meet a peer waits before the door while another is being let in: a round trip of
+/// the slowest links. After that it goes in beside it.
+pub const RACE_DOOR_MS: u64 = 1_000;
+/// Greatest number of times that one exchange goes on over another connection: beyond it, the network is not worth using.
+pub const RESUMES_MAX: u32 = 32;
+/// Attempts to go on, one after another, that bring nothing and end an exchange.
+pub const RESUMES_VAIN_MAX: u32 = 2;
 /// Milliseconds for one frame once a turn has begun: 2 MiB at 100 kB/s.
 pub const FRAME_MS: u64 = 20_000;
 /// Milliseconds for the other side to begin its turn: it may have to plan, verify and flush first.

@@ -83,4 +83,22 @@ impl SessionReport {
             behind,
         }
     }
+
+    /// Takes in a later session about the same database, which went on where this one was cut off.
+    pub(crate) fn go_on(&mut self, later: Self) {
+        *self = Self {
+            pulled: self.pulled + later.pulled,
+            pushed: self.pushed + later.pushed,
+            duplicates: self.duplicates + later.duplicates,
+            refused: self.refused + later.refused,
+            bytes_in: self.bytes_in + later.bytes_in,
+            bytes_out: self.bytes_out + later.bytes_out,
+            handshake_bytes: self.handshake_bytes + later.handshake_bytes,
+            turns: self.turns.saturating_add(later.turns),
+            visited: self.visited + later.visited,
+            rung: self.rung.or(later.rung),
+            ms: self.ms + later.ms,
+            ..later
+        };
+    }
 }

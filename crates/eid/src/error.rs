@@ -301,16 +301,22 @@ impl From<SyncError> for Error {
             SyncError::Store(error) => return error.into(),
             SyncError::Ticket(error) => return error.into(),
             SyncError::Listen(error) => return error.into(),
-            SyncError::NoTransport(_) => ErrorKind::InvalidAddress,
-            SyncError::NoAddress => ErrorKind::InvalidTicket,
-            SyncError::Dial(ref error) => dial_kind(error),
-            SyncError::Handshake(HandshakeError::WrongServer { .. }) => ErrorKind::Refused,
-            _ => match error.refusal() {
-                Some(code) => refusal_kind(code),
-                None => other_kind(&error),
-            },
+            _ => sync_kind(error.telling()),
         };
         Self::wrapping(kind, error)
+    }
+}
+
+fn sync_kind(error: &SyncError) -> ErrorKind {
+    match error {
+        SyncError::NoTransport(_) => ErrorKind::InvalidAddress,
+        SyncError::NoAddress => ErrorKind::InvalidTicket,
+        SyncError::Dial(error) => dial_kind(error),
+        SyncError::Handshake(HandshakeError::WrongServer { .. }) => ErrorKind::Refused,
+        _ => match error.refusal() {
+            Some(code) => refusal_kind(code),
+            None => other_kind(error),
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use eid_core::{Permission, PublicKey, TreeId};
 use eid_db::{Instance, RedeemError};
 use eid_sync::{RefusalCode, TreeSummary};
+use eid_transport::Address;
 
 use crate::peers::Peers;
 
@@ -43,6 +44,16 @@ impl eid_sync::Access for Gate {
             Err(error) => {
                 tracing::error!(%tree, %error, "how a database is to be synchronised cannot be read");
                 false
+            }
+        }
+    }
+
+    fn reached(&self, peer: &PublicKey) -> Vec<Address> {
+        match self.peers.of(peer) {
+            Ok(known) => known.addresses,
+            Err(error) => {
+                tracing::error!(%peer, %error, "where a peer was reached cannot be read");
+                Vec::new()
             }
         }
     }

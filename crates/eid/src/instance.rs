@@ -432,7 +432,35 @@ impl Instance {
         database: Option<&Database>,
         within: Duration,
     ) -> Result<Synced, Error> {
-        let work = self.sync_now(address, database.map(Database::id));
+        self.sync_at(std::slice::from_ref(address), None, database, within).await
+    }
+
+    /// As [`Self::sync_telling`], with a device that is known, at whichever of its addresses leads to it. When a link dies,
+    /// it goes on over another.
+    ///
+    /// # Errors
+    /// As [`Self::sync_telling`]; [`ErrorKind::NotFound`] when it has no address, and [`ErrorKind::Refused`] when another
+    /// device than the one that was met answers.
+    pub async fn sync_with_peer(
+        &self,
+        peer: &PeerInfo,
+        database: Option<&Database>,
+        within: Duration,
+    ) -> Result<Synced, Error> {
+        self.sync_at(&peer.addresses, peer.key, database, within).await
+    }
+
+    async fn sync_at(
+        &self,
+        addresses: &[Address],
+        expected: Option<PublicKey>,
+        database: Option<&Database>,
+        within: Duration,
+    ) -> Result<Synced, Error> {
+        let Some(address) = addresses.first() else {
+            return Err(Error::new(ErrorKind::NotFound, "the peer has no address"));
+        };
+        let work = self.sync_now(addresses, expected, database.map(Database::id));
         let done = match tokio::time::timeout(within, work).await {
             Ok(done) => done,
             Err(_) => {
@@ -454,24 +482,27 @@ impl Instance {
         Ok(synced)
     }
 
-    async fn sync_now(&self, address: &Address, tree: Option<TreeId>) -> Result<Synced, Error> {
+    async fn sync_now(
+        &self,
+        addresses: &[Address],
+        expected: Option<PublicKey>,
+        tree: Option<TreeId>,
+    ) -> Result<Synced, Error> {
         let engine = &self.inner.engine;
         let mut events = engine.events();
         let db = self.inner.db.clone();
         let keys = offload(move || db.keys_to_prove(tree.as_ref())).await??;
-        let peer = engine.connect_to_peer(address, None, &keys).await?;
-        let done = match tree {
-            Some(tree) => engine.sync_tree_with_peer(&peer, tree).await.map(|report| vec![report]),
-            None => engine.sync_all(&peer).await,
-        };
-        peer.close().await;
+        let mut route = engine.route(addresses, expected, &keys).await?;
+        let done = route.sync(tree).await;
+        let peer = route.peer().clone();
+        route.close().await;
         let peer_key = peer.key();
         let incomplete = match &done {
             Ok(reports) => self.is_left_over(peer_key, reports).await?,
             Err(_) => false,
         };
         let succeeded = done.is_ok() && !incomplete;
-        let (peers, address, now_ms) = (self.inner.peers.clone(), address.clone(), self.now_ms());
+        let (peers, now_ms) = (self.inner.peers.clone(), self.now_ms());
         let (sessions, in_sync) = (self.inner.sessions.clone(), done.as_ref().ok().cloned());
         let remembering = offload(move || {
             // A session that ended early is told as an event only, and one that had nothing to do as a report only.
@@ -481,7 +512,7 @@ impl Instance {
                 sessions.record(&report, now_ms)?;
             }
             let name = Some(peer.name()).filter(|name| !name.is_empty());
-            peers.met(peer.key(), &address, name, now_ms)?;
+            peers.met(peer.key(), peer.address(), name, now_ms)?;
             if succeeded { peers.succeeded(peer.key(), now_ms) } else { Ok(()) }
         });
         remembering.await??;

@@ -101,11 +101,11 @@ impl Instance {
         let peers = offload(move || node.peers()).await??;
         let mut known: Vec<Vec<Address>> = Vec::new();
         for peer in peers.into_iter().filter(|peer| !peer.addresses.is_empty()) {
-            let mut addresses = peer.addresses;
+            let mut addresses = peer.addresses.clone();
             addresses.sort_unstable();
             let is_kept = |handle: &SyncHandle| peer.key.is_some() && handle.peer_pubkey() == peer.key;
             if !kept.contains_key(&addresses) && !kept.values().any(is_kept) {
-                let handle = self.keep_at(&addresses, peer.key, None).await?;
+                let handle = self.keep_at(&peer.addresses, peer.key, None).await?;
                 kept.insert(addresses.clone(), handle);
             }
             known.push(addresses);

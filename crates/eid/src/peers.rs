@@ -137,7 +137,8 @@ impl Peers {
         self.write(&met_key(&peer), &info)
     }
 
-    fn of(&self, peer: &PublicKey) -> Result<PeerInfo, Error> {
+    /// What is known of a device.
+    pub(crate) fn of(&self, peer: &PublicKey) -> Result<PeerInfo, Error> {
         let key = met_key(peer);
         match self.rows.get(&key)? {
             Some(value) => decode(&key, &value),

@@ -209,6 +209,10 @@ fn object(event: &Delivered) -> Value {
             "event": "arrived", "id": tree.to_string(), "peer": peer.to_string(), "entries": admitted,
             "duplicates": duplicates, "refused": refused,
         }),
+        Delivered::Event(SyncEvent::Incompatible { ours, theirs }) => json!({
+            "event": "incompatible", "versions": [ours.oldest, ours.newest],
+            "their_versions": [theirs.oldest, theirs.newest],
+        }),
         Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
             json!({"event": "joined", "id": tree.to_string(), "key": joiner.to_string()})
         }
@@ -247,6 +251,10 @@ fn line(event: &Delivered) -> String {
         Delivered::Event(SyncEvent::Arrived { peer, tree, admitted, .. }) => {
             format!("arrived    {} from {}: {} in", tree.short(), peer.short(), count(*admitted))
         }
+        Delivered::Event(SyncEvent::Incompatible { ours, theirs }) => format!(
+            "left       somebody who speaks versions {} to {}, and this node {} to {}",
+            theirs.oldest, theirs.newest, ours.oldest, ours.newest
+        ),
         Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
             format!("joined     {} by {}", tree.short(), joiner.short())
         }

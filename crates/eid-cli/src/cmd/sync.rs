@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eid::{Address, Database, ErrorKind, PeerInfo, SessionReport, Synced};
+use eid::{PeerInfo, SessionReport, Synced};
 use serde_json::{Value, json};
 
 use crate::args::Sync;
@@ -20,24 +20,19 @@ pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
     let within = Duration::from_secs(args.wait);
     let mut done = Done::default();
     if let Some(address) = &args.address {
-        done.take(
-            context,
-            one(context, std::slice::from_ref(address), db.as_ref(), within).await,
-            address.as_str(),
-        )?;
+        done.take(context, context.node.sync_telling(address, db.as_ref(), within).await, address.as_str())?;
     } else {
         let (unmet, met) = targets(context, args)?;
         for peer in unmet {
-            done.take(context, one(context, &peer.addresses, db.as_ref(), within).await, &name(&peer))?;
+            let one = context.node.sync_with_peer(&peer, db.as_ref(), within).await;
+            done.take(context, one, &name(&peer))?;
         }
         for peer in met {
             // Whoever answered at an address that was added by hand has been met at it, and needs no other one.
             let now = context.node.peers()?.into_iter().find(|known| known.key == peer.key);
-            let addresses = now.map_or_else(Vec::new, |now| {
-                if now.last_success_ms == peer.last_success_ms { now.addresses } else { Vec::new() }
-            });
-            if !addresses.is_empty() {
-                done.take(context, one(context, &addresses, db.as_ref(), within).await, &name(&peer))?;
+            if let Some(now) = now.filter(|now| now.last_success_ms == peer.last_success_ms) {
+                let one = context.node.sync_with_peer(&now, db.as_ref(), within).await;
+                done.take(context, one, &name(&peer))?;
             }
         }
     }
@@ -97,26 +92,6 @@ fn targets(context: &Context, args: &Sync) -> Result<(Vec<PeerInfo>, Vec<PeerInf
             .hint("name one with --address, or remember one with `eid peers add ADDRESS`"));
     }
     Ok(peers.into_iter().partition(|peer| peer.key.is_none()))
-}
-
-/// Tries the peer's addresses in turn until one answers. A refusal says more than an address where nobody answers.
-async fn one(
-    context: &Context,
-    addresses: &[Address],
-    db: Option<&Database>,
-    within: Duration,
-) -> Result<Synced, eid::Error> {
-    let mut failed: Option<eid::Error> = None;
-    for address in addresses {
-        match context.node.sync_telling(address, db, within).await {
-            Ok(synced) => return Ok(synced),
-            Err(error) if failed.as_ref().is_some_and(|failed| failed.kind() == ErrorKind::Refused) => {
-                tracing::info!(%address, %error, "another address failed too");
-            }
-            Err(error) => failed = Some(error),
-        }
-    }
-    failed.map_or_else(|| Ok(Synced { sessions: Vec::new(), refused: Vec::new() }), Err)
 }
 
 fn table(context: &Context, reports: &[SessionReport]) -> String {

@@ -64,6 +64,8 @@ pub struct Rights {
     pub asked_max: AtomicUsize,
     /// How often an invite was looked up.
     pub redeemed: AtomicUsize,
+    /// Where peers were reached, the last success first.
+    pub reached: Mutex<BTreeMap<PublicKey, Vec<Address>>>,
 }
 
 impl Access for Rights {
@@ -78,6 +80,10 @@ impl Access for Rights {
     fn trees(&self) -> Vec<TreeId> {
         self.listed.fetch_add(1, Ordering::SeqCst);
         self.trees.lock().unwrap().iter().copied().collect()
+    }
+
+    fn reached(&self, peer: &PublicKey) -> Vec<Address> {
+        self.reached.lock().unwrap().get(peer).cloned().unwrap_or_default()
     }
 
     fn describe(&self, tree: &TreeId) -> TreeSummary {
@@ -190,6 +196,7 @@ impl Nodes {
             asked: AtomicUsize::default(),
             asked_max: AtomicUsize::new(usize::MAX),
             redeemed: AtomicUsize::default(),
+            reached: Mutex::default(),
         });
         let engine = SyncEngine::new(
             store.clone(),
