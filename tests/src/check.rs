@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{Eid, Result, Running};
+use crate::process::{Eid, Result, Running, Way};
 use crate::report;
 
 /// Peak resident memory that either side of a bootstrap may have.
@@ -85,7 +85,7 @@ pub(crate) fn import(plan: &Plan) -> Result<Outcome> {
 pub(crate) fn bootstrap(plan: &Plan, proxy_dir: Option<&Path>) -> Result<Outcome> {
     let dir = TempDir::new()?;
     let source = Source::new(plan, dir.path())?;
-    let (server, url) = source.eid.serve("127.0.0.1:0")?;
+    let (server, url) = source.eid.serve(Way::Http, "127.0.0.1:0")?;
     let nginx = proxy_dir.map(|dir| Nginx::start(dir, &url)).transpose()?;
     let ticket = source.ticket(nginx.as_ref().map(|nginx| nginx.url.as_str()))?;
     let target = Eid::new(&plan.eid, dir.path().join("target"));
@@ -108,36 +108,41 @@ pub(crate) fn bootstrap(plan: &Plan, proxy_dir: Option<&Path>) -> Result<Outcome
     Ok(Outcome { holds, figures })
 }
 
-/// kill -9 of the client, then of the server, in the middle of a bootstrap: what is held after the kill and what
-/// the next run pulls are together at most everything plus one window.
+/// kill -9 of the client, then of the server, in the middle of a bootstrap, over every transport: what is held after the
+/// kill and what the next run pulls are together at most everything plus one window.
 pub(crate) fn resume(plan: &Plan) -> Result<Outcome> {
     let mut figures = Vec::new();
     let mut holds = true;
-    for victim in ["client", "server"] {
-        let dir = TempDir::new()?;
-        let source = Source::new(plan, dir.path())?;
-        let (server, url) = source.eid.serve("127.0.0.1:0")?;
-        let whole = time_of_join(&source, Eid::new(&plan.eid, dir.path().join("undisturbed")))?;
-        let target = Eid::new(&plan.eid, dir.path().join("target"));
-        let joining = target.start(&["join", &source.ticket(None)?, "--wait", "280"])?;
-        wait(whole / 2);
-        let server = interrupt(victim, joining, server)?;
-        let held = target.result(&["db", "show", "rows"])?["entries"].as_u64().unwrap_or(0);
-        let server = match server {
-            Some(server) => server,
-            None => source.eid.serve(url.trim_start_matches("http://"))?.0,
-        };
-        let synced = target.result(&["sync", "rows"])?;
-        let pulled = synced["databases"][0]["pulled"].as_u64().unwrap_or(0);
-        let shown = target.result(&["db", "show", "rows"])?;
-        let total = shown["entries"].as_u64().unwrap_or(0);
-        let window = WINDOW_BYTES * total / shown["bytes"].as_u64().unwrap_or(1).max(1);
-        let clean = target.run(&["verify"])?.code == Some(0);
-        let midway = held > 0 && held < total;
-        holds &= total > source.entries && held + pulled <= total + window && clean && midway;
-        figures
-            .push(json!({ "victim": victim, "held_after_kill": held, "pulled_next": pulled, "total": total,
-            "window_entries": window, "clean": clean, "killed_midway": midway }));
+    let dir = TempDir::new()?;
+    let source = Source::new(plan, dir.path())?;
+    for way in Way::ALL {
+        let target = |name: &str| Eid::new(&plan.eid, dir.path().join(format!("{}-{name}", way.name())));
+        let (mut server, address) = source.eid.serve(way, "127.0.0.1:0")?;
+        let whole = time_of_join(&source, target("undisturbed"))?;
+        for victim in ["client", "server"] {
+            let target = target(victim);
+            let joining = target.start(&["join", &source.ticket(None)?, "--wait", "280"])?;
+            wait(whole / 2);
+            let killed = Instant::now();
+            server = match interrupt(victim, joining, server)? {
+                Some(server) => server,
+                None => source.eid.serve(way, way.socket(&address))?.0,
+            };
+            let noticed = killed.elapsed();
+            let held = target.result(&["db", "show", "rows"])?["entries"].as_u64().unwrap_or(0);
+            let synced = target.result(&["sync", "rows"])?;
+            let pulled = synced["databases"][0]["pulled"].as_u64().unwrap_or(0);
+            let shown = target.result(&["db", "show", "rows"])?;
+            let total = shown["entries"].as_u64().unwrap_or(0);
+            let window = WINDOW_BYTES * total / shown["bytes"].as_u64().unwrap_or(1).max(1);
+            let clean = target.run(&["verify"])?.code == Some(0);
+            let midway = held > 0 && held < total;
+            holds &= total > source.entries && held + pulled <= total + window && clean && midway;
+            report(&format!("{}: {victim} killed, {held} held, {pulled} pulled then", way.name()));
+            figures.push(json!({ "over": way.name(), "victim": victim, "held_after_kill": held,
+                "pulled_next": pulled, "total": total, "window_entries": window, "clean": clean,
+                "killed_midway": midway, "noticed_s": noticed.as_secs_f64() }));
+        }
         drop(server);
     }
     Ok(Outcome { holds, figures: Value::Array(figures) })

@@ -4,8 +4,9 @@
 //! eid-processes --eid target/release/eid [--entries 100000] [--kills 50] [--seed 1] [CHECK ...]
 //! ```
 //! Checks: `import` (kill -9 during an import), `bootstrap` (peak memory of both sides), `resume` (kill -9 of the
-//! client, then of the server, in the middle of a bootstrap), `proxy` (the bootstrap behind nginx). All by default.
-//! Each check prints one JSON object with what it measured; the exit code is 1 when one does not hold.
+//! client, then of the server, in the middle of a bootstrap, over HTTP, QUIC and iroh), `proxy` (the bootstrap behind
+//! nginx). All by default. Each check prints one JSON object with what it measured; the exit code is 1 when one does not
+//! hold.
 
 mod check;
 mod process;

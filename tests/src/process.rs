@@ -26,6 +26,36 @@ pub(crate) struct Eid {
     data: PathBuf,
 }
 
+/// A transport over which a node is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Http,
+    Quic,
+    Iroh,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 3] = [Self::Http, Self::Quic, Self::Iroh];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Quic => "quic",
+            Self::Iroh => "iroh",
+        }
+    }
+
+    /// The socket in an address.
+    pub(crate) fn socket(self, address: &str) -> &str {
+        let before = match self {
+            Self::Http => "http://",
+            Self::Quic => "quic:",
+            Self::Iroh => "?ip=",
+        };
+        address.split(before).nth(1).unwrap_or(address)
+    }
+}
+
 /// What a process that ended left behind.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -83,12 +113,17 @@ impl Eid {
         Ok(ended.lines.into_iter().last().unwrap_or(Value::Null))
     }
 
-    /// Serves on a loopback address and gives the process and its URL.
-    pub(crate) fn serve(&self, address: &str) -> Result<(Running, String)> {
-        let mut server = self.start(&["serve", "--http", address])?;
+    /// Serves on this loopback socket and gives the process and its address.
+    pub(crate) fn serve(&self, way: Way, socket: &str) -> Result<(Running, String)> {
+        let iroh = format!("--iroh={socket}");
+        let mut server = self.start(&match way {
+            Way::Http => vec!["serve", "--http", socket],
+            Way::Quic => vec!["serve", "--quic", socket],
+            Way::Iroh => vec!["serve", &iroh, "--relay", "disabled"],
+        })?;
         let ready = server.next_line()?.ok_or("the server ended before it was ready")?;
-        let url = ready["http"].as_str().ok_or("the server gave no address")?.to_owned();
-        Ok((server, url))
+        let address = ready[way.name()].as_str().ok_or("the server gave no address")?.to_owned();
+        Ok((server, address))
     }
 }
 
