@@ -1,9 +1,11 @@
 //! `many`: two devices share thousands of databases that are in step, and it is measured what it costs to find that out,
 //! and what one that differs costs besides.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eid::{Access, Http, Instance, Listener};
+use eid_transport::Transport;
 use eid_transport::memory::MemoryNet;
 use serde_json::json;
 
@@ -47,7 +49,11 @@ async fn measure(http: bool, databases: usize) -> Result<serde_json::Value, Fail
     let (a, b) = (Instance::open(here.path()).await?, Instance::open(there.path()).await?);
     let net = MemoryNet::new();
     let listener = |name: &str| -> Listener {
-        if http { Http::on("127.0.0.1:0").into() } else { Listener::from(net.endpoint(name) as _) }
+        if http {
+            Http::on("127.0.0.1:0").into()
+        } else {
+            Listener::from(net.endpoint(name) as Arc<dyn Transport>)
+        }
     };
     let address = a.listen(listener("a")).await?.remove(0);
     b.listen(listener("b")).await?;
