@@ -24,9 +24,9 @@ use crate::offer::{Admission, Admitted, Committed, LocalCommit, Parents, Prepare
 use crate::past::{Interval, past_key};
 use crate::prepare::{Checked, Item, Sound, Write};
 use crate::rows::{
-    Edge, Facts, Late, Meta, Space, StoreRow, TreeNo, TreeState, Unsettled, checkpoint_key, decode_log,
-    encode_checkpoint, encode_frontier, encode_log, encode_tree_no, frontier_key, id_key, late_key, meta_key,
-    missing_key, seq_key, settings_key, state_key, store_key, trees_key,
+    Edge, Facts, Late, Meta, PRUNED, Space, StoreRow, TreeNo, TreeState, Unsettled, checkpoint_key,
+    decode_log, encode_checkpoint, encode_frontier, encode_log, encode_tree_no, frontier_key, id_key,
+    late_key, meta_key, missing_key, seq_key, settings_key, state_key, store_key, trees_key,
 };
 use crate::settings::{
     Frontier, Overlay, PendingSettings, SettingsRow, TreeMemory, Walked, encode_settings, load_all,
@@ -865,6 +865,9 @@ impl<'a> Work<'a> {
             let mut filled = false;
             for (section, (held, (offered, name))) in logged.payloads.iter_mut().zip(offered).enumerate() {
                 let (None, Some(payload)) = (&held, offered) else { continue };
+                if self.state.pruned > 0 && is_pruned(snapshot, missing_key(number, seq, section))? {
+                    continue;
+                }
                 *held = Some(payload.clone());
                 filled = true;
                 self.state.missing = self.state.missing.saturating_sub(1);
@@ -981,6 +984,11 @@ impl<'a> Work<'a> {
 
 fn parent_facts((id, facts): (&EntryId, &Option<Facts>)) -> Option<ParentFacts> {
     facts.map(|facts| ParentFacts { id: *id, height: facts.height, time: facts.time })
+}
+
+/// Whether a payload that is not here was dropped on purpose.
+fn is_pruned(snapshot: &dyn Snapshot, key: Key) -> Result<bool, StoreError> {
+    Ok(snapshot.get_many(&[key])?.pop().flatten().is_some_and(|row| row == PRUNED))
 }
 
 /// The height of the highest tip.

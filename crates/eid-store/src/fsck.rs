@@ -26,6 +26,7 @@ use crate::cursor::Cursor;
 use crate::entry_store::{EntryStore, read_meta, read_trees};
 use crate::error::StoreError;
 use crate::limits::{FSCK_ENTRIES_MAX, FSCK_PROBLEMS_MAX};
+use crate::prune::{Places, carry, pruned_in};
 use crate::rows::{
     FORMAT, Facts, Meta, Space, TreeNo, TreeState, encode_tree_no, meta_key, state_key, sweep_key,
     tree_range, trees_key,
@@ -53,6 +54,10 @@ pub struct FsckReport {
     pub lost_entries: u64,
     /// How many payloads are lost here, or would be by a repair, of entries that stay.
     pub lost_payloads: u64,
+    /// How many payloads are not here, as was known before.
+    pub absent_payloads: u64,
+    /// How many payloads were dropped on purpose.
+    pub pruned_payloads: u64,
 }
 
 impl FsckReport {
@@ -188,6 +193,10 @@ pub(crate) fn run(
             let again = scratch.snapshot()?;
             Sides { tree, number, stored: &*snapshot, again: &*again }.compare(&log, &mut found)?;
         }
+        let state = snapshot.get_many(&[state_key(number)])?.pop().flatten();
+        let state = state.and_then(|state| TreeState::decode(&state).ok()).unwrap_or_default();
+        report.absent_payloads += state.missing.saturating_sub(state.pruned);
+        report.pruned_payloads += state.pruned;
         report.trees += 1;
         report.entries += log.entries;
         report.bytes += log.bytes;
@@ -195,7 +204,7 @@ pub(crate) fn run(
         report.lost_entries += found.lost_entries;
         report.lost_payloads += found.lost_payloads;
         if repair && found.count > 0 {
-            rewrite(store, tree, (&*snapshot, number))?;
+            rewrite(store, tree, (&*snapshot, number), &Places::new())?;
             report.repaired += found.count - found.lost_entries - found.lost_payloads;
             found.problems.iter_mut().for_each(|problem| problem.repaired = problem.lost.is_none());
         }
@@ -209,7 +218,7 @@ pub(crate) fn run(
 pub(crate) fn upgrade(store: &EntryStore) -> Result<(), StoreError> {
     let snapshot = store.backend().snapshot()?;
     for (tree, number) in read_trees(&*snapshot)? {
-        rewrite(store, tree, (&*snapshot, number))?;
+        rewrite(store, tree, (&*snapshot, number), &Places::new())?;
     }
     let meta = read_meta(&*store.backend().snapshot()?)?;
     let meta = meta.ok_or(StoreError::Corrupt { what: "the row of the whole store" })?;
@@ -217,8 +226,16 @@ pub(crate) fn upgrade(store: &EntryStore) -> Result<(), StoreError> {
     Ok(store.backend().commit(Batch { puts: vec![(meta_key(), meta.encode())], ..Batch::default() })?)
 }
 
-/// Builds a tree anew under another number, and gives it that number.
-fn rewrite(store: &EntryStore, tree: TreeId, source: (&dyn Snapshot, TreeNo)) -> Result<(), StoreError> {
+/// Builds a tree anew under another number, without some payloads, and gives it that number.
+pub(crate) fn rewrite(
+    store: &EntryStore,
+    tree: TreeId,
+    source: (&dyn Snapshot, TreeNo),
+    without: &Places,
+) -> Result<(), StoreError> {
+    // What was dropped on purpose before is not there, and stays marked.
+    let mut pruned = pruned_in(source).unwrap_or_default();
+    pruned.extend(without);
     let meta = || -> Result<Meta, StoreError> {
         read_meta(&*store.backend().snapshot()?)?
             .ok_or(StoreError::Corrupt { what: "the row of the whole store" })
@@ -234,8 +251,13 @@ fn rewrite(store: &EntryStore, tree: TreeId, source: (&dyn Snapshot, TreeNo)) ->
     let mut ignored = |_, _| {};
     let mut progress = Progress { done: 0, total: 0, tell: &mut ignored };
     let target = (store.backend(), number);
-    let later = Later::none(source);
+    let later = Later::without(source, without.clone());
     let log = rebuild(store, tree, source, target, later, &mut Found::default(), &mut progress)?;
+    if !without.is_empty() && log.damaged > 0 {
+        // What is damaged is for a repair to tell.
+        return Err(StoreError::Corrupt { what: "the log" });
+    }
+    let pruned = carry(store, source, number, &pruned)?;
     let mut flip = Batch {
         puts: vec![(sweep_key(source.1), bytes::Bytes::new())],
         deletes: vec![sweep_key(number)],
@@ -247,7 +269,7 @@ fn rewrite(store: &EntryStore, tree: TreeId, source: (&dyn Snapshot, TreeNo)) ->
         // Whoever has counted what was filled sees that something is different.
         let before = source.0.get_many(&[state_key(source.1)])?.pop().flatten();
         let before = before.and_then(|state| TreeState::decode(&state).ok()).unwrap_or_default();
-        let state = TreeState { filled: before.filled.wrapping_add(1), ..TreeState::decode(&held)? };
+        let state = TreeState { filled: before.filled.wrapping_add(1), pruned, ..TreeState::decode(&held)? };
         flip.puts.push((state_key(number), state.encode()));
         flip.puts.push((trees_key(&tree), encode_tree_no(number)));
     } else {

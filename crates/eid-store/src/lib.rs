@@ -101,6 +101,7 @@ mod offer;
 mod pages;
 mod past;
 mod prepare;
+mod prune;
 mod rows;
 mod settings;
 mod sketch;

@@ -46,7 +46,7 @@ pub(crate) enum Space {
     Stores = 0x16,
     /// tree, store number, path -> value.
     View = 0x17,
-    /// tree, seq, section -> (): a payload that is not here.
+    /// tree, seq, section -> () or [`PRUNED`]: a payload that is not here.
     Missing = 0x18,
     /// tree, store number, path, interval -> what the row was before that interval changed it.
     Past = 0x19,
@@ -61,6 +61,9 @@ pub(crate) enum Space {
     /// tree -> the cells of everything before the last checkpoint: see [`crate::sketch`].
     Sketch = 0x1e,
 }
+
+/// Says of a payload that is not here that it was dropped on purpose.
+pub(crate) const PRUNED: &[u8] = &[1];
 
 /// The spaces that hold rows of one tree.
 pub(crate) const TREE_SPACES: [Space; 15] = [
@@ -399,6 +402,8 @@ pub(crate) struct TreeState {
     pub bytes: u64,
     /// Payloads that are not here.
     pub missing: u64,
+    /// How many of them were dropped on purpose. In a row only where there are any.
+    pub pruned: u64,
     /// How many payloads came later than their entries: never fewer than before.
     pub filled: u64,
     pub time: Time,
@@ -500,6 +505,9 @@ impl TreeState {
             out.extend_from_slice(&id.0);
             facts.write(&mut out);
         }
+        if self.pruned > 0 {
+            write_uint(&mut out, self.pruned);
+        }
         out.into()
     }
 
@@ -509,6 +517,7 @@ impl TreeState {
             next_seq: Seq(r.uint()?),
             bytes: r.uint()?,
             missing: r.uint()?,
+            pruned: 0,
             filled: r.uint()?,
             time: Time(r.uint()?),
             next_frontier: r.u32()?,
@@ -523,6 +532,9 @@ impl TreeState {
         state.unsettled = since.checked_sub(1).map(|since| Unsettled { since: Seq(since), before });
         for _ in 0..r.uint()? {
             state.tips.insert(EntryId(r.fixed()?), Facts::read(&mut r)?);
+        }
+        if !r.bytes.is_empty() {
+            state.pruned = r.uint()?;
         }
         r.finish()?;
         Ok(state)

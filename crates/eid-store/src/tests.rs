@@ -8,6 +8,7 @@ mod fsck;
 mod group;
 mod kit;
 mod maintain;
+mod prune;
 mod sketch;
 mod standing;
 mod versions;

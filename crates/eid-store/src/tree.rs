@@ -18,9 +18,9 @@ use crate::backend::{Direction, Key, Scan, Snapshot, Value, prefix_end};
 use crate::error::StoreError;
 use crate::past::decode_changed;
 use crate::rows::{
-    Edge, Facts, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_log, id_key, missing_key,
-    place_of_missing_key, seq_key, seq_of_key, state_key, store_key, store_of_key, tree_key, tree_range,
-    view_key,
+    Edge, Facts, PRUNED, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_log, id_key,
+    missing_key, place_of_missing_key, seq_key, seq_of_key, state_key, store_key, store_of_key, tree_key,
+    tree_range, view_key,
 };
 use crate::settings::{Overlay, TreeMemory, Walked};
 use crate::sketch;
@@ -248,6 +248,12 @@ impl TreeSnapshot {
     #[must_use]
     pub fn missing_payloads(&self) -> u64 {
         self.state.missing
+    }
+
+    /// How many of them were dropped on purpose, and are not asked for: see [`crate::EntryStore::prune_payloads`].
+    #[must_use]
+    pub fn pruned_payloads(&self) -> u64 {
+        self.state.pruned
     }
 
     /// Tells how often payloads came that had not been here when their entries came. Another number than before means
@@ -480,15 +486,23 @@ impl Replica for TreeSnapshot {
     }
 
     fn missing(&self) -> u64 {
-        self.state.missing
+        self.state.missing.saturating_sub(self.state.pruned)
     }
 
     fn lacking(&self, (seq, section): (Seq, usize), count: usize) -> Result<Vec<(Seq, usize)>, ReadError> {
         let number = self.memory.number;
         let (_, to) = tree_range(Space::Missing, number);
-        let from = missing_key(number, seq, section);
-        let rows = self.scan(Scan { max_rows: count, ..Scan::range(from, to) })?;
-        Ok(rows.iter().map(|(key, _)| place_of_missing_key(key)).collect::<Result<_, _>>()?)
+        let (mut from, mut lacking) = (missing_key(number, seq, section), Vec::new());
+        while lacking.len() < count && self.missing() > 0 {
+            let rows = self.scan(Scan { max_rows: count, ..Scan::range(from, to.clone()) })?;
+            let Some((last, _)) = rows.last() else { break };
+            from = [last, &[0][..]].concat();
+            let absent = rows.iter().filter(|(_, row)| row != PRUNED).take(count - lacking.len());
+            for (key, _) in absent {
+                lacking.push(place_of_missing_key(key)?);
+            }
+        }
+        Ok(lacking)
     }
 }
 

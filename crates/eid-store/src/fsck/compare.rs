@@ -13,9 +13,10 @@ use crate::cursor::Cursor;
 use crate::error::StoreError;
 use crate::limits::FSCK_ENTRIES_MAX;
 use crate::past::decode_changed;
+use crate::prune::pruned_in;
 use crate::rows::{
-    Edge, Facts, Settled, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_frontier, seq_of_key,
-    state_key, store_of_key, tree_key, tree_range,
+    Edge, Facts, PRUNED, Settled, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_frontier,
+    seq_of_key, state_key, store_of_key, tree_key, tree_range,
 };
 
 type Frontiers = BTreeMap<u32, Option<Vec<EntryId>>>;
@@ -49,7 +50,10 @@ impl Sides<'_> {
             Ok(of(&a) == of(&b) && same_frontier(a.frontier, b.frontier))
         })?;
         self.merge(Space::Settings, found, "settings_row", |_, stored, again| Ok(stored == again))?;
-        self.merge(Space::Missing, found, "missing_row", |_, stored, again| Ok(stored == again))?;
+        // What was dropped on purpose is not here, and that it was on purpose is said by its row alone.
+        self.merge(Space::Missing, found, "missing_row", |_, stored, again| {
+            Ok(stored == again || stored == PRUNED && again.is_empty())
+        })?;
         self.merge(Space::Checkpoint, found, "checkpoint_row", |_, stored, again| Ok(stored == again))?;
         self.merge(Space::Sketch, found, "sketch_row", |_, stored, again| Ok(stored == again))?;
         if log.order.payloads {
@@ -155,7 +159,8 @@ impl Sides<'_> {
         let from_log = (stored.next_seq.0, stored.bytes) == (log.entries, log.bytes);
         let same_standing = stored.unsettled.is_some() == again.unsettled.is_some();
         let voids_differ = same_standing && stored.voids != again.voids;
-        if counts(&stored) != counts(&again) || voids_differ || !from_log {
+        let pruned = pruned_in((self.stored, self.number))?.len() as u64;
+        if counts(&stored) != counts(&again) || voids_differ || !from_log || stored.pruned != pruned {
             found.problem("counts", self.tree, None, "the counts of the tree are wrong");
         }
         if has_log_from(self.stored, self.number, stored.next_seq)? {

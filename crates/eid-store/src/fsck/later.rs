@@ -86,6 +86,11 @@ impl<'a> Later<'a> {
         }
     }
 
+    /// The same, and these payloads do not come at all.
+    pub(super) fn without(source: (&'a dyn Snapshot, TreeNo), sections: BTreeSet<(Seq, usize)>) -> Self {
+        Self { sections, ..Self::none(source) }
+    }
+
     pub(super) fn order(&self) -> Order {
         self.order
     }
