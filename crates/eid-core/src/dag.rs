@@ -85,6 +85,10 @@ pub trait Replica: Dag {
     fn missing(&self) -> u64 {
         0
     }
+    /// How often payloads came later than their entries: another number than before means that there are more here.
+    fn filled(&self) -> u64 {
+        0
+    }
     /// Up to `count` of them, ascending, beginning with a position and a section of its entry.
     fn lacking(&self, _from: (Seq, usize), _count: usize) -> Result<Vec<(Seq, usize)>, ReadError> {
         Ok(Vec::new())

@@ -31,11 +31,13 @@ pub enum Sabotage {
     ForgetDue,
     /// What comes from a peer is pushed back to it.
     PushBack,
+    /// Payloads that are asked for are not given.
+    WithholdPayloads,
 }
 
 impl Sabotage {
     /// Every sabotage, with its name on the command line.
-    pub const ALL: [(&'static str, Self); 13] = [
+    pub const ALL: [(&'static str, Self); 14] = [
         ("skip-flush", Self::SkipFlush),
         ("ack-before-commit", Self::AckBeforeCommit),
         ("forget-ack", Self::ForgetAck),
@@ -49,6 +51,7 @@ impl Sabotage {
         ("stale-sketch", Self::StaleSketch),
         ("forget-due", Self::ForgetDue),
         ("push-back", Self::PushBack),
+        ("withhold-payloads", Self::WithholdPayloads),
     ];
 }
 

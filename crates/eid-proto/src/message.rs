@@ -208,10 +208,7 @@ pub enum Message {
     /// Entries, parents first, in the sender's order of arrival.
     Batch(Batch),
     /// Everything that was planned has been sent.
-    Done {
-        /// How many payloads of all its entries the sender lacks.
-        missing: u64,
-    },
+    Done(Lacking),
     /// Entries that the receiving side may hold (rungs e and f).
     Window(Window),
     /// One bit per id of the last window, lowest bit first: whether it is held.
@@ -271,8 +268,8 @@ pub struct Open {
     pub hints: Hints,
     /// Where its own log ends; zero where the tips are not told.
     pub end: Position,
-    /// How many payloads of its entries it lacks; zero where the tips are not told.
-    pub missing: u64,
+    /// What payloads of its entries it lacks; nothing where the tips are not told.
+    pub lacking: Lacking,
     /// Bytes of batches for the first turn.
     pub credit: u64,
 }
@@ -302,6 +299,15 @@ pub struct Position {
     pub epoch: u64,
     /// One past the last entry that is meant.
     pub seq: u64,
+}
+
+/// What payloads a side lacks of all its entries. Equal numbers mean that it has got none since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Lacking {
+    /// How many.
+    pub missing: u64,
+    /// How many came later than their entries so far.
+    pub filled: u64,
 }
 
 /// The tips of a replica: the hash names them exactly, the names are hints.

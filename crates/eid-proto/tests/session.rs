@@ -11,7 +11,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use eid_core::EntryId;
 use eid_core::dag::{Epoch, Replica, Seq, tips_hash};
-use eid_proto::message::{Batch, Hints, Message, Open, Plan, Position, TipNames, Tips, Window, WireRung};
+use eid_proto::message::{
+    Batch, Hints, Lacking, Message, Open, Plan, Position, TipNames, Tips, Window, WireRung,
+};
 use eid_proto::{
     Cursor, Known, List, Output, RefusalCode, Rights, Rung, Session, SessionError, limits, state_of,
 };
@@ -874,7 +876,7 @@ fn an_estimate_that_finds_nothing_held_asks_after_a_bounded_number_of_visits() {
         cursor: None,
         hints: Hints::Sketch { samples: nothing, strata: List::new(vec![Bytes::new(); 5]) },
         end: Position { epoch: 1, seq: 2 },
-        missing: 0,
+        lacking: Lacking::default(),
         credit: limits::CREDIT_BYTES,
     };
     session.handle_frame(&Message::Open(open).encode()).unwrap();

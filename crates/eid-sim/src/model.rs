@@ -57,6 +57,11 @@ struct Facts {
     time: Time,
 }
 
+/// Whether a payload of an entry is not here.
+fn lacks(entry: &Entry) -> bool {
+    entry.payloads().iter().any(Option::is_none)
+}
+
 /// A document, table or text, as people see it.
 pub type State = BTreeMap<(String, String), Json>;
 
@@ -65,6 +70,10 @@ impl Model {
     pub fn add(&mut self, tree: &TreeId, entry: &Entry) -> Result<(), Fault> {
         let id = EntryId::of_block(entry.block());
         if self.facts.contains_key(&id) {
+            // Who was read first may have lost a payload.
+            if let Some(known) = self.entries.get_mut(&id).filter(|known| lacks(known) && !lacks(entry)) {
+                known.clone_from(entry);
+            }
             return Ok(());
         }
         let header = entry.header();

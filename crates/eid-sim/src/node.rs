@@ -131,6 +131,8 @@ pub struct SessionSeen {
     pub bytes_out: u64,
     /// How it was found what differs.
     pub rung: &'static str,
+    /// Payloads that came or went of entries that were held without them.
+    pub filled: u64,
     /// Entries that came and were held already.
     pub duplicates: u64,
     /// Entries that came and were refused.
@@ -404,6 +406,34 @@ impl Process {
         self.instance.store()
     }
 
+    /// Loses payloads: drops them, and wants them again at once or leaves that for later. Gives how many.
+    pub fn lose_payloads(&self, tree: &TreeId, ids: &[EntryId], at_once: bool) -> Result<u64, AnyError> {
+        let lost = self.store().prune_payloads(tree, ids).and_then(|lost| {
+            if at_once {
+                self.store().want_payloads(tree, ids)?;
+            }
+            Ok(lost)
+        });
+        lost.map_err(|error| self.doubt_of(error.into()))
+    }
+
+    /// How many payloads are not here, and how many of them were dropped on purpose.
+    pub fn payloads_not_here(&self, tree: &TreeId) -> Result<(u64, u64), Divergence> {
+        let snapshot = self.store().tree(tree).map_err(|e| self.failed("reading a tree", &e))?;
+        Ok(snapshot.map_or((0, 0), |tree| (tree.missing_payloads(), tree.pruned_payloads())))
+    }
+
+    /// Of these entries, those of which every payload is here.
+    #[must_use]
+    pub fn holds_whole(&self, tree: &TreeId, ids: &[EntryId]) -> Vec<EntryId> {
+        let Ok(Some(snapshot)) = self.store().tree(tree) else { return Vec::new() };
+        let is_whole = |id: &&EntryId| {
+            let entry = snapshot.entry(id).ok().flatten();
+            entry.is_some_and(|entry| entry.payloads().iter().all(Option::is_some))
+        };
+        ids.iter().filter(is_whole).copied().collect()
+    }
+
     /// Whether it is in the middle of a session that it began.
     #[must_use]
     pub fn in_session(&self) -> bool {
@@ -495,6 +525,7 @@ impl Process {
                 Some(Rung::Asked) => "rung e",
                 Some(Rung::ByIds) => "rung f",
             },
+            filled: report.filled + report.given,
             duplicates: report.duplicates,
             refused: report.refused,
             complete: report.complete,

@@ -92,10 +92,11 @@ pub enum FaultKind {
     ClockJump,
     ClockFreeze,
     NewAddress,
+    LosePayloads,
 }
 
 /// Every kind of fault.
-pub const FAULTS: [FaultKind; 10] = [
+pub const FAULTS: [FaultKind; 11] = [
     FaultKind::CrashNow,
     FaultKind::CrashInCommit,
     FaultKind::Partition,
@@ -106,6 +107,7 @@ pub const FAULTS: [FaultKind; 10] = [
     FaultKind::ClockJump,
     FaultKind::ClockFreeze,
     FaultKind::NewAddress,
+    FaultKind::LosePayloads,
 ];
 
 impl Plan {

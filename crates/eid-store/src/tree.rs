@@ -489,6 +489,10 @@ impl Replica for TreeSnapshot {
         self.state.missing.saturating_sub(self.state.pruned)
     }
 
+    fn filled(&self) -> u64 {
+        self.state.filled
+    }
+
     fn lacking(&self, (seq, section): (Seq, usize), count: usize) -> Result<Vec<(Seq, usize)>, ReadError> {
         let number = self.memory.number;
         let (_, to) = tree_range(Space::Missing, number);

@@ -656,7 +656,7 @@ const NOTHING_DONE: Summary = Summary {
     filled: 0,
     given: 0,
     missing: 0,
-    theirs_missing: None,
+    theirs: None,
     complete: false,
 };
 

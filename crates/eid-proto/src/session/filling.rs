@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use eid_core::EntryId;
 use eid_core::dag::{Replica, Seq};
+use eid_core::sabotage::{self, Sabotage};
 
 use super::error::SessionError;
 use super::tips::ids_at;
@@ -203,6 +204,9 @@ impl Giving {
 /// A payload, if it is here.
 fn payload_at(replica: &dyn Replica, (id, section): Place) -> Result<Option<Bytes>, SessionError> {
     let Some(Some(seq)) = replica.find(&[id])?.pop() else { return Ok(None) };
+    if sabotage::is(Sabotage::WithholdPayloads) {
+        return Ok(None);
+    }
     let held = replica.log(seq..Seq(seq.0 + 1), 1)?.pop();
     Ok(held.and_then(|mut held| held.payloads.get_mut(section)?.take()))
 }

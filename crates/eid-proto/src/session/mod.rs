@@ -32,7 +32,7 @@ use crate::limits::{
     COMMON_BESIDE_CURSOR_MAX, CREDIT_BYTES, EQUAL_TIPS_MAX, EXACT_MAX, FRAMES_MAX, OPEN_TIPS_MAX, TURNS_MAX,
     WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
 };
-use crate::message::{Hints, Message, Open, Position, RefusalCode, TipNames, WireRung};
+use crate::message::{Hints, Lacking, Message, Open, Position, RefusalCode, TipNames, WireRung};
 
 /// How it was found what a receiver lacks, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,8 +144,8 @@ pub struct Summary {
     pub given: u64,
     /// Payloads that are not here and are wanted, as of now.
     pub missing: u64,
-    /// The same of the other side, when it said so last.
-    pub theirs_missing: Option<u64>,
+    /// What the other side lacks, when it said so last.
+    pub theirs: Option<Lacking>,
     /// Everything that either side had is with the other, payloads of entries included.
     pub complete: bool,
 }
@@ -187,9 +187,9 @@ pub struct Session {
     filling: Filling,
     giving: Giving,
     missing: u64,
-    theirs_missing: Option<u64>,
+    theirs: Option<Lacking>,
     /// What the other side lacked itself when it was asked for all that is missing here.
-    asked_before: Option<u64>,
+    asked_before: Option<Lacking>,
     /// Asked by the other side to begin again by ids, with this credit, and what it holds.
     restart: Option<(u64, Vec<EntryId>)>,
     restarts_given: u32,
@@ -269,7 +269,7 @@ impl Session {
             filling: Filling::default(),
             giving: Giving::default(),
             missing: 0,
-            theirs_missing: None,
+            theirs: None,
             asked_before: None,
             restart: None,
             restarts_given: 0,
@@ -329,7 +329,7 @@ impl Session {
             filled: self.filling.filled,
             given: self.giving.given,
             missing: self.missing,
-            theirs_missing: self.theirs_missing,
+            theirs: self.theirs,
             complete: self.pull_complete && self.push_complete && self.is_over(),
         }
     }
@@ -341,8 +341,8 @@ impl Session {
 
     /// With what the other side has said that it lacked itself when it was asked for all payloads that are missing here,
     /// in vain: as long as it says the same it is not asked for them again.
-    pub fn has_asked(&mut self, theirs_missing: Option<u64>) {
-        self.asked_before = theirs_missing;
+    pub fn has_asked(&mut self, theirs: Option<Lacking>) {
+        self.asked_before = theirs;
     }
 
     /// Ends the session with a refusal at this side's next turn, whatever is said until then.
@@ -484,7 +484,7 @@ impl Session {
                 cursor: None,
                 hints: Hints::None,
                 end: Position { epoch: 0, seq: 0 },
-                missing: 0,
+                lacking: Lacking::default(),
                 credit,
             })]);
         }
@@ -513,7 +513,7 @@ impl Session {
             common: List::new(common),
             cursor: cursor.map(Position::from),
             end: Position { epoch: replica.epoch().0, seq: replica.end().0 },
-            missing: replica.missing(),
+            lacking: lacking(replica),
             credit: self.incoming.grant(CREDIT_BYTES),
         };
         self.open = Some(open.clone());
@@ -543,7 +543,7 @@ impl Session {
             return self.say(&[Message::PushOnly { credit: CREDIT_BYTES }]);
         }
         self.filling.begin(replica);
-        self.theirs_missing = Some(open.missing);
+        self.theirs = Some(open.lacking);
         let outgoing = Outgoing::answer(replica, open, self.first)?;
         if outgoing.rung == Rung::InSync {
             self.known.theirs = Some(open.end.into());
@@ -573,8 +573,8 @@ impl Session {
                 self.incoming.handle_plan(plan)
             }
             Message::Batch(batch) => self.incoming.handle_batch(&self.opened()?, &batch),
-            Message::Done { missing } => {
-                self.theirs_missing = Some(missing);
+            Message::Done(lacking) => {
+                self.theirs = Some(lacking);
                 self.incoming.handle_done()
             }
             Message::Window(window) => self.incoming.handle_window(window),
@@ -719,7 +719,7 @@ impl Session {
         upto: Option<u64>,
     ) -> Result<Option<Output>, SessionError> {
         let takes = self.role == Role::Initiator || rights.push;
-        let is_in_vain = self.asked_before.is_some() && self.asked_before == self.theirs_missing;
+        let is_in_vain = self.asked_before.is_some() && self.asked_before == self.theirs;
         if !may_read(rights) || !takes || is_in_vain {
             return Ok(None);
         }
@@ -743,9 +743,9 @@ impl Session {
 
     /// Whether a session of two sides with the same tips goes on: one of them has said that it lacks payloads.
     fn is_to_fill(&self) -> bool {
-        let said = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.missing);
-        let opened = self.open.as_ref().map_or(0, |open| open.missing);
-        opened > 0 || said > 0 || self.theirs_missing > Some(0)
+        let said = self.outgoing.as_ref().map(|outgoing| outgoing.lacking);
+        let opened = self.open.as_ref().map(|open| open.lacking);
+        [said, opened, self.theirs].into_iter().flatten().any(|lacking| lacking.missing > 0)
     }
 
     fn go_on_to_push(
@@ -869,6 +869,11 @@ impl fmt::Debug for Session {
             .field("summary", &self.summary())
             .finish_non_exhaustive()
     }
+}
+
+/// What is lacking here, as it is told.
+fn lacking(replica: &dyn Replica) -> Lacking {
+    Lacking { missing: replica.missing(), filled: replica.filled() }
 }
 
 /// Whether the other side may have entries.

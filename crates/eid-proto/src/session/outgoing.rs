@@ -9,7 +9,7 @@ use eid_core::{EntryId, TreeId};
 use super::error::SessionError;
 use super::hints::{Marks, Reading, choose, read_hints, shorts_at};
 use super::tips::{Naming, Resolved, ids_at, name_tips, resolve};
-use super::{Offer, Rung};
+use super::{Offer, Rung, lacking};
 use crate::bits;
 use crate::bounded::List;
 use crate::limits::{
@@ -17,7 +17,7 @@ use crate::limits::{
     MEAN_OF, OVERSEND_BYTES, OVERSEND_BYTES_FEW, OVERSEND_PERCENT, PLAN_TIPS_MAX, WALK_STEP,
     WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
 };
-use crate::message::{Batch, Hints, Message, Open, Plan, Position, TipNames, Tips, Window};
+use crate::message::{Batch, Hints, Lacking, Message, Open, Plan, Position, TipNames, Tips, Window};
 
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -30,8 +30,8 @@ pub(super) struct Outgoing {
     pub(super) sent: u64,
     /// How many entries the walk of the plan visited.
     pub(super) visited: u64,
-    /// How many payloads are lacked here, as was said at the end.
-    pub(super) missing: u64,
+    /// What payloads are lacked here, as was said at the end.
+    pub(super) lacking: Lacking,
     tips: Tips,
     /// What is lacked here.
     lacks: List<ShortId, LACKS_MAX>,
@@ -251,7 +251,7 @@ impl Outgoing {
             total: 0,
             sent: 0,
             visited: 0,
-            missing: 0,
+            lacking: Lacking::default(),
             tips,
             lacks: List::new(Vec::new()),
             credit: 0,
@@ -272,7 +272,7 @@ impl Outgoing {
             total: 0,
             sent: 0,
             visited: 0,
-            missing: 0,
+            lacking: Lacking::default(),
             tips,
             lacks: List::new(Vec::new()),
             credit: 0,
@@ -394,8 +394,8 @@ impl Outgoing {
             }
             Stage::Streaming { plan, at } => match plan.next_run(at) {
                 None => {
-                    self.missing = replica.missing();
-                    Ok(Step::Say(Box::new(Message::Done { missing: self.missing })))
+                    self.lacking = lacking(replica);
+                    Ok(Step::Say(Box::new(Message::Done(self.lacking))))
                 }
                 Some(_) if self.credit == 0 => {
                     self.stage = Stage::Streaming { plan, at };

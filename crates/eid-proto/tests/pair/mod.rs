@@ -359,7 +359,7 @@ impl Pair {
                             return End::Cut;
                         }
                         let frame = (self.tamper)(to_responder, frame);
-                        if !to_responder && matches!(Message::decode(&frame), Ok(Message::Done { .. })) {
+                        if !to_responder && matches!(Message::decode(&frame), Ok(Message::Done(_))) {
                             self.pull_rounds = to.session.summary().turns.div_ceil(2);
                         }
                         if let Err(error) = to.session.handle_frame(&frame) {

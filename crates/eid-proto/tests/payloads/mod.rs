@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use eid_core::{Draft, EntryId, Height, Payload, SectionDraft, StoreName, Time};
-use eid_proto::message::{Message, Position};
+use eid_proto::message::{Lacking, Message, Position};
 use eid_proto::{Known, List, Output, Rights, Rung, Session, SessionError, Summary, limits};
 
 use crate::pair::{self, End, Mem, Pair, finish, key, sync};
@@ -29,6 +29,9 @@ fn write_large(mem: &mut Mem, len: usize, n: u64) -> EntryId {
     mem.add(entry);
     id
 }
+
+/// One is lacked, and none came late.
+const ONE: Option<Lacking> = Some(Lacking { missing: 1, filled: 0 });
 
 fn lacked(mem: &Mem) -> usize {
     mem.log.iter().flat_map(|entry| entry.payloads()).filter(|payload| payload.is_none()).count()
@@ -99,27 +102,30 @@ fn what_neither_side_has_is_told_and_not_asked_for_again_until_something_changes
     let (mut a, mut b) = shared(100);
     a.lose(40);
     b.lose(40);
-    let run = |a: &Mem, b: &Mem, asked: Option<u64>| {
+    let run = |a: &Mem, b: &Mem, asked: Option<Lacking>| {
         let mut pair = Pair::new(a.clone(), b.clone(), Known::default());
         let heard = watch(&mut pair);
         pair.initiator.session.has_asked(asked);
         pair.responder.session.has_asked(asked);
         let pair = finish(pair);
         let (first, second) = filled(&pair);
-        assert_eq!((first.missing, second.theirs_missing), (1, Some(1)));
-        (wants(&heard), (first.filled, second.missing, first.theirs_missing))
+        assert_eq!((first.missing, second.theirs), (1, ONE));
+        (wants(&heard), (first.filled, second.missing, first.theirs))
     };
-    assert_eq!(run(&a, &b, None), ((1, 1), (0, 1, Some(1))));
+    assert_eq!(run(&a, &b, None), ((1, 1), (0, 1, ONE)));
     // Each was asked when it lacked one itself.
-    assert_eq!(run(&a, &b, Some(1)), ((0, 0), (0, 1, Some(1))));
+    assert_eq!(run(&a, &b, ONE), ((0, 0), (0, 1, ONE)));
+    // It has got one since, and lost another.
+    let since = Some(Lacking { missing: 1, filled: 7 });
+    assert_eq!(run(&a, &b, since), ((1, 1), (0, 1, ONE)));
     // The other one lacks none now, or another one more.
     let (_, whole) = shared(100);
     let mut pair = Pair::new(a.clone(), whole, Known::default());
-    pair.initiator.session.has_asked(Some(1));
+    pair.initiator.session.has_asked(ONE);
     assert_eq!(filled(&finish(pair)).0.filled, 1);
     b.lose(41);
     let mut pair = Pair::new(b, a, Known::default());
-    pair.initiator.session.has_asked(Some(2));
+    pair.initiator.session.has_asked(Some(Lacking { missing: 2, filled: 0 }));
     let (first, second) = filled(&finish(pair));
     assert_eq!((first.filled, first.missing, second.missing), (1, 1, 1));
 }
@@ -133,7 +139,7 @@ fn payloads_that_come_absent_with_their_entries_are_not_asked_for_at_once() {
     let heard = watch(&mut pair);
     let pair = finish(pair);
     let (first, second) = pair.summaries();
-    assert_eq!((first.pulled, first.missing, first.theirs_missing, second.missing), (20, 1, Some(1), 1));
+    assert_eq!((first.pulled, first.missing, first.theirs, second.missing), (20, 1, ONE, 1));
     // The responder asks the initiator, which said at its end that it lacks one too.
     assert_eq!(wants(&heard), (0, 1));
 }
@@ -305,8 +311,8 @@ fn an_opening_to_who_may_not_read_does_not_tell_what_is_missing() {
         }
     };
     let told = open(Rights { read: false, push: true });
-    assert_eq!((told.missing, told.end), (0, Position { epoch: 0, seq: 0 }));
-    assert_eq!(open(pair::ALL).missing, 1);
+    assert_eq!((told.lacking, told.end), (Lacking::default(), Position { epoch: 0, seq: 0 }));
+    assert_eq!(Some(open(pair::ALL).lacking), ONE);
 }
 
 #[test]

@@ -30,6 +30,7 @@ impl World {
         }
         self.wait_for_all().await;
         self.readmit()?;
+        self.want_all()?;
         if self.plan.live {
             self.settle_live().await?;
         }
@@ -180,6 +181,24 @@ impl World {
         Ok(())
     }
 
+    /// What was given up is wanted again. Nobody has asked for it, nor taken it, before.
+    fn want_all(&self) -> Result<(), Divergence> {
+        for index in self.honest() {
+            let Some(process) = self.process(index) else { continue };
+            for tree in self.known_trees() {
+                let Some(held) = self.held(index, &tree.id)? else { continue };
+                let (_, given_up) = process.payloads_not_here(&tree.id)?;
+                let wanted = process.store().want_payloads(&tree.id, &held.log).ok();
+                let (_, left) = process.payloads_not_here(&tree.id)?;
+                if wanted != Some(given_up) || left > 0 {
+                    let what = format!("{wanted:?} of {given_up} payloads are wanted again, {left} not");
+                    return Err(Divergence::Failed { node: process.name.clone(), what });
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn wait_for_all(&self) {
         while (0..self.hosts.len()).any(|index| self.process(index).is_none())
             && lock(&self.failure).is_none()
@@ -230,6 +249,10 @@ impl World {
                 let Some(held) = self.held(index, &tree.id)? else {
                     return Ok(Some(format!("{name} has nothing of {}", tree.id.short())));
                 };
+                let missing = self.process(index).map(|process| process.payloads_not_here(&tree.id));
+                if let Some((missing @ 1.., _)) = missing.transpose()? {
+                    return Ok(Some(format!("{name} lacks {missing} payloads of {}", tree.id.short())));
+                }
                 match &first {
                     None => first = Some((name, held)),
                     Some((other, theirs)) => {

@@ -172,6 +172,9 @@ impl World {
             if session.pushed > 0 && self.process(index).and_then(reads) == Some(Permission::Read) {
                 self.sim.sometimes("reader brings entries");
             }
+            if session.filled > 0 {
+                self.sim.sometimes("payload came back");
+            }
             let resumed = lock(&self.broken_off).remove(&(index, peer));
             if resumed && session.complete && session.pulled + session.pushed > 0 {
                 self.sim.sometimes("session resumed");
@@ -287,6 +290,38 @@ impl World {
                     }
                 }
                 self.crashed(index, life);
+            }
+            FaultKind::LosePayloads => self.lose_payloads(index, rng),
+        }
+    }
+
+    /// A node loses payloads that another honest one holds.
+    fn lose_payloads(self: &Arc<Self>, index: usize, rng: &mut Rng) {
+        let Some(process) = self.process(index) else { return };
+        for tree in self.known_trees() {
+            let Ok(Some(held)) = self.held(index, &tree.id) else { continue };
+            let mut ids: Vec<EntryId> = (0..3).filter_map(|_| rng.pick(&held.log).copied()).collect();
+            let others = self.honest().into_iter().filter(|other| *other != index);
+            let others: Vec<_> = others.filter_map(|other| self.process(other)).collect();
+            let kept = others.iter().map(|other| other.holds_whole(&tree.id, &ids)).max_by_key(Vec::len);
+            ids = process.holds_whole(&tree.id, &kept.unwrap_or_default());
+            if ids.is_empty() {
+                continue;
+            }
+            let at_once = rng.chance(600);
+            match process.lose_payloads(&tree.id, &ids, at_once) {
+                Ok(0) => {}
+                Ok(lost) => {
+                    self.sim.say(format_args!("n{index} loses {lost} payloads of {}", tree.id.short()));
+                    self.sim.sometimes(if at_once { "payload lost" } else { "payload given up" });
+                }
+                Err(error) => {
+                    self.sim.say(format_args!("n{index} loses payloads: {}", chain(&*error)));
+                    if process.is_broken() {
+                        let life = lock(&self.hosts[index].state).life;
+                        self.crashed(index, life);
+                    }
+                }
             }
         }
     }
