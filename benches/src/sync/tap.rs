@@ -139,11 +139,20 @@ impl Link for TappedLink {
     fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>> {
         Box::pin(async move {
             let received = self.below.recv().await?;
-            if let Received::Frame(frame) = &received {
+            if let Received::Frame(frame) | Received::Aside(frame) = &received {
                 self.counts.add(frame, &self.begins);
             }
             Ok(received)
         })
+    }
+
+    fn is_duplex(&self) -> bool {
+        self.below.is_duplex()
+    }
+
+    fn send_aside(&mut self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        self.counts.add(&frame, &self.begins);
+        self.below.send_aside(frame)
     }
 
     fn bytes(&self) -> LinkBytes {

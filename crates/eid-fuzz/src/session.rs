@@ -10,6 +10,7 @@ use eid_core::pack::Arrived;
 use eid_proto::limits::{CREDIT_BYTES, FRAME_BYTES_MAX};
 use eid_proto::message::{Message, PROTOCOL_VERSION};
 use eid_proto::{Cursor, Known, Output, RefusalCode, Rights, Rung, Session, SessionError};
+use eid_transport::limits::ASIDE_BYTES_MAX;
 
 use crate::replica::{Mem, tree};
 use crate::source::Source;
@@ -139,6 +140,7 @@ enum Acted {
     Nothing,
     Worked,
     Sent(Bytes),
+    Aside(Bytes),
     EndTurn,
     Finished,
 }
@@ -177,6 +179,10 @@ impl Side {
                 assert!(self.rights.read || !gives, "entries go to a side that may not read any more");
                 Acted::Sent(frame)
             }
+            Output::Aside(frame) => {
+                assert!(frame.len() <= ASIDE_BYTES_MAX, "more than fits beside a turn");
+                Acted::Aside(frame)
+            }
             Output::EndTurn => {
                 self.turn_bytes = 0;
                 Acted::EndTurn
@@ -210,6 +216,7 @@ impl Side {
 /// What may be between the two sides.
 enum Between {
     Frame(Bytes),
+    Aside(Bytes),
     EndTurn,
 }
 
@@ -223,6 +230,7 @@ pub(crate) fn session(input: &[u8]) {
     let (of_responder, of_initiator) = (pick(&mut source), pick(&mut source));
     let initiator = Session::initiator(tree(), scene.known).beginning_at(RUNGS[source.below(RUNGS.len())]);
     let responder = Session::responder().beginning_at(RUNGS[source.below(RUNGS.len())]);
+    let (initiator, responder) = (initiator.duplex(true), responder.duplex(true));
     let mut first = Side::new(initiator, &scene.initiator, &scene.responder, of_responder);
     let mut second = Side::new(responder, &scene.responder, &scene.initiator, of_initiator);
     let mut honest = of_responder == RIGHTS[0] && of_initiator == RIGHTS[0];
@@ -255,12 +263,14 @@ pub(crate) fn session(input: &[u8]) {
                 continue;
             }
             Ok(Acted::Sent(frame)) => Between::Frame(frame),
+            Ok(Acted::Aside(frame)) => Between::Aside(frame),
             Ok(Acted::EndTurn) => Between::EndTurn,
         };
         idle = 0;
         for said in tampered(between, &mut source, &names, &mut honest) {
             let taken = match said {
                 Between::Frame(frame) => to.session.handle_frame(&frame),
+                Between::Aside(frame) => to.session.handle_aside(&frame),
                 Between::EndTurn => to.session.handle_end_of_turn(),
             };
             if let Err(error) = taken {
@@ -323,6 +333,7 @@ fn tampered(sent: Between, source: &mut Source<'_>, names: &Names, honest: &mut 
         (200..220, sent) => vec![Between::Frame(made(source, names)), sent],
         (220..240, sent) => vec![sent, Between::Frame(made(source, names))],
         (240..250, sent) => vec![sent, Between::EndTurn],
+        (250..253, sent) => vec![Between::Aside(made(source, names)), sent],
         (_, sent) => vec![Between::Frame(Bytes::copy_from_slice(source.some(64))), sent],
     }
 }

@@ -261,7 +261,7 @@ impl Wire {
         match answer.next().await? {
             Received::EndOfTurn => Ok(()),
             Received::Closed => Err(LinkError::Closed),
-            Received::Frame(_) => Err(LinkError::Corrupt),
+            Received::Frame(_) | Received::Aside(_) => Err(LinkError::Corrupt),
         }
     }
 
@@ -462,7 +462,7 @@ impl DialledLink {
                     match &received {
                         Received::Frame(frame) => self.bytes.received += frame.len() as u64,
                         Received::EndOfTurn => self.turn = Turn::Mine,
-                        Received::Closed => {}
+                        Received::Aside(_) | Received::Closed => {}
                     }
                     received
                 }

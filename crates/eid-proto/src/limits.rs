@@ -9,6 +9,9 @@ pub const BATCH_BYTES_TARGET: usize = 256 * 1024;
 pub const BATCH_ENTRIES_MAX: usize = 512;
 /// Bytes that a receiver lets the sender send in one turn: the window that a cut connection can lose.
 pub const CREDIT_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes that have become durable when more is granted within a turn: a quarter of the window, so that a sender seldom
+/// waits and words aside are few.
+pub const MORE_BYTES: u64 = CREDIT_BYTES / 4;
 /// Least credit that is accepted: below it a hostile receiver would keep a session busy with empty turns.
 pub const CREDIT_BYTES_MIN: u64 = 64 * 1024;
 /// Least length of the block of an entry: an author and a signature. What is shorter is none, and would cost no credit.

@@ -251,6 +251,15 @@ pub enum Message {
     /// What was wanted, in that order and from where the message before ended. Nothing for a payload that is not here, of
     /// an entry that is or is not.
     Payloads(List<Option<Bytes>, WANT_MAX>),
+    /// Aside, in the other side's turn: what is durable, and how much more may come in this turn.
+    More {
+        /// As in an acknowledgement.
+        upto: Option<u64>,
+        /// Bytes of batches beyond what was granted.
+        credit: u64,
+    },
+    /// Aside: the turn should end.
+    Stop,
 }
 
 /// What an initiator says of itself.

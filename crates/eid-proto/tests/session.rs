@@ -236,6 +236,141 @@ fn a_stream_never_outruns_the_credit_and_goes_on_in_the_next_turn() {
     assert!(pair.summaries().0.turns > 6);
 }
 
+/// Two replicas, each with two windows and more that the other lacks.
+fn windows_apart() -> Pair {
+    let (mut a, mut b) = shared(20);
+    let filling = "x".repeat(2_000);
+    for i in 0..5_000 {
+        a.write(1, &[], &format!("{filling}{i}"));
+        b.write(2, &[], &format!("{filling}{i}"));
+    }
+    Pair::new(a, b, Known::default())
+}
+
+#[test]
+fn over_a_duplex_link_each_direction_takes_one_turn_and_never_outruns_its_credit() {
+    let window = usize::try_from(limits::CREDIT_BYTES).unwrap();
+    for pulls in [true, false] {
+        let run = |duplex: bool| {
+            let mut pair = windows_apart();
+            let empty = if pulls { &mut pair.initiator } else { &mut pair.responder };
+            empty.mem = if pulls { Mem::empty(9) } else { Mem::with_root(9) };
+            let pair = finish(if duplex { pair.duplex() } else { pair });
+            assert_eq!(pair.initiator.arrived + pair.responder.arrived, if pulls { 5_021 } else { 5_020 });
+            pair
+        };
+        let pair = run(true);
+        let (initiator, responder) = pair.summaries();
+        assert_eq!((initiator.turns, responder.turns), (4, 4));
+        let (from, to) =
+            if pulls { (&pair.responder, &pair.initiator) } else { (&pair.initiator, &pair.responder) };
+        assert!(from.largest_turn > window + window / 2, "{}", from.largest_turn);
+        assert!(to.largest_wait > window - limits::BATCH_BYTES_TARGET, "{}", to.largest_wait);
+        assert!(to.largest_wait <= window + limits::BATCH_BYTES_TARGET, "{}", to.largest_wait);
+        let turns = run(false).summaries().0.turns;
+        assert!(turns > 6, "{turns}: where nothing is said aside each window takes a turn");
+    }
+}
+
+#[test]
+fn what_is_acknowledged_aside_is_known_before_the_turn_ends() {
+    let mut pair = windows_apart().duplex();
+    pair.initiator.mem = Mem::empty(9);
+    let known = Rc::new(RefCell::new(0));
+    let most = known.clone();
+    pair.meanwhile = Box::new(move |_, initiator, responder| {
+        if initiator.session.summary().turns == 1 {
+            let mine = responder.session.known().mine.map_or(0, |cursor| cursor.seq.0);
+            assert!(mine <= initiator.mem.log.len() as u64);
+            *most.borrow_mut() = mine;
+        }
+    });
+    finish(pair);
+    assert!(*known.borrow() > 2_000, "{}", known.borrow());
+}
+
+#[test]
+fn a_sender_is_asked_aside_to_end_its_turn_when_something_is_missing() {
+    let mut pair = hidden_branch().duplex();
+    // What follows descends from the hidden entry now, and is refused from there on.
+    let hidden = pair.responder.mem.log[51].id();
+    let mut on = pair.responder.mem.log[52].id();
+    on = pair.responder.mem.write(4, &[on, hidden], "both");
+    let filling = "x".repeat(2_000);
+    for i in 0..5_000 {
+        on = pair.responder.mem.write(4, &[on], &format!("{filling}{i}"));
+    }
+    // The branch that knows nothing of it comes last, so that the first windows are refused.
+    let all = pair.responder.mem.log.len() as u64;
+    let end = pair.run();
+    assert!(matches!(end, End::Done), "{end:?}");
+    assert_eq!(pair.initiator.mem.ids(), pair.responder.mem.ids());
+    check_known(&pair);
+    // Once with what was wrong, up to a window after it, and once as it should be.
+    assert!(pair.initiator.arrived < all + all / 2, "{} of {all}", pair.initiator.arrived);
+}
+
+#[test]
+fn a_sender_whose_right_is_gone_is_asked_aside_to_end_its_turn() {
+    let mut pair = windows_apart().duplex();
+    pair.responder.mem = pair.initiator.mem.fork(7);
+    pair.responder.mem.log.truncate(21);
+    pair.responder.mem = {
+        let mut mem = Mem::empty(7);
+        pair.responder.mem.log.iter().for_each(|entry| drop(mem.add(entry.clone())));
+        mem
+    };
+    pair.meanwhile = Box::new(|_, initiator, responder| {
+        if initiator.session.summary().pushed > 0 {
+            responder.rights = Rights::default();
+        }
+    });
+    let end = pair.run();
+    assert!(matches!(end, End::InitiatorFailed(SessionError::Refused(RefusalCode::Unavailable))), "{end:?}");
+    assert_eq!(pair.responder.mem.log.len(), 21);
+}
+
+#[test]
+fn what_is_said_aside_is_bounded_and_believed_no_more_than_elsewhere() {
+    let sending = || {
+        let mut pair = windows_apart().duplex();
+        pair.initiator.mem = Mem::empty(9);
+        pair
+    };
+    let lies = [
+        Message::More { upto: Some(u64::MAX), credit: limits::CREDIT_BYTES },
+        Message::More { upto: None, credit: 1 },
+        Message::Ack { upto: None, credit: limits::CREDIT_BYTES },
+    ];
+    for lie in lies {
+        let (end, _) = tampered(sending(), move |to_responder, message| {
+            let is_aside = to_responder && matches!(message, Message::More { .. });
+            if is_aside {
+                *message = lie.clone();
+            }
+            is_aside
+        });
+        assert!(matches!(end, End::ResponderFailed(SessionError::Misplaced(_))), "{end:?}");
+    }
+    let (end, _) = tampered(sending(), |to_responder, message| match message {
+        Message::More { credit, .. } if to_responder => {
+            *credit = u64::MAX;
+            true
+        }
+        _ => false,
+    });
+    assert!(matches!(end, End::InitiatorFailed(SessionError::Misplaced(_))), "{end:?}");
+
+    let (a, _) = shared(1);
+    let stop = Message::Stop.encode();
+    assert!(opened(&a).handle_aside(&stop).is_err(), "over a link that is none for it");
+    let mut session = opened(&a).duplex(true);
+    for _ in 0..limits::FRAMES_MAX {
+        session.handle_aside(&stop).unwrap();
+    }
+    assert!(session.handle_aside(&stop).is_err());
+}
+
 #[test]
 fn a_cursor_of_another_life_or_past_the_end_is_not_believed() {
     for (cursor, rung) in [
@@ -986,12 +1121,13 @@ proptest! {
     #[test]
     fn random_frames_never_panic(frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..20)) {
         let (a, b) = shared(3);
-        let mut sessions = [Session::responder(), Session::initiator(a.tree(), Known::default())];
+        let mut sessions = [Session::responder(), Session::initiator(a.tree(), Known::default()).duplex(true)];
         for session in &mut sessions {
             for frame in &frames {
                 let mut framed = vec![1];
                 framed.extend(frame);
                 for frame in [frame, &framed] {
+                    drop(session.handle_aside(frame));
                     if session.handle_frame(frame).is_ok() && session.handle_end_of_turn().is_ok() {
                         for _ in 0..8 {
                             drop(session.poll(&b, pair::ALL));

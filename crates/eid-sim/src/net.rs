@@ -13,7 +13,9 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use eid_core::PublicKey;
-use eid_transport::limits::{FRAME_BYTES_MAX, FRAME_OVERHEAD, LINKS_MAX, OPENER_TURN_BYTES_MAX};
+use eid_transport::limits::{
+    ASIDE_BYTES_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD, LINKS_MAX, OPENER_TURN_BYTES_MAX,
+};
 use eid_transport::{
     Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
 };
@@ -141,6 +143,8 @@ enum Fate {
 struct Wire {
     nodes: [Node; 2],
     binding: [u8; 32],
+    /// Whether something can be said aside.
+    duplex: bool,
     fate: Fate,
     links: Vec<Channel>,
     /// Links that each side has not yet accepted.
@@ -169,10 +173,20 @@ struct Pipe {
 
 enum Item {
     Frame(Bytes),
+    Aside(Bytes),
     EndOfTurn,
     Corrupt,
     Cut,
     Closed,
+}
+
+impl Item {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Frame(frame) | Self::Aside(frame) => frame,
+            Self::EndOfTurn | Self::Corrupt | Self::Cut | Self::Closed => &[],
+        }
+    }
 }
 
 /// One end of a connection.
@@ -193,6 +207,8 @@ struct LinkEnd {
     opener: bool,
     my_turn: bool,
     turn_bytes: usize,
+    opener_bytes_max: usize,
+    duplex: bool,
     bytes: LinkBytes,
 }
 
@@ -397,6 +413,7 @@ impl State {
         let wire = Wire {
             nodes: [from, to],
             binding,
+            duplex: self.rng.chance(500),
             fate: Fate::Alive,
             links: Vec::new(),
             arriving: Default::default(),
@@ -450,9 +467,7 @@ impl Pipe {
 
     fn push(&mut self, at_us: u64, item: Item) {
         self.last_us = self.last_us.max(at_us) + self.pace_us;
-        if let Item::Frame(frame) = &item {
-            self.bytes += frame.len();
-        }
+        self.bytes += item.bytes().len();
         self.queue.push_back((self.last_us, item));
         if let Some(waker) = self.reader.take() {
             waker.wake();
@@ -463,6 +478,7 @@ impl Pipe {
 impl End {
     fn link(&self, link: usize, opener: bool) -> Box<dyn Link> {
         let Self { net, wire, side } = self;
+        let duplex = lock(&net.state).wires.get(wire).is_some_and(|wire| wire.duplex);
         Box::new(LinkEnd {
             net: net.clone(),
             wire: *wire,
@@ -471,6 +487,8 @@ impl End {
             opener,
             my_turn: opener,
             turn_bytes: 0,
+            opener_bytes_max: OPENER_TURN_BYTES_MAX,
+            duplex,
             bytes: LinkBytes::default(),
         })
     }
@@ -561,7 +579,7 @@ impl Link for LinkEnd {
                 return Err(LinkError::OutOfTurn);
             }
             let turn_bytes = self.turn_bytes + frame.len() + FRAME_OVERHEAD;
-            if frame.len() > FRAME_BYTES_MAX || (self.opener && turn_bytes > OPENER_TURN_BYTES_MAX) {
+            if frame.len() > FRAME_BYTES_MAX || (self.opener && turn_bytes > self.opener_bytes_max) {
                 return Err(LinkError::TooLarge);
             }
             self.room().await?;
@@ -575,7 +593,7 @@ impl Link for LinkEnd {
                 None => vec![frame],
             };
             for frame in frames {
-                state.deliver(&self.net.sim, wire, link, self.side, frame)?;
+                state.deliver(&self.net.sim, (wire, link), self.side, Item::Frame(frame))?;
             }
             Ok(())
         })
@@ -595,22 +613,48 @@ impl Link for LinkEnd {
             }
             self.my_turn = false;
             self.turn_bytes = 0;
+            self.opener_bytes_max = OPENER_TURN_BYTES_MAX;
             Ok(())
         })
     }
 
     fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>> {
         Box::pin(async move {
-            if self.my_turn {
+            if self.my_turn && !self.duplex {
                 return Err(LinkError::OutOfTurn);
             }
             let received = self.next().await?;
             match &received {
                 Received::Frame(frame) => self.bytes.received += frame.len() as u64,
+                Received::Aside(frame) => {
+                    self.bytes.received += frame.len() as u64;
+                    if self.my_turn {
+                        self.opener_bytes_max = self.opener_bytes_max.saturating_add(OPENER_TURN_BYTES_MAX);
+                    }
+                }
                 Received::EndOfTurn => self.my_turn = true,
                 Received::Closed => {}
             }
             Ok(received)
+        })
+    }
+
+    fn is_duplex(&self) -> bool {
+        self.duplex
+    }
+
+    fn send_aside(&mut self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        Box::pin(async move {
+            if self.my_turn || !self.duplex {
+                return Err(LinkError::OutOfTurn);
+            }
+            if frame.len() > ASIDE_BYTES_MAX {
+                return Err(LinkError::TooLarge);
+            }
+            self.room().await?;
+            self.bytes.sent += frame.len() as u64;
+            let mut state = lock(&self.net.state);
+            state.deliver(&self.net.sim, (self.wire, self.link), self.side, Item::Aside(frame))
         })
     }
 
@@ -710,17 +754,16 @@ impl State {
     fn deliver(
         &mut self,
         sim: &Sim,
-        id: u64,
-        link: usize,
+        (id, link): (u64, usize),
         side: usize,
-        frame: Bytes,
+        item: Item,
     ) -> Result<(), LinkError> {
         let at = sim.now_us() + self.delay_us();
         let Self { wires, rng, weather, .. } = self;
         let wire = wires.get_mut(&id).ok_or(LinkError::Closed)?;
         sim.trace(|trace| {
             trace.numbers(&[id, link as u64, side as u64]);
-            trace.bytes(&frame);
+            trace.bytes(item.bytes());
         });
         if wire.fate == Fate::Silent {
             return Ok(());
@@ -750,7 +793,7 @@ impl State {
         if corrupt {
             sim.sometimes("frame altered");
         }
-        pipe.push(at, if corrupt { Item::Corrupt } else { Item::Frame(frame) });
+        pipe.push(at, if corrupt { Item::Corrupt } else { item });
         Ok(())
     }
 
@@ -791,6 +834,10 @@ impl State {
                     tap.push(frame.clone());
                 }
                 Ok(Received::Frame(frame))
+            }
+            Item::Aside(frame) => {
+                pipe.bytes -= frame.len();
+                Ok(Received::Aside(frame))
             }
             Item::EndOfTurn => Ok(Received::EndOfTurn),
             Item::Closed => {

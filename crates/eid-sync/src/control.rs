@@ -86,12 +86,12 @@ async fn exchange(
 async fn turn_of_one(link: &mut dyn Link) -> Result<Bytes, SyncError> {
     let frame = match link.recv().await? {
         Received::Frame(frame) => frame,
-        Received::EndOfTurn => return Err(SyncError::Misplaced),
+        Received::EndOfTurn | Received::Aside(_) => return Err(SyncError::Misplaced),
         Received::Closed => return Err(LinkError::Closed.into()),
     };
     match link.recv().await? {
         Received::EndOfTurn => Ok(frame),
-        Received::Frame(_) => Err(SyncError::Misplaced),
+        Received::Frame(_) | Received::Aside(_) => Err(SyncError::Misplaced),
         Received::Closed => Err(LinkError::Closed.into()),
     }
 }
@@ -171,14 +171,14 @@ pub(crate) async fn answer_requests(
         };
         let frame = match received? {
             Received::Frame(frame) => frame,
-            Received::EndOfTurn => return Err(SyncError::Misplaced),
+            Received::EndOfTurn | Received::Aside(_) => return Err(SyncError::Misplaced),
             Received::Closed => return Ok(()),
         };
         match within(runtime, FRAME_MS, link.recv()).await {
             Some(Ok(Received::EndOfTurn)) => {}
             Some(Err(error)) => return Err(error.into()),
             Some(Ok(Received::Closed)) => return Err(LinkError::Closed.into()),
-            Some(Ok(Received::Frame(_))) => return Err(SyncError::Misplaced),
+            Some(Ok(Received::Frame(_) | Received::Aside(_))) => return Err(SyncError::Misplaced),
             None => return Err(SyncError::TimedOut { what: "the end of a request", ms: FRAME_MS }),
         }
         let request = Request::decode(&frame)?;

@@ -119,7 +119,7 @@ pub(crate) async fn drive(
     context: &Context,
 ) -> (Option<Session>, Result<(), SyncError>) {
     let mut driver = Driver {
-        session: Some(session),
+        session: Some(session.duplex(link.is_duplex())),
         served: None,
         context,
         admitter: Admitter::default(),
@@ -222,12 +222,16 @@ impl Driver<'_> {
             let burst = self.burst().await?;
             for frame in burst.frames {
                 self.deadline("sending a frame", link.send(frame)).await?;
+                self.hear(link).await?;
             }
             match burst.next {
                 Some(Output::EndTurn) => {
                     self.deadline("ending a turn", link.end_turn()).await?;
                     self.pace = None;
                     self.record().await?;
+                }
+                Some(Output::Aside(frame)) => {
+                    self.deadline("sending a frame", link.send_aside(frame)).await?;
                 }
                 Some(Output::Admit(entries)) => self.admit(entries)?,
                 Some(Output::NeedFrame) => self.receive(link).await?,
@@ -239,6 +243,18 @@ impl Driver<'_> {
                 Some(Output::Send(_) | Output::Again) | None => runtime.sleep(0).await,
             }
         }
+    }
+
+    /// Takes what the other side has said aside by now, and waits for nothing.
+    async fn hear(&mut self, link: &mut dyn Link) -> Result<(), SyncError> {
+        while link.is_duplex() {
+            let mut recv = link.recv();
+            let polled = poll_fn(|cx| Poll::Ready(recv.as_mut().poll(cx))).await;
+            drop(recv);
+            let Poll::Ready(received) = polled else { break };
+            self.received(received?)?;
+        }
+        Ok(())
     }
 
     fn session(&mut self) -> Result<&mut Session, SyncError> {
@@ -364,19 +380,29 @@ impl Driver<'_> {
                 .await;
                 match event {
                     Event::Received(received) => break received?,
-                    Event::Admitted(outcomes) => self.admitted(&outcomes?)?,
+                    Event::Admitted(outcomes) => {
+                        self.admitted(&outcomes?)?;
+                        if self.session()?.has_aside() {
+                            return Ok(());
+                        }
+                    }
                     Event::Denied(error) => return Err(error),
                     Event::TimedOut => return Err(SyncError::TimedOut { what, ms }),
                 }
             }
         };
-        let now_ms = runtime.now_ms();
+        self.received(received)
+    }
+
+    fn received(&mut self, received: Received) -> Result<(), SyncError> {
+        let now_ms = self.context.runtime.now_ms();
         let begins = || Pace::new(FRAME_MS, TURN_BYTES_PER_SECOND_MIN, now_ms);
         match received {
             Received::Frame(frame) => {
                 self.pace.get_or_insert_with(begins).count(frame.len());
                 self.session()?.handle_frame(&frame)?;
             }
+            Received::Aside(frame) => self.session()?.handle_aside(&frame)?,
             Received::EndOfTurn => self.session()?.handle_end_of_turn()?,
             Received::Closed => return Err(LinkError::Closed.into()),
         }

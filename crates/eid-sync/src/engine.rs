@@ -842,6 +842,14 @@ impl Link for Begun {
         }
     }
 
+    fn is_duplex(&self) -> bool {
+        self.link.is_duplex()
+    }
+
+    fn send_aside(&mut self, frame: bytes::Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        self.link.send_aside(frame)
+    }
+
     fn bytes(&self) -> LinkBytes {
         self.link.bytes()
     }

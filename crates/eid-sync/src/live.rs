@@ -296,6 +296,7 @@ impl LiveLinks {
                     tracing::trace!(heard, "a turn of words");
                     self.deadline("ending a turn", link.end_turn()).await??;
                 }
+                Received::Aside(_) => return Err(SyncError::Misplaced),
                 Received::Closed => return Err(LinkError::Closed.into()),
             }
         }
@@ -388,7 +389,7 @@ impl LiveLinks {
             self.deadline("ending a turn", link.end_turn()).await??;
             match self.deadline("a turn", link.recv()).await?? {
                 Received::EndOfTurn => {}
-                Received::Frame(_) => return Err(SyncError::Misplaced),
+                Received::Frame(_) | Received::Aside(_) => return Err(SyncError::Misplaced),
                 Received::Closed => return Err(LinkError::Closed.into()),
             }
             if !self.has_words(number).await {

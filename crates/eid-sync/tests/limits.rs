@@ -286,7 +286,7 @@ impl Replica for Forged {
 /// Runs a session by hand to its end.
 async fn bring(connection: &dyn Connection, tree: TreeId, replica: &Forged) -> Result<(), SessionError> {
     let mut link = connection.open().await.unwrap();
-    let mut session = Session::initiator(tree, Known::default());
+    let mut session = Session::initiator(tree, Known::default()).duplex(link.is_duplex());
     let all = Rights { read: true, push: true };
     loop {
         match session.poll(replica, all)? {
@@ -294,12 +294,13 @@ async fn bring(connection: &dyn Connection, tree: TreeId, replica: &Forged) -> R
             Output::EndTurn => drop(link.end_turn().await),
             Output::NeedFrame => match link.recv().await {
                 Ok(Received::Frame(frame)) => session.handle_frame(&frame)?,
+                Ok(Received::Aside(frame)) => session.handle_aside(&frame)?,
                 Ok(Received::EndOfTurn) => session.handle_end_of_turn()?,
                 Ok(Received::Closed) | Err(_) => return Ok(()),
             },
             Output::Finished => return Ok(()),
             Output::Again => {}
-            Output::Admit(_) | Output::NeedAdmitted => panic!("nothing was to come"),
+            Output::Admit(_) | Output::NeedAdmitted | Output::Aside(_) => panic!("nothing was to come"),
         }
     }
 }

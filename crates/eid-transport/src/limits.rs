@@ -9,6 +9,8 @@ pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// a window of 4 MiB, the frame that overshoots it, and room for small frames. Over HTTP it is the body of a request.
 /// A turn of the side that accepted has no such bound: it may go on for as long as the opener listens.
 pub const OPENER_TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Greatest length in bytes of a frame that is said aside: a few numbers.
+pub const ASIDE_BYTES_MAX: usize = 64;
 /// What a frame counts beyond its own length, in bytes, so that empty frames are bounded too.
 pub const FRAME_OVERHEAD: usize = 4;
 /// Greatest number of links open at once on one connection: a peer synchronises this many databases at a time.

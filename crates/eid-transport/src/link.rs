@@ -81,6 +81,8 @@ pub trait Connection: Debug + Send + Sync {
 /// # Contract
 /// - In one's own turn one sends frames and ends the turn; in the other's one receives. Anything else is
 ///   [`LinkError::OutOfTurn`] and changes nothing.
+/// - Over a duplex link a short frame may also be sent **aside**, in the other's turn. It is received in order with
+///   everything else that side sends, mostly in one's own turn, and belongs to no turn. Nothing may depend on it.
 /// - A frame arrives whole, in order and once. `send` waits while the other side is slow; a frame may rest in a
 ///   buffer until the turn ends.
 /// - A link that is dropped between turns, or before the first frame of one's own turn, is seen as
@@ -95,8 +97,18 @@ pub trait Link: Debug + Send {
     /// Ends one's own turn, which may be empty.
     fn end_turn(&mut self) -> BoxFuture<'_, Result<(), LinkError>>;
 
-    /// Waits for what the other side does next.
+    /// Waits for what the other side does next: in one's own turn for what it says aside, over a duplex link.
     fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>>;
+
+    /// Whether something can be said aside.
+    fn is_duplex(&self) -> bool {
+        false
+    }
+
+    /// Sends a frame of at most [`ASIDE_BYTES_MAX`](crate::limits::ASIDE_BYTES_MAX) bytes in the other side's turn.
+    fn send_aside(&mut self, _frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        Box::pin(async { Err(LinkError::OutOfTurn) })
+    }
 
     /// How many bytes of frames have gone each way, without anything that the transport adds.
     fn bytes(&self) -> LinkBytes;
@@ -107,6 +119,8 @@ pub trait Link: Debug + Send {
 pub enum Received {
     /// It sent a frame.
     Frame(Bytes),
+    /// It sent a frame in this side's turn.
+    Aside(Bytes),
     /// It ended its turn: the next one is this side's.
     EndOfTurn,
     /// It closed the link and owed nothing.

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use eid_core::PublicKey;
 
 use crate::limits::{
-    BACKLOG_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD, LINKS_MAX, MEMORY_BUFFER_BYTES, OPENER_TURN_BYTES_MAX,
+    ASIDE_BYTES_MAX, BACKLOG_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD, LINKS_MAX, MEMORY_BUFFER_BYTES,
+    OPENER_TURN_BYTES_MAX,
 };
 use crate::watched::{Watched, lock};
 use crate::{
@@ -244,6 +245,7 @@ struct Inbox {
 #[derive(Debug)]
 enum Item {
     Frame(Bytes),
+    Aside(Bytes),
     EndOfTurn,
 }
 
@@ -343,12 +345,22 @@ struct MemoryLink {
     opener: bool,
     my_turn: bool,
     turn_bytes: usize,
+    /// What the opener's turn may come to: each word aside lets it go on.
+    opener_bytes_max: usize,
     bytes: LinkBytes,
 }
 
 impl MemoryLink {
     fn new(at: &Arc<Side>, number: u64, opener: bool) -> Self {
-        Self { at: at.clone(), number, opener, my_turn: opener, turn_bytes: 0, bytes: LinkBytes::default() }
+        Self {
+            at: at.clone(),
+            number,
+            opener,
+            my_turn: opener,
+            turn_bytes: 0,
+            opener_bytes_max: OPENER_TURN_BYTES_MAX,
+            bytes: LinkBytes::default(),
+        }
     }
 
     /// Puts an item into the other side's inbox once there is room.
@@ -368,7 +380,11 @@ impl MemoryLink {
                 return None;
             }
             let item = item.take().expect("a future that is ready is not polled again");
-            inbox.in_turn = matches!(item, Item::Frame(_));
+            inbox.in_turn = match item {
+                Item::Frame(_) => true,
+                Item::Aside(_) => inbox.in_turn,
+                Item::EndOfTurn => false,
+            };
             inbox.bytes += size;
             inbox.items.push_back(item);
             Some(Ok(()))
@@ -387,6 +403,7 @@ impl MemoryLink {
                 inbox.bytes -= item.size();
                 return Some(Ok(match item {
                     Item::Frame(frame) => Received::Frame(frame),
+                    Item::Aside(frame) => Received::Aside(frame),
                     Item::EndOfTurn => Received::EndOfTurn,
                 }));
             }
@@ -408,7 +425,7 @@ impl Link for MemoryLink {
             }
             let length = frame.len();
             let turn_bytes = self.turn_bytes + length + FRAME_OVERHEAD;
-            if length > FRAME_BYTES_MAX || (self.opener && turn_bytes > OPENER_TURN_BYTES_MAX) {
+            if length > FRAME_BYTES_MAX || (self.opener && turn_bytes > self.opener_bytes_max) {
                 return Err(LinkError::TooLarge);
             }
             self.put(Item::Frame(frame)).await?;
@@ -426,22 +443,45 @@ impl Link for MemoryLink {
             self.put(Item::EndOfTurn).await?;
             self.my_turn = false;
             self.turn_bytes = 0;
+            self.opener_bytes_max = OPENER_TURN_BYTES_MAX;
             Ok(())
         })
     }
 
     fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>> {
         Box::pin(async move {
-            if self.my_turn {
-                return Err(LinkError::OutOfTurn);
-            }
             let received = self.take().await?;
             match &received {
                 Received::Frame(frame) => self.bytes.received += frame.len() as u64,
+                Received::Aside(frame) => {
+                    self.bytes.received += frame.len() as u64;
+                    if self.my_turn {
+                        self.opener_bytes_max = self.opener_bytes_max.saturating_add(OPENER_TURN_BYTES_MAX);
+                    }
+                }
                 Received::EndOfTurn => self.my_turn = true,
                 Received::Closed => {}
             }
             Ok(received)
+        })
+    }
+
+    fn is_duplex(&self) -> bool {
+        true
+    }
+
+    fn send_aside(&mut self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        Box::pin(async move {
+            if self.my_turn {
+                return Err(LinkError::OutOfTurn);
+            }
+            let length = frame.len();
+            if length > ASIDE_BYTES_MAX {
+                return Err(LinkError::TooLarge);
+            }
+            self.put(Item::Aside(frame)).await?;
+            self.bytes.sent += length as u64;
+            Ok(())
         })
     }
 
@@ -466,7 +506,7 @@ impl Drop for MemoryLink {
 impl Item {
     fn size(&self) -> usize {
         match self {
-            Self::Frame(frame) => frame.len() + FRAME_OVERHEAD,
+            Self::Frame(frame) | Self::Aside(frame) => frame.len() + FRAME_OVERHEAD,
             Self::EndOfTurn => FRAME_OVERHEAD,
         }
     }

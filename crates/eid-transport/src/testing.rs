@@ -70,12 +70,14 @@ pub async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
 
 /// The facts that hold for every transport.
 pub mod suite {
+    use std::future::poll_fn;
     use std::sync::Arc;
+    use std::task::Poll;
 
     use bytes::Bytes;
 
     use super::{Harness, both};
-    use crate::limits::{FRAME_BYTES_MAX, LINKS_MAX, OPENER_TURN_BYTES_MAX};
+    use crate::limits::{ASIDE_BYTES_MAX, FRAME_BYTES_MAX, LINKS_MAX, OPENER_TURN_BYTES_MAX};
     use crate::{Connection, DialError, Link, LinkBytes, LinkError, Received};
 
     async fn connect(harness: &dyn Harness) -> (Arc<dyn Connection>, Arc<dyn Connection>) {
@@ -126,6 +128,7 @@ pub mod suite {
         loop {
             match link.recv().await.expect("the link is open") {
                 Received::Frame(frame) => frames.push(frame),
+                Received::Aside(_) => panic!("said aside in its own turn"),
                 Received::EndOfTurn => return frames,
                 Received::Closed => panic!("closed in the middle of a turn"),
             }
@@ -219,14 +222,79 @@ pub mod suite {
     pub async fn use_out_of_turn_is_refused(harness: &dyn Harness) {
         let (near, far) = connect(harness).await;
         let (mut opener, mut accepter) = linked(&*near, &*far).await;
-        assert!(matches!(opener.recv().await, Err(LinkError::OutOfTurn)));
+        nothing_comes(&mut *opener).await;
         assert!(matches!(accepter.send(Bytes::new()).await, Err(LinkError::OutOfTurn)));
         assert!(matches!(accepter.end_turn().await, Err(LinkError::OutOfTurn)));
         let frame = [Bytes::from_static(b"goes on")];
         let ((), received) = both(turn(&mut *opener, &frame), turn_of(&mut *accepter)).await;
         assert_eq!(received, frame);
         assert!(matches!(opener.send(Bytes::new()).await, Err(LinkError::OutOfTurn)));
-        assert!(matches!(accepter.recv().await, Err(LinkError::OutOfTurn)));
+        nothing_comes(&mut *accepter).await;
+        assert!(matches!(accepter.send_aside(Bytes::new()).await, Err(LinkError::OutOfTurn)));
+    }
+
+    /// In one's own turn nothing is received but what is said aside.
+    async fn nothing_comes(link: &mut dyn Link) {
+        let duplex = link.is_duplex();
+        let mut recv = link.recv();
+        let polled = poll_fn(|context| Poll::Ready(recv.as_mut().poll(context))).await;
+        match polled {
+            Poll::Pending => assert!(duplex),
+            Poll::Ready(ended) => assert!(!duplex && matches!(ended, Err(LinkError::OutOfTurn)), "{ended:?}"),
+        }
+    }
+
+    /// Over a duplex link each side is heard in the turn of the other, and each word lets a turn of the opener go on;
+    /// over another link nothing is said aside.
+    pub async fn what_is_said_aside_is_heard_in_the_turn_of_the_other(harness: &dyn Harness) {
+        let (near, far) = connect(harness).await;
+        let (mut opener, mut accepter) = linked(&*near, &*far).await;
+        assert_eq!(opener.is_duplex(), accepter.is_duplex());
+        let word = Bytes::from_static(b"go on");
+        if !opener.is_duplex() {
+            assert!(matches!(accepter.send_aside(word).await, Err(LinkError::OutOfTurn)));
+            return;
+        }
+        let long = Bytes::from(vec![1; ASIDE_BYTES_MAX + 1]);
+        assert!(matches!(accepter.send_aside(long).await, Err(LinkError::TooLarge)));
+        let frame = Bytes::from(vec![7; FRAME_BYTES_MAX]);
+        let fits = OPENER_TURN_BYTES_MAX / (FRAME_BYTES_MAX + 4);
+        let sending = async {
+            for _ in 0..3 {
+                for _ in 0..fits {
+                    opener.send(frame.clone()).await.expect("the turn has room");
+                }
+                assert_eq!(opener.recv().await.expect("a word"), Received::Aside(word.clone()));
+            }
+            opener.end_turn().await.expect("the link is open");
+        };
+        let receiving = async {
+            for _ in 0..3 {
+                for _ in 0..fits {
+                    assert_eq!(accepter.recv().await.expect("a frame"), Received::Frame(frame.clone()));
+                }
+                accepter.send_aside(word.clone()).await.expect("the link is open");
+            }
+            assert_eq!(accepter.recv().await.expect("an end"), Received::EndOfTurn);
+        };
+        both(sending, receiving).await;
+        // What comes too late is still heard as what it is.
+        let sending = async {
+            accepter.send(frame.clone()).await.expect("the link is open");
+            accepter.end_turn().await.expect("the link is open");
+            let heard = accepter.recv().await.expect("a word");
+            assert_eq!(
+                (heard, turn_of(&mut *accepter).await),
+                (Received::Aside(word.clone()), vec![word.clone()])
+            );
+        };
+        let receiving = async {
+            assert_eq!(opener.recv().await.expect("a frame"), Received::Frame(frame.clone()));
+            opener.send_aside(word.clone()).await.expect("the link is open");
+            assert_eq!(opener.recv().await.expect("an end"), Received::EndOfTurn);
+            turn(&mut *opener, std::slice::from_ref(&word)).await;
+        };
+        both(sending, receiving).await;
     }
 
     /// Links of one connection do not wait for one another and do not mix.
@@ -465,6 +533,7 @@ macro_rules! transport_conformance {
             a_frame_that_is_too_large_is_refused,
             a_turn_of_the_opener_is_bounded,
             use_out_of_turn_is_refused,
+            what_is_said_aside_is_heard_in_the_turn_of_the_other,
             links_of_one_connection_are_apart,
             the_number_of_links_is_bounded,
             a_dropped_link_is_seen_as_closed,

@@ -9,7 +9,7 @@ use eid_core::{EntryId, Missing, Refusal, TreeId};
 
 use super::error::SessionError;
 use super::{Arrived, Outcome};
-use crate::limits::{BLOCK_BYTES_MIN, REFUSED_MAX, SECTION_BYTES_MIN};
+use crate::limits::{BLOCK_BYTES_MIN, MORE_BYTES, REFUSED_MAX, SECTION_BYTES_MIN};
 use crate::message::{Batch, Plan, TipNames, Window, WireRung};
 
 #[derive(Debug, Default)]
@@ -29,9 +29,11 @@ pub(super) struct Incoming {
     /// goes on without a gap.
     pub(super) covered: u64,
     credit: u64,
+    /// Bytes that have become durable since credit was last given.
+    freed: u64,
     queue: VecDeque<Vec<Arrived>>,
-    /// Batches handed out and not reported back: what each completes, and the blocks.
-    outstanding: VecDeque<(u64, Vec<Bytes>)>,
+    /// Batches handed out and not reported back.
+    outstanding: VecDeque<Handed>,
     /// What the sender's log is held up to; fixed at the first entry that was not admitted.
     durable: Option<u64>,
     blocked: bool,
@@ -39,11 +41,34 @@ pub(super) struct Incoming {
     refused_ids: BTreeSet<EntryId>,
 }
 
+/// A batch that was handed out.
+#[derive(Debug)]
+struct Handed {
+    /// What it completes.
+    upto: u64,
+    bytes: u64,
+    blocks: Vec<Bytes>,
+}
+
 impl Incoming {
     /// Gives the sender credit for one turn.
     pub(super) fn grant(&mut self, credit: u64) -> u64 {
         self.credit = credit;
+        self.freed = 0;
         credit
+    }
+
+    /// Gives the sender more credit for the turn that it is in, once enough has become durable.
+    pub(super) fn grant_more(&mut self) -> Option<u64> {
+        let credit = Some(self.freed).filter(|freed| *freed >= MORE_BYTES && !self.done)?;
+        self.freed = 0;
+        self.credit += credit;
+        Some(credit)
+    }
+
+    /// Whether there is a reason to say something in the sender's turn.
+    pub(super) fn has_more(&self) -> bool {
+        !self.done && (self.missing || self.freed >= MORE_BYTES)
     }
 
     /// Forgets the plan: the sender begins again by ids. What was counted stays counted.
@@ -95,8 +120,10 @@ impl Incoming {
             return Err(SessionError::Misplaced("an entry too short to be one"));
         }
         let bytes: usize = entries.iter().map(Arrived::bytes_len).sum();
-        self.credit = self.credit.saturating_sub(bytes as u64);
-        self.outstanding.push_back((batch.upto, entries.iter().map(|entry| entry.block.clone()).collect()));
+        let bytes = bytes as u64;
+        self.credit = self.credit.saturating_sub(bytes);
+        let blocks = entries.iter().map(|entry| entry.block.clone()).collect();
+        self.outstanding.push_back(Handed { upto: batch.upto, bytes, blocks });
         self.queue.push_back(entries);
         Ok(())
     }
@@ -128,7 +155,8 @@ impl Incoming {
 
     /// Takes the verdicts of the oldest batch that was handed out. Everything admitted is durable.
     pub(super) fn handle_admitted(&mut self, outcomes: &[Outcome]) {
-        let Some((upto, blocks)) = self.outstanding.pop_front() else { return };
+        let Some(Handed { upto, bytes, blocks }) = self.outstanding.pop_front() else { return };
+        self.freed += bytes;
         let mut clean = outcomes.len() == blocks.len();
         for (outcome, block) in outcomes.iter().zip(&blocks) {
             match outcome {

@@ -102,6 +102,8 @@ pub enum Outcome {
 pub enum Output {
     /// Send this frame.
     Send(Bytes),
+    /// Send this frame aside, in the other side's turn.
+    Aside(Bytes),
     /// Let the other side speak.
     EndTurn,
     /// Admit these entries, and report with [`Session::handle_admitted`] once they are durable. Batches are
@@ -109,7 +111,7 @@ pub enum Output {
     Admit(Vec<Arrived>),
     /// A long walk has used its budget: let others run, then poll again.
     Again,
-    /// Wait for a frame or the end of the other side's turn.
+    /// Wait for a frame or the end of the other side's turn; in this side's turn, for a frame aside.
     NeedFrame,
     /// Wait for the report of a batch.
     NeedAdmitted,
@@ -173,8 +175,14 @@ pub struct Session {
     tree: Option<TreeId>,
     stage: Stage,
     my_turn: bool,
-    /// Frames that the other side has sent in its turn.
+    /// Something may be said aside.
+    duplex: bool,
+    /// Frames that the other side has sent in its turn, since more of them was last asked for.
     heard: u32,
+    /// Frames that the other side has said aside since it last ended a turn.
+    asides: u32,
+    /// The other side was asked to end its turn.
+    stopped: bool,
     outbox: VecDeque<Output>,
     known: Known,
     /// The ladder begins at this rung.
@@ -252,13 +260,24 @@ impl Session {
         self
     }
 
+    /// Over a link where something can be said aside: acknowledgements and credit go against the stream, and a turn goes on
+    /// for as long as its sender has something to send.
+    #[must_use]
+    pub fn duplex(mut self, duplex: bool) -> Self {
+        self.duplex = duplex;
+        self
+    }
+
     fn new(role: Role) -> Self {
         Self {
             role,
             tree: None,
             stage: Stage::Opening,
             my_turn: false,
+            duplex: false,
             heard: 0,
+            asides: 0,
+            stopped: false,
             outbox: VecDeque::new(),
             known: Known::default(),
             first: None,
@@ -382,6 +401,50 @@ impl Session {
         }
     }
 
+    /// Takes what the other side has said in this side's turn, though it may come later.
+    pub fn handle_aside(&mut self, frame: &[u8]) -> Result<(), SessionError> {
+        let message = Message::decode(frame)?;
+        self.asides += 1;
+        if self.asides > FRAMES_MAX || !self.duplex {
+            return Err(SessionError::Misplaced("too much said aside"));
+        }
+        // What has become of the turn meanwhile is over.
+        let outgoing = self.outgoing.as_mut().filter(|_| self.stage == Stage::Sending);
+        match (message, outgoing) {
+            (Message::More { upto, credit }, Some(outgoing)) => {
+                outgoing.grant_more(credit)?;
+                self.acknowledged(upto)
+            }
+            (Message::Stop, Some(outgoing)) => {
+                outgoing.stop();
+                Ok(())
+            }
+            (Message::More { .. } | Message::Stop, None) => Ok(()),
+            _ => Err(SessionError::Misplaced("something else said aside")),
+        }
+    }
+
+    /// Whether something is to be said in the other side's turn.
+    #[must_use]
+    pub fn has_aside(&self) -> bool {
+        let taking = self.duplex && !self.my_turn && !self.stopped && self.stage == Stage::Receiving;
+        taking && (self.refusing.is_some() || self.incoming.has_more())
+    }
+
+    /// What to say in the other side's turn.
+    fn aside(&mut self) -> Option<Message> {
+        if !self.has_aside() {
+            return None;
+        }
+        self.stopped = self.refusing.is_some() || self.incoming.missing;
+        if self.stopped {
+            return Some(Message::Stop);
+        }
+        let credit = self.incoming.grant_more()?;
+        self.heard = self.heard.min(1);
+        Some(Message::More { upto: self.incoming.durable(), credit })
+    }
+
     /// Takes the end of the other side's turn.
     pub fn handle_end_of_turn(&mut self) -> Result<(), SessionError> {
         if self.my_turn || self.heard == 0 {
@@ -391,6 +454,8 @@ impl Session {
             return Err(SessionError::TooLong);
         }
         self.heard = 0;
+        self.asides = 0;
+        self.stopped = false;
         self.my_turn = true;
         self.turns += 1;
         Ok(())
@@ -433,7 +498,7 @@ impl Session {
             if let Some(code) = self.refusing {
                 // What the peer still says in its turn is dropped; the refusal waits for this side's turn.
                 self.incoming = Incoming::default();
-                return if self.my_turn { self.refuse(code) } else { Ok(Output::NeedFrame) };
+                return if self.my_turn { self.refuse(code) } else { Ok(self.listen()) };
             }
         }
         if let Some(entries) = self.incoming.next_batch() {
@@ -447,7 +512,7 @@ impl Session {
             return Ok(Output::Finished);
         }
         if !self.my_turn {
-            return Ok(Output::NeedFrame);
+            return Ok(self.listen());
         }
         if self.incoming.is_waiting() || self.filling.is_waiting() {
             return Ok(Output::NeedAdmitted);
@@ -465,6 +530,11 @@ impl Session {
             }
             Stage::Finished => Ok(Output::Finished),
         }
+    }
+
+    /// What to do in the other side's turn.
+    fn listen(&mut self) -> Output {
+        self.aside().map_or(Output::NeedFrame, |message| Output::Aside(message.encode()))
     }
 
     /// The initiator's first turn.
@@ -591,17 +661,7 @@ impl Session {
         match message {
             Message::Ack { upto, credit } => {
                 outgoing.grant(credit)?;
-                if let Some(upto) = upto {
-                    if !outgoing.may_acknowledge(upto) {
-                        return Err(SessionError::Misplaced("an acknowledgement of what was not sent"));
-                    }
-                    let epoch = self.own_epoch.unwrap_or(Epoch(0));
-                    self.known.mine = Some(Cursor { epoch, seq: Seq(upto) });
-                    if upto == outgoing.end.0 {
-                        self.incoming.covered = upto;
-                    }
-                }
-                Ok(())
+                self.acknowledged(upto)
             }
             Message::Held(bits) => outgoing.handle_held(&bits),
             Message::Want { credit, payloads } if outgoing.is_said() => {
@@ -628,6 +688,20 @@ impl Session {
             }
             _ => Err(SessionError::Misplaced("a message that a sender does not take")),
         }
+    }
+
+    /// The other side durably holds this side's log up to here.
+    fn acknowledged(&mut self, upto: Option<u64>) -> Result<(), SessionError> {
+        let (Some(upto), Some(outgoing)) = (upto, &self.outgoing) else { return Ok(()) };
+        if !outgoing.may_acknowledge(upto) {
+            return Err(SessionError::Misplaced("an acknowledgement of what was not sent"));
+        }
+        let epoch = self.own_epoch.unwrap_or(Epoch(0));
+        self.known.mine = Some(Cursor { epoch, seq: Seq(upto) });
+        if upto == outgoing.end.0 {
+            self.incoming.covered = upto;
+        }
+        Ok(())
     }
 
     /// The responder has taken what the initiator had.
@@ -833,7 +907,8 @@ impl Session {
         match outgoing.poll(replica, &tree, offer)? {
             Step::Again => Ok(Output::Again),
             Step::Say(message) => Ok(Output::Send(message.encode())),
-            Step::Wait => self.say(&[]),
+            Step::Spent if self.duplex => Ok(Output::NeedFrame),
+            Step::Wait | Step::Spent => self.say(&[]),
             Step::Finished => {
                 let is_all = self.role == Role::Responder && outgoing.rung == Rung::InSync;
                 if is_all && !self.is_to_fill() {

@@ -36,6 +36,8 @@ pub(super) struct Outgoing {
     /// What is lacked here.
     lacks: List<ShortId, LACKS_MAX>,
     credit: u64,
+    /// Asked to end the turn.
+    stopped: bool,
     stage: Stage,
 }
 
@@ -102,6 +104,8 @@ pub(super) enum Step {
     Say(Box<Message>),
     /// The turn is over.
     Wait,
+    /// The credit is spent.
+    Spent,
     /// Everything was said.
     Finished,
 }
@@ -255,6 +259,7 @@ impl Outgoing {
             tips,
             lacks: List::new(Vec::new()),
             credit: 0,
+            stopped: false,
             stage: Stage::Finished,
         })
     }
@@ -276,6 +281,7 @@ impl Outgoing {
             tips,
             lacks: List::new(Vec::new()),
             credit: 0,
+            stopped: false,
             stage,
         };
         outgoing.grant(credit)?;
@@ -288,7 +294,22 @@ impl Outgoing {
             return Err(SessionError::Misplaced("a credit too small to go on"));
         }
         self.credit = credit;
+        self.stopped = false;
         Ok(())
+    }
+
+    /// Takes more credit for the turn that this side is in.
+    pub(super) fn grant_more(&mut self, credit: u64) -> Result<(), SessionError> {
+        if credit < CREDIT_BYTES_MIN {
+            return Err(SessionError::Misplaced("a credit too small to go on"));
+        }
+        self.credit = self.credit.saturating_add(credit);
+        Ok(())
+    }
+
+    /// Ends the turn before the credit is spent.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
     }
 
     /// Takes the answer to the last window.
@@ -397,9 +418,9 @@ impl Outgoing {
                     self.lacking = lacking(replica);
                     Ok(Step::Say(Box::new(Message::Done(self.lacking))))
                 }
-                Some(_) if self.credit == 0 => {
+                Some(_) if self.stopped || self.credit == 0 => {
                     self.stage = Stage::Streaming { plan, at };
-                    Ok(Step::Wait)
+                    Ok(if self.stopped { Step::Wait } else { Step::Spent })
                 }
                 Some(_) => {
                     let (entries, bytes, next) = read_batch(replica, &plan, at, self.credit)?;

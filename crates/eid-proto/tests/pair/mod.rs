@@ -249,6 +249,8 @@ pub struct Side {
     /// Entries that arrived.
     pub arrived: u64,
     pub largest_turn: usize,
+    /// The most bytes of entries that waited to become durable.
+    pub largest_wait: usize,
     turn: usize,
     waiting: Vec<Vec<Arrived>>,
 }
@@ -263,9 +265,17 @@ impl Side {
             metadata: 0,
             arrived: 0,
             largest_turn: 0,
+            largest_wait: 0,
             turn: 0,
             waiting: vec![],
         }
+    }
+
+    /// The oldest batch becomes durable.
+    fn admit(&mut self) {
+        let entries = self.waiting.remove(0);
+        let outcomes = self.mem.admit(entries);
+        self.session.handle_admitted(&outcomes);
     }
 }
 
@@ -273,6 +283,7 @@ impl Side {
 enum Acted {
     Nothing,
     Sent(Bytes),
+    Aside(Bytes),
     EndTurn,
     Worked,
     Finished,
@@ -318,6 +329,15 @@ impl Pair {
         }
     }
 
+    /// Something can be said aside.
+    pub fn duplex(mut self) -> Self {
+        for side in [&mut self.initiator, &mut self.responder] {
+            let session = std::mem::replace(&mut side.session, Session::responder());
+            side.session = session.duplex(true);
+        }
+        self
+    }
+
     /// Both sides begin the ladder at this rung.
     pub fn beginning_at(mut self, rung: Rung) -> Self {
         for side in [&mut self.initiator, &mut self.responder] {
@@ -349,6 +369,11 @@ impl Pair {
             } else {
                 match act(from) {
                     Err(error) => return failed(error),
+                    // Batches become durable as late as possible: here when both sides would wait for ever.
+                    Ok(Acted::Nothing) if idle > 4 && !from.waiting.is_empty() => {
+                        from.admit();
+                        idle = 0;
+                    }
                     Ok(Acted::Nothing) => idle += 1,
                     Ok(Acted::Worked) => idle = 0,
                     Ok(Acted::Finished) => *done = true,
@@ -363,6 +388,13 @@ impl Pair {
                             self.pull_rounds = to.session.summary().turns.div_ceil(2);
                         }
                         if let Err(error) = to.session.handle_frame(&frame) {
+                            return other_failed(error);
+                        }
+                    }
+                    Ok(Acted::Aside(frame)) => {
+                        idle = 0;
+                        let frame = (self.tamper)(to_responder, frame);
+                        if let Err(error) = to.session.handle_aside(&frame) {
                             return other_failed(error);
                         }
                     }
@@ -412,17 +444,22 @@ fn act(side: &mut Side) -> Result<Acted, SessionError> {
             side.turn = 0;
             Acted::EndTurn
         }
+        Output::Aside(frame) => {
+            side.sent += frame.len();
+            side.metadata += frame.len();
+            Acted::Aside(frame)
+        }
         Output::Admit(entries) => {
             side.arrived += entries.len() as u64;
             side.waiting.push(entries);
+            let waiting = side.waiting.iter().flatten().map(Arrived::bytes_len).sum();
+            side.largest_wait = side.largest_wait.max(waiting);
             Acted::Worked
         }
         Output::Again => Acted::Worked,
         // Batches become durable as late as possible: only what waits for them may see them.
         Output::NeedAdmitted => {
-            let entries = side.waiting.remove(0);
-            let outcomes = side.mem.admit(entries);
-            side.session.handle_admitted(&outcomes);
+            side.admit();
             Acted::Worked
         }
         Output::NeedFrame => Acted::Nothing,

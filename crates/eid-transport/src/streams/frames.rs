@@ -2,17 +2,20 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::{ASIDE_BYTES_MAX, FRAME_BYTES_MAX};
 
 /// What stands before a frame: its length.
 const LENGTH_BYTES: usize = 4;
 /// The length that says that a turn ends.
 const END_OF_TURN: u32 = u32::MAX;
+/// The bit of a length that says that the frame is said aside.
+const ASIDE: u32 = 1 << 31;
 
 /// What a stream says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item {
     Frame(Bytes),
+    Aside(Bytes),
     EndOfTurn,
 }
 
@@ -40,15 +43,17 @@ impl Items {
             self.received.advance(LENGTH_BYTES);
             return Ok(Some(Item::EndOfTurn));
         }
-        let length = length as usize;
-        if length > FRAME_BYTES_MAX {
+        let is_aside = length & ASIDE != 0;
+        let length = (length & !ASIDE) as usize;
+        if length > if is_aside { ASIDE_BYTES_MAX } else { FRAME_BYTES_MAX } {
             return Err(Malformed);
         }
         if self.received.len() < LENGTH_BYTES + length {
             return Ok(None);
         }
         self.received.advance(LENGTH_BYTES);
-        Ok(Some(Item::Frame(self.received.split_to(length).freeze())))
+        let frame = self.received.split_to(length).freeze();
+        Ok(Some(if is_aside { Item::Aside(frame) } else { Item::Frame(frame) }))
     }
 
     /// Whether nothing of an item is left over.
@@ -61,6 +66,12 @@ impl Items {
 pub(super) fn length_field(frame: &Bytes) -> Bytes {
     let length = u32::try_from(frame.len()).expect("frames are bounded before they are sent");
     Bytes::copy_from_slice(&length.to_be_bytes())
+}
+
+/// The same before a frame that is said aside.
+pub(super) fn aside_field(frame: &Bytes) -> Bytes {
+    let length = u32::try_from(frame.len()).expect("frames are bounded before they are sent");
+    Bytes::copy_from_slice(&(length | ASIDE).to_be_bytes())
 }
 
 /// The bytes that end a turn.
@@ -83,23 +94,34 @@ mod tests {
         let mut items = Items::default();
         items.feed(&(FRAME_BYTES_MAX as u32).to_be_bytes());
         assert_eq!(items.next(), Ok(None));
+        let mut items = Items::default();
+        items.feed(&(ASIDE | (ASIDE_BYTES_MAX as u32 + 1)).to_be_bytes());
+        assert_eq!(items.next(), Err(Malformed));
     }
 
     proptest! {
         #[test]
         fn items_arrive_as_sent_however_the_stream_is_cut(
-            sent in prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..40)), 0..20),
+            sent in prop::collection::vec((0..3_u8, prop::collection::vec(any::<u8>(), 0..40)), 0..20),
             cut in 1..50_usize,
         ) {
             let sent: Vec<Item> = sent
                 .into_iter()
-                .map(|frame| frame.map_or(Item::EndOfTurn, |frame| Item::Frame(frame.into())))
+                .map(|(kind, frame)| match kind {
+                    0 => Item::EndOfTurn,
+                    1 => Item::Aside(frame.into()),
+                    _ => Item::Frame(frame.into()),
+                })
                 .collect();
             let mut stream = Vec::new();
             for item in &sent {
                 match item {
                     Item::Frame(frame) => {
                         stream.extend_from_slice(&length_field(frame));
+                        stream.extend_from_slice(frame);
+                    }
+                    Item::Aside(frame) => {
+                        stream.extend_from_slice(&aside_field(frame));
                         stream.extend_from_slice(frame);
                     }
                     Item::EndOfTurn => stream.extend_from_slice(&end_of_turn()),

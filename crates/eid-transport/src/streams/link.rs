@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::connection::Held;
-use super::frames::{Item, Items, Malformed, end_of_turn, length_field};
+use super::frames::{Item, Items, Malformed, aside_field, end_of_turn, length_field};
 use super::{Channel, Lost, Sink as _, Source as _, torn, within};
-use crate::limits::{FRAME_BYTES_MAX, FRAME_OVERHEAD, OPENER_TURN_BYTES_MAX, READ_BYTES_MAX};
+use crate::limits::{
+    ASIDE_BYTES_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD, OPENER_TURN_BYTES_MAX, READ_BYTES_MAX,
+};
 use crate::{BoxFuture, Link, LinkBytes, LinkError, Received};
 
 /// One side of a link.
@@ -20,6 +22,8 @@ pub(super) struct StreamLink<C: Channel> {
     turn: Turn,
     /// Bytes of the turn so far, whosever it is, each frame counted with [`FRAME_OVERHEAD`].
     turn_bytes: usize,
+    /// What the opener's turn may come to: each word aside lets it go on.
+    opener_bytes_max: usize,
     items: Items,
     /// When the frame that has begun to arrive has to be here.
     deadline: Option<BoxFuture<'static, ()>>,
@@ -53,6 +57,7 @@ impl<C: Channel> StreamLink<C> {
             opener,
             turn: if opener { Turn::Mine } else { Turn::Theirs },
             turn_bytes: 0,
+            opener_bytes_max: OPENER_TURN_BYTES_MAX,
             items: Items::default(),
             deadline: None,
             bytes: LinkBytes::default(),
@@ -67,13 +72,20 @@ impl<C: Channel> StreamLink<C> {
         }
     }
 
-    /// Sends what belongs to this side's turn.
+    /// Sends what this side may say.
     async fn put(&mut self, mut bytes: [Bytes; 2]) -> Result<(), LinkError> {
-        self.turn = Turn::Sending;
+        let turn = std::mem::replace(&mut self.turn, Turn::Sending);
         let time = self.held.channel.sleep(self.held.patience.stall);
         within(time, self.sink.write(&mut bytes)).await.ok_or(LinkError::TimedOut)??;
-        self.turn = Turn::Mine;
+        self.turn = turn;
         Ok(())
+    }
+
+    /// Begins the next turn.
+    fn begin(&mut self, turn: Turn) {
+        self.turn = turn;
+        self.turn_bytes = 0;
+        self.opener_bytes_max = OPENER_TURN_BYTES_MAX;
     }
 
     async fn next(&mut self) -> Result<Received, LinkError> {
@@ -83,20 +95,28 @@ impl<C: Channel> StreamLink<C> {
                     self.deadline = None;
                     self.turn_bytes = self.turn_bytes.saturating_add(frame.len() + FRAME_OVERHEAD);
                     // The opener's turn has a bound, and this side is not the opener.
-                    if !self.opener && self.turn_bytes > OPENER_TURN_BYTES_MAX {
+                    let is_mine = self.turn == Turn::Mine;
+                    if is_mine || !self.opener && self.turn_bytes > self.opener_bytes_max {
                         return Err(LinkError::Corrupt);
                     }
                     self.bytes.received += frame.len() as u64;
                     return Ok(Received::Frame(frame));
                 }
+                Some(Item::Aside(frame)) => {
+                    self.deadline = None;
+                    if self.turn == Turn::Mine {
+                        self.opener_bytes_max = self.opener_bytes_max.saturating_add(OPENER_TURN_BYTES_MAX);
+                    }
+                    self.bytes.received += frame.len() as u64;
+                    return Ok(Received::Aside(frame));
+                }
                 Some(Item::EndOfTurn) => {
                     self.deadline = None;
                     // A turn begins after the one before it has ended, which nobody knew when this was sent.
-                    if !self.items.is_empty() {
+                    if !self.items.is_empty() || self.turn == Turn::Mine {
                         return Err(LinkError::Corrupt);
                     }
-                    self.turn_bytes = 0;
-                    self.turn = Turn::Mine;
+                    self.begin(Turn::Mine);
                     return Ok(Received::EndOfTurn);
                 }
                 None => {}
@@ -109,7 +129,8 @@ impl<C: Channel> StreamLink<C> {
                 Some(deadline) => within(Box::pin(deadline), reading).await.ok_or(LinkError::TimedOut)?,
                 None => reading.await,
             };
-            let between_turns = self.turn_bytes == 0 && self.items.is_empty();
+            let owes_nothing = self.turn_bytes == 0 || self.turn == Turn::Mine;
+            let between_turns = owes_nothing && self.items.is_empty();
             match read {
                 Ok(Some(bytes)) => self.items.feed(&bytes),
                 Ok(None) | Err(Lost::Closed) if between_turns => return Ok(Received::Closed),
@@ -126,7 +147,7 @@ impl<C: Channel> Link for StreamLink<C> {
             self.may_send()?;
             let length = frame.len();
             let turn_bytes = self.turn_bytes + length + FRAME_OVERHEAD;
-            if length > FRAME_BYTES_MAX || (self.opener && turn_bytes > OPENER_TURN_BYTES_MAX) {
+            if length > FRAME_BYTES_MAX || (self.opener && turn_bytes > self.opener_bytes_max) {
                 return Err(LinkError::TooLarge);
             }
             self.put([length_field(&frame), frame]).await?;
@@ -141,8 +162,7 @@ impl<C: Channel> Link for StreamLink<C> {
         Box::pin(async move {
             self.may_send()?;
             self.put([end_of_turn(), Bytes::new()]).await?;
-            self.turn = Turn::Theirs;
-            self.turn_bytes = 0;
+            self.begin(Turn::Theirs);
             Ok(())
         })
     }
@@ -150,8 +170,7 @@ impl<C: Channel> Link for StreamLink<C> {
     fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>> {
         Box::pin(async move {
             match self.turn {
-                Turn::Theirs => {}
-                Turn::Mine => return Err(LinkError::OutOfTurn),
+                Turn::Theirs | Turn::Mine => {}
                 Turn::Sending | Turn::Dead => return Err(LinkError::Closed),
             }
             let received = self.next().await;
@@ -160,6 +179,28 @@ impl<C: Channel> Link for StreamLink<C> {
                 self.source.stop();
             }
             received
+        })
+    }
+
+    fn is_duplex(&self) -> bool {
+        true
+    }
+
+    fn send_aside(&mut self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        Box::pin(async move {
+            match self.turn {
+                Turn::Theirs => {}
+                Turn::Mine => return Err(LinkError::OutOfTurn),
+                Turn::Sending | Turn::Dead => return Err(LinkError::Closed),
+            }
+            if frame.len() > ASIDE_BYTES_MAX {
+                return Err(LinkError::TooLarge);
+            }
+            let length = frame.len() as u64;
+            self.put([aside_field(&frame), frame]).await?;
+            self.opener_bytes_max = self.opener_bytes_max.saturating_add(OPENER_TURN_BYTES_MAX);
+            self.bytes.sent += length;
+            Ok(())
         })
     }
 
