@@ -476,9 +476,8 @@ impl Pipe {
 }
 
 impl End {
-    fn link(&self, link: usize, opener: bool) -> Box<dyn Link> {
+    fn link(&self, link: usize, opener: bool, duplex: bool) -> Box<dyn Link> {
         let Self { net, wire, side } = self;
-        let duplex = lock(&net.state).wires.get(wire).is_some_and(|wire| wire.duplex);
         Box::new(LinkEnd {
             net: net.clone(),
             wire: *wire,
@@ -530,8 +529,7 @@ impl Connection for End {
                     waker.wake();
                 }
             }
-            drop(state);
-            Ok(self.link(link, true))
+            Ok(self.link(link, true, wire.duplex))
         })
     }
 
@@ -545,7 +543,7 @@ impl Connection for End {
                 Fate::Alive => {
                     if let Some(link) = wire.arriving[self.side].pop_front() {
                         wire.handles[self.side] += 1;
-                        return Poll::Ready(Some(self.link(link, false)));
+                        return Poll::Ready(Some(self.link(link, false, wire.duplex)));
                     }
                 }
             }
