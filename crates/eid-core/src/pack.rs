@@ -136,7 +136,8 @@ impl Said {
 struct Packer {
     out: Writer,
     said: Said,
-    at: BTreeMap<EntryId, usize>,
+    /// By the beginning of the id.
+    at: BTreeMap<u64, usize>,
     authors: BTreeMap<PublicKey, u64>,
     stores: BTreeMap<StoreName, u64>,
 }
@@ -150,8 +151,14 @@ impl Packer {
         }
         self.said.place(&entry.block, parts.as_ref().map(|(header, _)| header));
         if let Some(place) = self.said.placed.last() {
-            self.at.insert(place.id, self.said.placed.len() - 1);
+            self.at.insert(first(&place.id), self.said.placed.len() - 1);
         }
+    }
+
+    /// Which entry of the batch this is.
+    fn at(&self, id: &EntryId) -> Option<usize> {
+        let at = self.at.get(&first(id)).copied();
+        at.filter(|at| self.said.placed.get(*at).is_some_and(|place| place.id == *id))
     }
 
     fn push_whole(&mut self, entry: &Arrived) {
@@ -168,13 +175,12 @@ impl Packer {
         self.out.uint(PACKED).array(header.parents.len());
         let here = self.said.placed.len();
         for parent in &header.parents {
-            match self.at.get(parent) {
+            match self.at(parent) {
                 Some(at) => self.out.uint((here - at) as u64),
                 None => self.out.bytes(&parent.0),
             };
         }
-        let height =
-            self.said.height(header.parents.iter().filter_map(|parent| self.at.get(parent).copied()));
+        let height = self.said.height(header.parents.iter().filter_map(|parent| self.at(parent)));
         self.out.int(i128::from(header.height.0) - i128::from(height));
         self.out.int(i128::from(header.time.0) - i128::from(self.said.time()));
         match self.authors.get(&header.author) {
@@ -219,7 +225,12 @@ impl Packer {
     }
 }
 
-/// The header and the signature, where the rest of the entry follows from them.
+/// Short ids meet by chance or by somebody's work; then a parent travels in full.
+fn first(id: &EntryId) -> u64 {
+    u64::from_be_bytes(id.prefix())
+}
+
+/// The header and the signature, where the rest of the entry follows from them: what decodes has one encoding.
 fn parts(tree: &TreeId, entry: &Arrived) -> Option<(Header, Signature)> {
     let (at, signature) = split_block(&entry.block).ok()?;
     let header = Header::decode(&entry.block[at.0..at.1]).ok()?;
@@ -230,8 +241,7 @@ fn parts(tree: &TreeId, entry: &Arrived) -> Option<(Header, Signature)> {
         && header.nonce.is_none()
         && header.parents.is_sorted_by(|a, b| a < b)
         && header.sections.len() == entry.payloads.len()
-        && header.sections.iter().zip(&entry.payloads).all(fits)
-        && block_of(&header.encode(), &signature) == entry.block;
+        && header.sections.iter().zip(&entry.payloads).all(fits);
     follows.then_some((header, signature))
 }
 
