@@ -2,6 +2,8 @@
 //! them holds answers back.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +103,25 @@ async fn over_http_behind_a_proxy_that_holds_answers_back() {
 }
 
 #[tokio::test]
+async fn over_http_behind_nginx() {
+    let mut two = joined(Http::on("127.0.0.1:0").into(), None).await;
+    // As it comes, and as it is where somebody has told it to hold every answer back.
+    for location in ["", "proxy_ignore_headers X-Accel-Buffering;"] {
+        let nginx = Nginx::start(&socket(&two.address), location);
+        let handle = two.here.keep_in_step(&nginx.address).await.unwrap();
+        in_step(&handle).await;
+        for n in 0..3 {
+            goes_over(&two.there, &two.here, 2 * n).await;
+            goes_over(&two.here, &two.there, 2 * n + 1).await;
+        }
+        assert_eq!(handle.status().state, KeepState::InStep);
+    }
+    let nginx = Nginx::start(&socket(&two.address), "");
+    two.address = nginx.address.clone();
+    both_ways(&two).await;
+}
+
+#[tokio::test]
 async fn a_peer_that_becomes_known_is_kept_in_step_from_then_on() {
     let two = joined(Http::on("127.0.0.1:0").into(), None).await;
     let mut events = two.b.events();
@@ -153,11 +174,70 @@ async fn a_database_that_is_not_wanted_at_once_is_left_alone() {
     assert_eq!(two.here.entries().unwrap(), before);
 }
 
+/// The socket of an address of HTTP.
+fn socket(address: &Address) -> String {
+    address.as_str().trim_start_matches("http://").trim_end_matches('/').to_owned()
+}
+
+/// An nginx of our own, killed when dropped. Needs nginx, and fails where it is missing.
+struct Nginx {
+    address: Address,
+    process: Child,
+    _directory: tempfile::TempDir,
+}
+
+impl Nginx {
+    fn start(backend: &str, location: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display().to_string();
+        // Free at this moment; nginx says so if somebody else is faster.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
+            .concat();
+        let config = format!(
+            "daemon off; master_process off; pid {path}/pid; error_log stderr notice;
+             events {{}}
+             http {{
+                 access_log off;
+                 {temporary}
+                 server {{
+                     listen 127.0.0.1:{port};
+                     location /eid/ {{ proxy_pass http://{backend}/; {location} }}
+                 }}
+             }}"
+        );
+        std::fs::write(directory.path().join("nginx.conf"), config).unwrap();
+        let program =
+            if std::path::Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
+        let mut process = Command::new(program)
+            .args(["-e", "stderr", "-p", &path, "-c", "nginx.conf"])
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("nginx is not installed, and this test needs it: apt-get install nginx-light");
+        // It says which event method it uses once its sockets are open.
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let is_open = log.by_ref().map_while(Result::ok).any(|line| line.contains("event method"));
+        assert!(is_open, "nginx ended");
+        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+        let address = format!("http://127.0.0.1:{port}/eid").parse().unwrap();
+        Self { address, process, _directory: directory }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
 /// A proxy that passes an answer on only when it is complete.
 async fn holding_back(server: &Address) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let server = server.as_str().trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let server = socket(server);
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
             let server = server.clone();
