@@ -385,6 +385,12 @@ fn a_cursor_of_another_life_or_past_the_end_is_not_believed() {
         let pair = sync(a, b, Known { theirs: Some(cursor), mine: None });
         assert_eq!(pair.summaries().0.pulled, 20);
         assert_eq!(pair.summaries().0.rung, Some(rung));
+        // What came before a second beginning counts on both sides.
+        let (initiator, responder) = pair.summaries();
+        assert_eq!(initiator.pull_total, Some(initiator.pulled + initiator.duplicates));
+        assert_eq!(responder.push_total, Some(responder.pushed));
+        let came_and_was_refused = u64::from(rung == Rung::ByIds) * 11;
+        assert_eq!(responder.pushed, initiator.pulled + initiator.duplicates + came_and_was_refused);
         assert_eq!(pair.summaries().0.refused, 0);
     }
 }

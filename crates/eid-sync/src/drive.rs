@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Waking, Poll};
 
@@ -14,7 +14,7 @@ use eid_core::sketch::Sketch;
 use eid_core::{EntryId, Permission, PublicKey, ReadError, Refusal, TreeId};
 use eid_proto::{Arrived, Known, Outcome, Output, RefusalCode, Rights, Session, SessionError};
 use eid_store::{Admission, EntryStore, Offer, Prepared, StoreError, Verdict};
-use eid_transport::{BoxFuture, Link, LinkError, Received};
+use eid_transport::{BoxFuture, Link, LinkBytes, LinkError, Received};
 
 use crate::access::Access;
 use crate::bucket::Pace;
@@ -28,6 +28,7 @@ use crate::limits::{
 };
 use crate::memory::{Held, Memory};
 use crate::place::Place;
+use crate::progress::Meter;
 use crate::relations::Relations;
 use crate::runtime::{Runtime, blocking, within};
 
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) serving: bool,
     /// What peers were asked for in vain.
     pub(crate) gaps: Arc<Gaps>,
+    /// Is set when a session has much to do.
+    pub(crate) is_large: Arc<AtomicBool>,
     /// How many sessions are served.
     pub(crate) sessions: Arc<AtomicUsize>,
     /// What all sessions have taken in and not stored.
@@ -117,6 +120,7 @@ pub(crate) async fn drive(
     session: Session,
     link: &mut dyn Link,
     context: &Context,
+    meter: &mut Meter,
 ) -> (Option<Session>, Result<(), SyncError>) {
     let mut driver = Driver {
         session: Some(session.duplex(link.is_duplex())),
@@ -127,6 +131,8 @@ pub(crate) async fn drive(
         held: VecDeque::new(),
         pace: None,
         watch: Watch::default(),
+        meter,
+        bytes: link.bytes(),
     };
     let mut result = driver.run(link).await;
     // What has arrived whole is admitted, however the link ended.
@@ -141,6 +147,9 @@ pub(crate) async fn drive(
     }
     if result.is_ok() {
         result = driver.note_gap().await;
+    }
+    if let Some(session) = &driver.session {
+        driver.meter.end(session.tree(), &session.summary(), link.bytes(), context.runtime.now_ms());
     }
     (driver.session, result)
 }
@@ -158,6 +167,10 @@ struct Driver<'a> {
     /// Of the other side, once it has said something in its turn.
     pace: Option<Pace>,
     watch: Watch,
+    /// Tells how far the session is.
+    meter: &'a mut Meter,
+    /// What had gone over the link when that was looked at.
+    bytes: LinkBytes,
 }
 
 /// A session of a peer that has a right.
@@ -219,6 +232,8 @@ impl Driver<'_> {
     async fn run(&mut self, link: &mut dyn Link) -> Result<(), SyncError> {
         let runtime = &*self.context.runtime;
         loop {
+            self.bytes = link.bytes();
+            self.look();
             let burst = self.burst().await?;
             for frame in burst.frames {
                 self.deadline("sending a frame", link.send(frame)).await?;
@@ -255,6 +270,14 @@ impl Driver<'_> {
             self.received(received?)?;
         }
         Ok(())
+    }
+
+    /// Tells how far the session is, now and then.
+    fn look(&mut self) {
+        if let Some(session) = &self.session {
+            let now_ms = self.context.runtime.now_ms();
+            self.meter.look(session.tree(), &session.summary(), self.bytes, now_ms);
+        }
     }
 
     fn session(&mut self) -> Result<&mut Session, SyncError> {
@@ -319,6 +342,7 @@ impl Driver<'_> {
     fn admitted(&mut self, outcomes: &[Outcome]) -> Result<(), SyncError> {
         self.held.pop_front();
         self.session()?.handle_admitted(outcomes);
+        self.look();
         self.context.note_conduct(outcomes)
     }
 

@@ -1,7 +1,7 @@
 //! The engine: transports, peers, sessions.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_lock::Mutex as AsyncMutex;
@@ -32,6 +32,7 @@ use crate::limits::{
 use crate::live::LiveLinks;
 use crate::memory::Memory;
 use crate::place::Place;
+use crate::progress::Meter;
 use crate::race::Door;
 use crate::relations::Relations;
 use crate::report::SessionReport;
@@ -403,7 +404,18 @@ impl SyncEngine {
         peer: &Peer,
         tree: TreeId,
     ) -> (Option<SessionReport>, Result<SessionReport, SyncError>) {
-        let context = self.inner.context(peer.key(), Arc::new([peer.key()]), false);
+        self.session_noting(peer, tree, Arc::default()).await
+    }
+
+    /// The same, and takes note when there is much to do.
+    pub(crate) async fn session_noting(
+        &self,
+        peer: &Peer,
+        tree: TreeId,
+        is_large: Arc<AtomicBool>,
+    ) -> (Option<SessionReport>, Result<SessionReport, SyncError>) {
+        let mut context = self.inner.context(peer.key(), Arc::new([peer.key()]), false);
+        context.is_large = is_large;
         let (inner, key) = (Arc::clone(&self.inner), peer.key());
         let begin = move || inner.relations.load(&key, &tree);
         let known = match blocking(&*self.inner.runtime, begin).await {
@@ -569,6 +581,7 @@ impl Inner {
             keys,
             serving,
             gaps: Arc::clone(&self.gaps),
+            is_large: Arc::default(),
             sessions: Arc::clone(&self.sessions),
             memory: Arc::clone(&self.memory),
             conduct: Arc::clone(&self.conduct),
@@ -614,7 +627,9 @@ impl Inner {
         via: Option<Address>,
     ) -> (SessionReport, Result<(), SyncError>) {
         let began = self.runtime.now_ms();
-        let (session, result) = drive(session, link, context).await;
+        let (publisher, is_large) = (Arc::clone(&self.publisher), Arc::clone(&context.is_large));
+        let mut meter = Meter::new(publisher, context.peer, via.clone(), is_large);
+        let (session, result) = drive(session, link, context, &mut meter).await;
         let (tree, summary) = match &session {
             Some(session) => (session.tree(), session.summary()),
             None => (None, NOTHING_DONE),

@@ -11,6 +11,7 @@ use eid_proto::message::Versions;
 use eid_transport::Address;
 
 use crate::limits::EVENTS_MAX;
+use crate::progress::Progress;
 use crate::report::SessionReport;
 
 /// Something that happened between this device and a peer.
@@ -30,6 +31,8 @@ pub enum SyncEvent {
         /// To whom.
         peer: PublicKey,
     },
+    /// A session has come so far in one direction. Who is slow hears the last one of each session and direction only.
+    Progress(Progress),
     /// A session is done, in both directions.
     Session(SessionReport),
     /// A session ended early. The report says how far it got.
@@ -118,6 +121,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Queue {
+    /// How far a session is takes the place of what was said of it before, and of nothing else.
+    fn push(&mut self, event: &SyncEvent) {
+        if let SyncEvent::Progress(progress) = event
+            && let Some(before) = self.events.iter_mut().find_map(|event| match event {
+                SyncEvent::Progress(before) if before.is_of_the_same(progress) => Some(before),
+                _ => None,
+            })
+        {
+            before.clone_from(progress);
+            return;
+        }
+        if self.events.len() >= EVENTS_MAX {
+            let least = self.events.iter().position(|event| matches!(event, SyncEvent::Progress(_)));
+            match (least, event) {
+                // The report says it too.
+                (Some(at), _) => drop(self.events.remove(at)),
+                (None, SyncEvent::Progress(_)) => return,
+                (None, _) => {
+                    self.events.pop_front();
+                    self.lagged += 1;
+                }
+            }
+        }
+        self.events.push_back(event.clone());
+    }
+}
+
 impl Publisher {
     pub(crate) fn subscribe(&self) -> Events {
         let queue = Arc::new(Mutex::new(Queue::default()));
@@ -129,11 +160,7 @@ impl Publisher {
         lock(&self.subscribers).retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
             let mut queue = lock(&queue);
-            if queue.events.len() >= EVENTS_MAX {
-                queue.events.pop_front();
-                queue.lagged += 1;
-            }
-            queue.events.push_back(event.clone());
+            queue.push(event);
             if let Some(waker) = queue.waker.take() {
                 waker.wake();
             }
@@ -186,7 +213,10 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use eid_transport::Address;
+
     use super::*;
+    use crate::progress::Direction;
 
     #[test]
     fn a_slow_subscriber_is_told_how_much_it_missed() {
@@ -201,5 +231,38 @@ mod tests {
         let received: Vec<_> = std::iter::from_fn(|| events.try_recv()).collect();
         assert_eq!(received.len(), EVENTS_MAX);
         assert_eq!(received.last(), Some(&Delivered::Event(event(2))));
+    }
+
+    #[test]
+    fn how_far_a_session_is_takes_the_place_of_what_was_said_before_and_of_no_other_event() {
+        let publisher = Publisher::default();
+        let mut events = publisher.subscribe();
+        let progress = |n: u8, entries: u64, via: Option<Address>| {
+            let (tree, peer) = (TreeId([n; 32]), PublicKey([1; 32]));
+            let direction = Direction::In;
+            SyncEvent::Progress(Progress {
+                tree,
+                peer,
+                via,
+                direction,
+                entries,
+                entries_total: 10_000,
+                bytes: 0,
+            })
+        };
+        let other = |n: u16| SyncEvent::Redeemed { tree: TreeId([0; 32]), joiner: PublicKey([n as u8; 32]) };
+        for entries in 0..2 * EVENTS_MAX as u64 {
+            publisher.publish(&progress(1, entries, None));
+            publisher.publish(&progress(2, entries, None));
+        }
+        let last = 2 * EVENTS_MAX as u64 - 1;
+        assert_eq!(events.try_recv(), Some(Delivered::Event(progress(1, last, None))));
+        for n in 0..EVENTS_MAX as u16 {
+            publisher.publish(&other(n));
+        }
+        publisher.publish(&progress(3, 1, None));
+        let received: Vec<_> = std::iter::from_fn(|| events.try_recv()).collect();
+        let expected: Vec<_> = (0..EVENTS_MAX as u16).map(|n| Delivered::Event(other(n))).collect();
+        assert_eq!(received, expected, "nothing else was skipped");
     }
 }

@@ -42,6 +42,11 @@ pub const SESSIONS_PER_CONNECTION_MAX: usize = 32;
 /// round trips of small ones overlap and a large one stops nobody, an eighth of what a server serves on a connection, and
 /// with a hundred devices that come back at the same moment still within [`SESSIONS_MAX`].
 pub const SESSIONS_AT_ONCE: usize = 4;
+/// Greatest number of further ones, while as many are [large](LARGE_ENTRIES): databases that are not large do not wait for
+/// several that are.
+pub const SESSIONS_LARGE: usize = 4;
+/// Entries in one direction from which on a session is large: what is left of a second of work or more.
+pub const LARGE_ENTRIES: u64 = 4_096;
 /// Bytes of entries that have arrived in all sessions and are not stored yet, beyond which no session takes in more. Each
 /// may overshoot it by one frame.
 pub const MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -65,6 +70,8 @@ pub const REQUESTS_MAX: u64 = 200;
 pub const REQUESTS_PER_SECOND: u64 = 50;
 /// Greatest number of events that wait for one subscriber; further ones are counted and skipped.
 pub const EVENTS_MAX: usize = 1_024;
+/// Milliseconds between two events that say how far one direction of a session is: as often as a person sees a difference.
+pub const PROGRESS_MS: u64 = 250;
 /// Greatest length of a ticket in bytes: what fits into a QR code and a command line.
 pub const TICKET_BYTES_MAX: usize = 4 * 1024;
 /// Greatest number of addresses in a ticket.

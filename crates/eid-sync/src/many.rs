@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use eid_core::dag::Replica;
@@ -16,7 +17,7 @@ use eid_transport::{BoxFuture, LinkBytes, LinkError};
 
 use crate::engine::{Inner, Peer, SyncEngine, Which, in_sync};
 use crate::error::SyncError;
-use crate::limits::SESSIONS_AT_ONCE;
+use crate::limits::{SESSIONS_AT_ONCE, SESSIONS_LARGE};
 use crate::report::SessionReport;
 use crate::runtime::blocking;
 
@@ -28,9 +29,16 @@ pub(crate) struct Many<'a> {
     equal: VecDeque<SessionReport>,
     /// Databases whose sessions have not begun, in the order in which they will.
     waiting: VecDeque<TreeId>,
-    running: Vec<BoxFuture<'a, Result<SessionReport, SyncError>>>,
+    running: Vec<Running<'a>>,
     /// What went wrong first. It is told at the end.
     failure: Option<SyncError>,
+}
+
+/// A session that runs.
+struct Running<'a> {
+    /// There is much to do in it.
+    is_large: Arc<AtomicBool>,
+    ends: BoxFuture<'a, Result<SessionReport, SyncError>>,
 }
 
 impl SyncEngine {
@@ -92,8 +100,13 @@ impl SyncEngine {
     }
 
     /// Runs a session; how far it got, whatever ended it.
-    async fn session_report(&self, peer: &Peer, tree: TreeId) -> Result<SessionReport, SyncError> {
-        match self.session_with(peer, tree).await {
+    async fn session_report(
+        &self,
+        peer: &Peer,
+        tree: TreeId,
+        is_large: Arc<AtomicBool>,
+    ) -> Result<SessionReport, SyncError> {
+        match self.session_noting(peer, tree, is_large).await {
             (Some(report), _) => Ok(report),
             (None, result) => result,
         }
@@ -108,28 +121,32 @@ impl Many<'_> {
             return Some(Ok(report));
         }
         loop {
-            while self.running.len() < SESSIONS_AT_ONCE
+            while has_room(&self.running)
                 && let Some(tree) = self.waiting.pop_front()
             {
-                self.running.push(Box::pin(self.engine.session_report(self.peer, tree)));
+                let is_large = Arc::default();
+                let ends = self.engine.session_report(self.peer, tree, Arc::clone(&is_large));
+                self.running.push(Running { is_large, ends: Box::pin(ends) });
             }
             if self.running.is_empty() {
                 return self.failure.take().map(Err);
             }
-            let running = &mut self.running;
+            let (running, is_last) = (&mut self.running, self.waiting.is_empty());
             let ended = poll_fn(|cx| {
                 for at in 0..running.len() {
-                    if let Poll::Ready(ended) = running[at].as_mut().poll(cx) {
+                    if let Poll::Ready(ended) = running[at].ends.as_mut().poll(cx) {
                         drop(running.remove(at));
-                        return Poll::Ready(ended);
+                        return Poll::Ready(Some(ended));
                     }
                 }
-                Poll::Pending
+                if has_room(running) && !is_last { Poll::Ready(None) } else { Poll::Pending }
             })
             .await;
             match ended {
-                Ok(report) => return Some(Ok(report)),
-                Err(error) => {
+                // One that runs was seen to be large.
+                None => {}
+                Some(Ok(report)) => return Some(Ok(report)),
+                Some(Err(error)) => {
                     if is_of_all(&error) {
                         self.waiting.clear();
                     }
@@ -148,6 +165,12 @@ impl fmt::Debug for Many<'_> {
             .field("running", &self.running.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether one more session may begin: large ones make some room for others.
+fn has_room(running: &[Running<'_>]) -> bool {
+    let large = running.iter().filter(|session| session.is_large.load(Ordering::SeqCst)).count();
+    running.len() < SESSIONS_AT_ONCE + large.min(SESSIONS_LARGE)
 }
 
 /// Whether what kept a session from beginning keeps every other one from it too.

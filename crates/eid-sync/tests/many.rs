@@ -6,9 +6,10 @@ mod nodes;
 mod tapped;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use eid_core::{Permission, TreeId};
-use eid_sync::limits::{IDLE_MS, SESSIONS_AT_ONCE};
+use eid_sync::limits::{IDLE_MS, LARGE_ENTRIES, SESSIONS_AT_ONCE, SESSIONS_LARGE};
 use eid_sync::{Delivered, Events, Rung, SessionReport, SyncError, SyncEvent};
 use nodes::{Node, Nodes};
 use tapped::Tap;
@@ -84,7 +85,7 @@ async fn small_databases_are_done_while_a_large_one_goes_on() {
     // The first of those of which nothing else is known.
     let large = trees[0];
     a.write_large(large, 100, 100);
-    tap.hold(Some(large));
+    tap.hold(&[large]);
     let mut events = b.engine.events();
     let peer = b.engine.connect_to_peer(&a.address(), None, &[]).await.unwrap();
     let small_ones = async {
@@ -92,7 +93,7 @@ async fn small_databases_are_done_while_a_large_one_goes_on() {
             let (report, early) = ended(&mut events).await;
             assert!(!early && report.complete && report.tree != Some(large), "{report:?}");
         }
-        tap.hold(None);
+        tap.hold(&[]);
         ended(&mut events).await
     };
     let (reports, (last, early)) = tokio::join!(b.engine.sync_all(&peer), small_ones);
@@ -102,12 +103,39 @@ async fn small_databases_are_done_while_a_large_one_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn databases_that_are_large_make_room_for_those_that_are_not() {
+    let (_nodes, a, b, tap, trees) = friends(10).await;
+    let (large, small) = trees.split_at(SESSIONS_AT_ONCE + SESSIONS_LARGE - 1);
+    for tree in large {
+        a.write(*tree, LARGE_ENTRIES as usize);
+    }
+    for tree in small {
+        a.write(*tree, 1);
+    }
+    // Of each large one the plan comes, and one batch.
+    tap.hold(large);
+    tap.after.store(2, Ordering::SeqCst);
+    let mut events = b.engine.events();
+    let peer = b.engine.connect_to_peer(&a.address(), None, &[]).await.unwrap();
+    let small_ones = async {
+        for _ in small {
+            let (report, early) = ended(&mut events).await;
+            assert!(!early && small.contains(&report.tree.unwrap()), "{report:?}");
+        }
+        tap.hold(&[]);
+    };
+    let (reports, ()) = tokio::join!(b.engine.sync_all(&peer), small_ones);
+    assert!(reports.unwrap().iter().all(|report| report.complete));
+    assert!(Tap::get(&tap.open_most) <= 1 + SESSIONS_AT_ONCE + SESSIONS_LARGE, "{tap:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_breaks_and_one_in_which_nothing_is_heard_stop_no_other() {
     let (_nodes, a, b, tap, trees) = friends(10).await;
     for tree in &trees {
         a.write(*tree, 1);
     }
-    tap.hold(Some(trees[0]));
+    tap.hold(&trees[..1]);
     *tap.broken.lock().unwrap() = Some(trees[1]);
     let began = tokio::time::Instant::now();
     let reports = b.engine.sync_with_peer(&a.address(), None).await.unwrap();
@@ -122,7 +150,7 @@ async fn a_session_that_breaks_and_one_in_which_nothing_is_heard_stop_no_other()
         assert!(of(*tree).complete && of(*tree).ms < IDLE_MS / 2, "{:?}", of(*tree));
     }
     // Also for the peer that was dialled: it serves what is asked next.
-    tap.hold(None);
+    tap.hold(&[]);
     *tap.broken.lock().unwrap() = None;
     let reports = b.engine.sync_with_peer(&a.address(), None).await.unwrap();
     assert!(reports.len() == trees.len() && reports.iter().all(|report| report.complete));
@@ -136,7 +164,7 @@ async fn when_the_connection_is_lost_sessions_that_run_come_to_their_ends_and_no
     }
     let mut events = b.engine.events();
     // The control link, and two sessions.
-    tap.opened_max.store(3, std::sync::atomic::Ordering::SeqCst);
+    tap.opened_max.store(3, Ordering::SeqCst);
     let error = b.engine.sync_with_peer(&a.address(), None).await.unwrap_err();
     assert!(matches!(error, SyncError::Link(_)), "{error}");
     for _ in 0..2 {
@@ -182,7 +210,7 @@ async fn small_databases_are_kept_in_step_while_a_large_one_still_comes() {
     for tree in &trees {
         a.write(*tree, 1);
     }
-    tap.hold(Some(trees[0]));
+    tap.hold(&trees[..1]);
     let mut events = b.engine.events();
     let _handle = b.engine.keep_in_step(&[a.address()], None, &[], None);
     let mut told = 1;

@@ -635,6 +635,42 @@ impl Instance {
     }
 
     /// What happens with peers, from here on. A slow reader is told how much it missed.
+    ///
+    /// How far a session is comes first with an exact number of entries and then a few times a second:
+    ///
+    /// ```
+    /// # use eid::{Access, Delivered, Direction, Http, Instance, SyncEvent};
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    /// # let (a, b) = (Instance::builder().memory().open().await?, Instance::builder().memory().open().await?);
+    /// # let there = a.create_database("notes").await?;
+    /// # there.doc("profile").set("name", "Ada").await?;
+    /// # a.listen(Http::on("127.0.0.1:0")).await?;
+    /// # let ticket = there.share(Access::write()).await?;
+    /// let mut events = b.events();
+    /// let joining = b.join(&ticket);
+    /// let watching = async {
+    ///     let mut last = None;
+    ///     while let Some(event) = events.recv().await {
+    ///         match event {
+    ///             Delivered::Event(SyncEvent::Progress(progress)) if progress.direction == Direction::In => {
+    ///                 println!("{} of {} entries", progress.entries, progress.entries_total);
+    ///                 last = Some(progress);
+    ///             }
+    ///             Delivered::Event(SyncEvent::Session(_)) => break,
+    ///             _ => {}
+    ///         }
+    ///     }
+    ///     last
+    /// };
+    /// let (joined, last) = tokio::join!(joining.run(), watching);
+    /// let last = last.expect("something was there");
+    /// assert_eq!(last.entries, last.entries_total);
+    /// assert_eq!(last.entries, joined?.session.pulled);
+    /// # a.close().await?;
+    /// # Ok::<(), eid::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn events(&self) -> Events {
         self.inner.engine.events()

@@ -110,8 +110,8 @@ pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowCh
 pub use eid_iroh::{Relay, RelayUrl};
 pub use eid_store::{FsckReport, Lost, Problem, is_engine_guarded};
 pub use eid_sync::{
-    DatabaseTicket, Delivered, Events, KeepState, Rung, SessionReport, SyncEngine, SyncEvent, SyncHandle,
-    SyncStatus, TicketError,
+    DatabaseTicket, Delivered, Direction, Events, KeepState, Progress, Rung, SessionReport, SyncEngine,
+    SyncEvent, SyncHandle, SyncStatus, TicketError,
 };
 pub use eid_transport::Address;
 pub use error::{Error, ErrorKind};

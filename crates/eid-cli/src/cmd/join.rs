@@ -6,7 +6,7 @@ use eid::DatabaseTicket;
 use serde_json::json;
 
 use crate::args::Join;
-use crate::cmd::{Context, sync};
+use crate::cmd::{Context, sync, transfers};
 use crate::failure::Failure;
 use crate::output::{bytes, number_of, printable};
 
@@ -20,7 +20,7 @@ pub async fn run(context: &Context, args: &Join) -> Result<(), Failure> {
     if let Some(name) = &args.name {
         join = join.named(name);
     }
-    let joined = join.run().await?;
+    let joined = transfers::beside(context, &ticket.addresses, join.run()).await?;
     let session = sync::report(&joined.session);
     let id = joined.database.id().to_string();
     let name = joined.database.name()?;

@@ -19,6 +19,7 @@ pub mod status;
 pub mod sync;
 pub mod table;
 pub mod text;
+pub mod transfers;
 pub mod users;
 pub mod verify;
 

@@ -47,6 +47,8 @@ pub async fn run(cli: &Cli, args: &Serve, place: &Place, out: &Out) -> Result<()
     loop {
         tokio::select! {
             event = subscription.recv() => match event {
+                // What a session comes to is an event of its own.
+                Some(Delivered::Event(SyncEvent::Progress(_))) => {}
                 Some(event) => events.send(event),
                 None => break,
             },
@@ -193,6 +195,10 @@ fn object(event: &Delivered) -> Value {
         Delivered::Event(SyncEvent::Disconnected { peer }) => {
             json!({"event": "disconnected", "peer": peer.to_string()})
         }
+        Delivered::Event(SyncEvent::Progress(progress)) => json!({
+            "event": "progress", "id": progress.tree.to_string(), "entries": progress.entries,
+            "entries_total": progress.entries_total,
+        }),
         Delivered::Event(SyncEvent::Session(report)) => {
             json!({"event": "session", "session": sync::report(report)})
         }
@@ -238,6 +244,12 @@ fn line(event: &Delivered) -> String {
             format!("connected  {} {}", peer.short(), printable(name))
         }
         Delivered::Event(SyncEvent::Disconnected { peer }) => format!("gone       {}", peer.short()),
+        Delivered::Event(SyncEvent::Progress(progress)) => format!(
+            "progress   {}: {} of {}",
+            progress.tree.short(),
+            count(progress.entries),
+            count(progress.entries_total)
+        ),
         Delivered::Event(SyncEvent::Session(report)) => format!("session    {}", session(report)),
         Delivered::Event(SyncEvent::Failed { report, error, .. }) => {
             format!("failed     {}: {}", session(report), printable(error))

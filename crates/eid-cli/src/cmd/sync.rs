@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::args::Sync;
 use crate::cmd::Context;
 use crate::cmd::peers::{self, shown as name};
+use crate::cmd::transfers;
 use crate::failure::Failure;
 use crate::output::{bytes, count, printable};
 
@@ -20,18 +21,22 @@ pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
     let within = Duration::from_secs(args.wait);
     let mut done = Done::default();
     if let Some(address) = &args.address {
-        done.take(context, context.node.sync_telling(address, db.as_ref(), within).await, address.as_str())?;
+        let work = context.node.sync_telling(address, db.as_ref(), within);
+        let one = transfers::beside(context, std::slice::from_ref(address), work).await;
+        done.take(context, one, address.as_str())?;
     } else {
         let (unmet, met) = targets(context, args)?;
         for peer in unmet {
-            let one = context.node.sync_with_peer(&peer, db.as_ref(), within).await;
+            let work = context.node.sync_with_peer(&peer, db.as_ref(), within);
+            let one = transfers::beside(context, &peer.addresses, work).await;
             done.take(context, one, &name(&peer))?;
         }
         for peer in met {
             // Whoever answered at an address that was added by hand has been met at it, and needs no other one.
             let now = context.node.peers()?.into_iter().find(|known| known.key == peer.key);
             if let Some(now) = now.filter(|now| now.last_success_ms == peer.last_success_ms) {
-                let one = context.node.sync_with_peer(&now, db.as_ref(), within).await;
+                let work = context.node.sync_with_peer(&now, db.as_ref(), within);
+                let one = transfers::beside(context, &now.addresses, work).await;
                 done.take(context, one, &name(&peer))?;
             }
         }

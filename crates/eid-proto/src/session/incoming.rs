@@ -25,6 +25,8 @@ pub(super) struct Incoming {
     pub(super) admitted: u64,
     pub(super) duplicates: u64,
     pub(super) refused: u64,
+    /// How many had come when the sender began again.
+    before: u64,
     /// The sender holds the log below this position: what it acknowledged, and what it sent since, as long as that
     /// goes on without a gap.
     pub(super) covered: u64,
@@ -74,8 +76,17 @@ impl Incoming {
     /// Forgets the plan: the sender begins again by ids. What was counted stays counted.
     pub(super) fn begin_again(&mut self) {
         let (admitted, duplicates, refused) = (self.admitted, self.duplicates, self.refused);
+        let before = admitted + duplicates + refused;
         let refused_ids = std::mem::take(&mut self.refused_ids);
-        *self = Self { admitted, duplicates, refused, refused_ids, covered: self.covered, ..Self::default() };
+        *self = Self {
+            admitted,
+            duplicates,
+            refused,
+            before,
+            refused_ids,
+            covered: self.covered,
+            ..Self::default()
+        };
     }
 
     pub(super) fn handle_plan(&mut self, plan: Plan) -> Result<(), SessionError> {
@@ -136,6 +147,11 @@ impl Incoming {
             }
             _ => Err(SessionError::Misplaced("an end before everything has come")),
         }
+    }
+
+    /// How many entries will have come at the end of the plan, those of a plan before it included.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.plan.as_ref().map(|plan| self.before.saturating_add(plan.entries))
     }
 
     /// Whether nothing was said yet of what will come.

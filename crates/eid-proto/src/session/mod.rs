@@ -198,6 +198,8 @@ pub struct Session {
     theirs: Option<Lacking>,
     /// What the other side lacked itself when it was asked for all that is missing here.
     asked_before: Option<Lacking>,
+    /// Entries that were sent before the other side asked to begin again.
+    sent_before: u64,
     /// Asked by the other side to begin again by ids, with this credit, and what it holds.
     restart: Option<(u64, Vec<EntryId>)>,
     restarts_given: u32,
@@ -290,6 +292,7 @@ impl Session {
             missing: 0,
             theirs: None,
             asked_before: None,
+            sent_before: 0,
             restart: None,
             restarts_given: 0,
             restarts_asked: 0,
@@ -339,9 +342,13 @@ impl Session {
             pulled: self.incoming.admitted,
             duplicates: self.incoming.duplicates,
             refused: self.incoming.refused + self.filling.refused,
-            pull_total: self.incoming.plan.as_ref().map(|plan| plan.entries),
-            pushed: self.outgoing.as_ref().map_or(0, |outgoing| outgoing.sent),
-            push_total: self.outgoing.as_ref().filter(|o| o.is_planned()).map(|outgoing| outgoing.total),
+            pull_total: self.incoming.total(),
+            pushed: self.sent_before + self.outgoing.as_ref().map_or(0, |outgoing| outgoing.sent),
+            push_total: self
+                .outgoing
+                .as_ref()
+                .filter(|o| o.is_planned())
+                .map(|outgoing| self.sent_before + outgoing.total),
             rung: self.rung,
             turns: self.turns,
             visited: self.outgoing.as_ref().map_or(0, |outgoing| outgoing.visited),
@@ -706,7 +713,7 @@ impl Session {
 
     /// The responder has taken what the initiator had.
     fn finish(&mut self, covered: u64, held: Option<u64>) -> Result<(), SessionError> {
-        let pushed = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.sent);
+        let pushed = self.summary().pushed;
         if let (true, Some(plan)) = (self.pull_complete, &self.incoming.plan) {
             if covered > plan.end.seq.saturating_add(pushed) {
                 return Err(SessionError::Misplaced("a position that cannot be"));
@@ -892,6 +899,7 @@ impl Session {
         }
         if let Some((credit, held)) = self.restart.take() {
             // About as many ids as were thought to be lacking, and some more: mostly one window is enough.
+            self.sent_before = self.summary().pushed;
             let sent = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.total);
             let ids = usize::try_from(sent.saturating_mul(2)).unwrap_or(usize::MAX);
             let ids = ids.clamp(WINDOW_IDS_FIRST, WINDOW_IDS_MAX);

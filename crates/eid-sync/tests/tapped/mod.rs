@@ -5,6 +5,7 @@ use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use eid_core::{PublicKey, TreeId};
@@ -31,8 +32,12 @@ pub struct Tap {
     pub bytes: AtomicUsize,
     /// Databases in the order in which their sessions began.
     pub began: Mutex<Vec<TreeId>>,
-    /// In the session of this database nothing is heard.
-    held: Mutex<(Option<TreeId>, Vec<Waker>)>,
+    /// In the sessions of these databases nothing is heard.
+    held: Mutex<(Vec<TreeId>, Vec<Waker>)>,
+    /// That, and breaking, begins when so many frames were heard.
+    pub after: AtomicUsize,
+    /// Milliseconds for every word of a session.
+    pub word_ms: AtomicUsize,
     /// The link of the session of this database breaks.
     pub broken: Mutex<Option<TreeId>>,
 }
@@ -58,11 +63,11 @@ impl Tap {
         count.load(Ordering::SeqCst)
     }
 
-    /// From now on nothing is heard of a database; with `None`, everything.
-    pub fn hold(&self, tree: Option<TreeId>) {
+    /// From now on nothing is heard of these databases, and of all others everything.
+    pub fn hold(&self, trees: &[TreeId]) {
         let wakers = {
             let mut held = self.held.lock().unwrap();
-            held.0 = tree;
+            held.0 = trees.to_vec();
             std::mem::take(&mut held.1)
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -71,7 +76,7 @@ impl Tap {
     async fn released(&self, tree: TreeId) {
         poll_fn(|cx| {
             let mut held = self.held.lock().unwrap();
-            if held.0 != Some(tree) {
+            if !held.0.contains(&tree) {
                 return Poll::Ready(());
             }
             held.1.push(cx.waker().clone());
@@ -133,7 +138,8 @@ impl Connection for TappedConnection {
             let inner = self.inner.open().await?;
             let open = self.tap.open.fetch_add(1, Ordering::SeqCst) + 1;
             self.tap.open_most.fetch_max(open, Ordering::SeqCst);
-            Ok(Box::new(TappedLink { inner, tap: Arc::clone(&self.tap), tree: None }) as Box<dyn Link>)
+            Ok(Box::new(TappedLink { inner, tap: Arc::clone(&self.tap), tree: None, heard: 0 })
+                as Box<dyn Link>)
         })
     }
     fn accept(&self) -> BoxFuture<'_, Option<Box<dyn Link>>> {
@@ -150,6 +156,8 @@ struct TappedLink {
     tap: Arc<Tap>,
     /// The database, once it was named.
     tree: Option<TreeId>,
+    /// Frames that came.
+    heard: usize,
 }
 
 impl Drop for TappedLink {
@@ -173,7 +181,11 @@ impl Link for TappedLink {
     }
     fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>> {
         Box::pin(async {
-            if let Some(tree) = self.tree {
+            let word_ms = Tap::get(&self.tap.word_ms);
+            if self.tree.is_some() && word_ms > 0 {
+                tokio::time::sleep(Duration::from_millis(word_ms as u64)).await;
+            }
+            if let Some(tree) = self.tree.filter(|_| self.heard >= Tap::get(&self.tap.after)) {
                 self.tap.released(tree).await;
                 if *self.tap.broken.lock().unwrap() == Some(tree) {
                     return Err(LinkError::Corrupt);
@@ -181,10 +193,17 @@ impl Link for TappedLink {
             }
             let received = self.inner.recv().await;
             if let Ok(Received::Frame(frame)) = &received {
+                self.heard += 1;
                 self.tap.bytes.fetch_add(frame.len(), Ordering::SeqCst);
             }
             received
         })
+    }
+    fn is_duplex(&self) -> bool {
+        self.inner.is_duplex()
+    }
+    fn send_aside(&mut self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        self.inner.send_aside(frame)
     }
     fn bytes(&self) -> LinkBytes {
         self.inner.bytes()
