@@ -68,11 +68,12 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
+    use eid::control::{Frame, Reader};
     use eid::{Access, Http, Instance};
     use serde_json::json;
 
     use super::*;
-    use crate::output::{Frame, Gone, Out, Reader, Sink};
+    use crate::output::{Gone, Out, Sink};
 
     #[derive(Default)]
     struct Kept(Mutex<Vec<Frame>>);
@@ -111,7 +112,7 @@ mod tests {
         let reports = beside(&context, &addresses, work).await.unwrap();
         let (pulled, pushed) = (reports[0].pulled, reports[0].pushed);
         assert!(pulled >= 30 && pushed >= 20, "{reports:?}");
-        let frames = kept.0.lock().unwrap();
+        let frames = std::mem::take(&mut *kept.0.lock().unwrap());
         let shown: Vec<(u64, u64)> = frames
             .iter()
             .map(|frame| match frame {
