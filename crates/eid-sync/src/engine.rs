@@ -671,6 +671,7 @@ const NOTHING_DONE: Summary = Summary {
     filled: 0,
     given: 0,
     missing: 0,
+    asked: None,
     theirs: None,
     complete: false,
 };

@@ -37,8 +37,10 @@ impl Gaps {
     pub(crate) fn note(&self, peer: &PublicKey, snapshot: &TreeSnapshot, summary: &Summary) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (*peer, snapshot.tree());
+        // What was lost meanwhile was not asked for.
+        let here = Lacking { missing: snapshot.missing(), filled: snapshot.filled() };
         match summary.theirs {
-            Some(theirs) if summary.complete && snapshot.missing() > 0 => {
+            Some(theirs) if summary.complete && here.missing > 0 && summary.asked == Some(here) => {
                 if asked.len() >= VAIN_MAX && !asked.contains_key(&key) {
                     asked.pop_first();
                 }

@@ -45,6 +45,11 @@ impl Filling {
         self.end = replica.end();
     }
 
+    /// How many entries have come since.
+    pub(super) fn grown(&self, replica: &dyn Replica) -> u64 {
+        replica.end().0.saturating_sub(self.end.0)
+    }
+
     /// What to ask for next. Nothing when everything was.
     pub(super) fn want(&mut self, replica: &dyn Replica) -> Result<Option<Message>, SessionError> {
         if self.asked.is_empty() {

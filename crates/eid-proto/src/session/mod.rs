@@ -146,6 +146,9 @@ pub struct Summary {
     pub given: u64,
     /// Payloads that are not here and are wanted, as of now.
     pub missing: u64,
+    /// What was lacking here when the other side had been asked for all of it. Nothing when it was not, or others brought
+    /// something meanwhile.
+    pub asked: Option<Lacking>,
     /// What the other side lacks, when it said so last.
     pub theirs: Option<Lacking>,
     /// Everything that either side had is with the other, payloads of entries included.
@@ -195,6 +198,7 @@ pub struct Session {
     filling: Filling,
     giving: Giving,
     missing: u64,
+    asked: Option<Lacking>,
     theirs: Option<Lacking>,
     /// What the other side lacked itself when it was asked for all that is missing here.
     asked_before: Option<Lacking>,
@@ -290,6 +294,7 @@ impl Session {
             filling: Filling::default(),
             giving: Giving::default(),
             missing: 0,
+            asked: None,
             theirs: None,
             asked_before: None,
             sent_before: 0,
@@ -355,6 +360,7 @@ impl Session {
             filled: self.filling.filled,
             given: self.giving.given,
             missing: self.missing,
+            asked: self.asked,
             theirs: self.theirs,
             complete: self.pull_complete && self.push_complete && self.is_over(),
         }
@@ -801,10 +807,15 @@ impl Session {
     ) -> Result<Option<Output>, SessionError> {
         let takes = self.role == Role::Initiator || rights.push;
         let is_in_vain = self.asked_before.is_some() && self.asked_before == self.theirs;
-        if !may_read(rights) || !takes || is_in_vain {
+        if !may_read(rights) || !takes {
             return Ok(None);
         }
-        let Some(want) = self.filling.want(replica)? else { return Ok(None) };
+        let want = if is_in_vain { None } else { self.filling.want(replica)? };
+        let Some(want) = want else {
+            let is_alone = self.filling.grown(replica) == self.incoming.admitted;
+            self.asked = is_alone.then(|| lacking(replica));
+            return Ok(None);
+        };
         if !self.filling.has_asked {
             self.filling.has_asked = true;
             let ack = Message::Ack { upto, credit: CREDIT_BYTES };

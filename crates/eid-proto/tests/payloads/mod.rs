@@ -131,6 +131,39 @@ fn what_neither_side_has_is_told_and_not_asked_for_again_until_something_changes
 }
 
 #[test]
+fn what_is_lost_or_brought_by_others_in_mid_session_was_not_asked_for() {
+    let (mut a, mut b) = shared(100);
+    a.lose(40);
+    b.lose(40);
+    b.chain(2, 3);
+    let run = |meanwhile: fn(&mut Mem)| {
+        let mut pair = Pair::new(a.clone(), b.clone(), Known::default());
+        let mut is_done = false;
+        pair.meanwhile = Box::new(move |_, initiator, _| {
+            if !is_done && initiator.session.summary().pull_total.is_some() {
+                is_done = true;
+                meanwhile(&mut initiator.mem);
+            }
+        });
+        assert!(matches!(pair.run(), End::Done));
+        let summary = pair.summaries().0;
+        (summary.asked, summary.missing)
+    };
+    assert_eq!(run(|_| ()), (ONE, 1));
+    assert_eq!(run(|mem| _ = mem.write(1, &[], "by others")), (None, 1));
+    // After everything was asked for.
+    let mut pair = Pair::new(a.clone(), b.clone(), Known::default());
+    pair.meanwhile = Box::new(|_, initiator, _| {
+        if initiator.session.summary().asked.is_some() {
+            initiator.mem.lose(41);
+        }
+    });
+    assert!(matches!(pair.run(), End::Done));
+    let summary = pair.summaries().0;
+    assert_eq!((summary.asked, summary.missing), (ONE, 2));
+}
+
+#[test]
 fn payloads_that_come_absent_with_their_entries_are_not_asked_for_at_once() {
     let (a, mut b) = shared(10);
     b.chain(2, 20);
