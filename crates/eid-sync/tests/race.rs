@@ -158,6 +158,10 @@ impl Link for WireLink {
     fn bytes(&self) -> LinkBytes {
         self.inner.bytes()
     }
+
+    fn is_duplex(&self) -> bool {
+        self.inner.is_duplex()
+    }
 }
 
 fn addresses(texts: &[&str]) -> Vec<Address> {
