@@ -162,6 +162,10 @@ impl Link for WireLink {
     fn is_duplex(&self) -> bool {
         self.inner.is_duplex()
     }
+
+    fn send_aside(&mut self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        self.inner.send_aside(frame)
+    }
 }
 
 fn addresses(texts: &[&str]) -> Vec<Address> {
