@@ -232,6 +232,14 @@ impl Link for AcceptedLink {
         })
     }
 
+    fn is_duplex(&self) -> bool {
+        false
+    }
+
+    fn send_aside(&mut self, _: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        Box::pin(async { Err(LinkError::OutOfTurn) })
+    }
+
     fn bytes(&self) -> LinkBytes {
         self.bytes
     }

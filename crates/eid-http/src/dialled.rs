@@ -514,6 +514,14 @@ impl Link for DialledLink {
         })
     }
 
+    fn is_duplex(&self) -> bool {
+        false
+    }
+
+    fn send_aside(&mut self, _: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
+        Box::pin(async { Err(LinkError::OutOfTurn) })
+    }
+
     fn bytes(&self) -> LinkBytes {
         self.bytes
     }

@@ -146,7 +146,7 @@ impl Link for WireLink {
     fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>> {
         Box::pin(async {
             if !self.is_due {
-                tokio::time::sleep(Duration::from_millis(self.delay_ms)).await;
+                tokio::time::sleep_until(Instant::now() + Duration::from_millis(self.delay_ms)).await;
                 self.is_due = true;
             }
             let received = self.inner.recv().await;
@@ -296,7 +296,8 @@ async fn a_peer_that_is_slow_at_every_address_meets_one_connection() {
     let peer = b.engine.connect_to_any(&ways, Some(a.key.public()), &[]).await.unwrap();
     assert_eq!(peer.address(), &ways[0]);
     assert!(wire.dialled.load(Ordering::SeqCst) > 3, "others were dialled meanwhile");
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    // By the clock of the test: whatever is still under way has ended after it.
+    tokio::time::sleep_until(Instant::now() + Duration::from_secs(10)).await;
     assert_eq!(wire.open(), 1);
     let met = std::iter::from_fn(|| events.try_recv())
         .filter(|event| matches!(event, Delivered::Event(SyncEvent::Connected { .. })))

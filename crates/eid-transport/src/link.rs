@@ -101,14 +101,10 @@ pub trait Link: Debug + Send {
     fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>>;
 
     /// Whether something can be said aside.
-    fn is_duplex(&self) -> bool {
-        false
-    }
+    fn is_duplex(&self) -> bool;
 
     /// Sends a frame of at most [`ASIDE_BYTES_MAX`](crate::limits::ASIDE_BYTES_MAX) bytes in the other side's turn.
-    fn send_aside(&mut self, _frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>> {
-        Box::pin(async { Err(LinkError::OutOfTurn) })
-    }
+    fn send_aside(&mut self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkError>>;
 
     /// How many bytes of frames have gone each way, without anything that the transport adds.
     fn bytes(&self) -> LinkBytes;

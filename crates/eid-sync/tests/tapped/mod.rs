@@ -14,6 +14,8 @@ use eid_transport::{
     Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
 };
 
+use tokio::time::Instant;
+
 use crate::nodes::{Node, Nodes};
 
 /// What has gone over a transport, and what is to become of it.
@@ -183,7 +185,7 @@ impl Link for TappedLink {
         Box::pin(async {
             let word_ms = Tap::get(&self.tap.word_ms);
             if self.tree.is_some() && word_ms > 0 {
-                tokio::time::sleep(Duration::from_millis(word_ms as u64)).await;
+                tokio::time::sleep_until(Instant::now() + Duration::from_millis(word_ms as u64)).await;
             }
             if let Some(tree) = self.tree.filter(|_| self.heard >= Tap::get(&self.tap.after)) {
                 self.tap.released(tree).await;
