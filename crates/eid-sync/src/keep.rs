@@ -313,13 +313,14 @@ impl Keeper {
         }
     }
 
-    /// A session about everything that is kept in step. Each database is followed as soon as its own has ended, and does
+    /// A session about everything that is kept in step but some. Each database is followed as soon as its own has ended, and does
     /// not wait for larger ones. Gives how many were not followed before.
     async fn catch_up(
         &self,
         peer: &Peer,
         links: &LiveLinks,
         all: &mut BTreeMap<TreeId, One>,
+        but: &[TreeId],
     ) -> Result<usize, SyncError> {
         let mut more = 0;
         if let Some(tree) = self.shared.tree {
@@ -327,7 +328,7 @@ impl Keeper {
             all.insert(tree, self.follow(peer, links, tree, RETRY_FIRST_MS).await?);
             more += 1;
         } else {
-            let mut many = self.engine.begin_many(peer, Which::Live).await?;
+            let mut many = self.engine.begin_many(peer, Which::Live, but).await?;
             while let Some(report) = many.next().await {
                 let Some(tree) = report?.tree.filter(|tree| !all.contains_key(tree)) else { continue };
                 all.insert(tree, self.follow(peer, links, tree, RETRY_FIRST_MS).await?);
@@ -351,7 +352,7 @@ impl Keeper {
         was_in_step: &mut bool,
     ) -> Result<(), SyncError> {
         let mut all: BTreeMap<TreeId, One> = BTreeMap::new();
-        self.catch_up(peer, links, &mut all).await?;
+        self.catch_up(peer, links, &mut all, &[]).await?;
         // Others may be made, or get members, at any time: the peer is asked now and then.
         let (mut others, mut others_ms) = (None, OTHERS_MS);
         let (mut period, mut is_period_over) = (runtime.sleep(PERIOD_MS), false);
@@ -363,7 +364,10 @@ impl Keeper {
             self.take_events(links, runtime, &mut all);
             let is_time = std::mem::take(&mut is_period_over);
             if self.shared.tree.is_none() && (is_time || others.is_none() && links.take_others()) {
-                let more = self.catch_up(peer, links, &mut all).await?;
+                // What is written meanwhile comes to those that are in step by itself, and would come twice.
+                let in_step = |tree: &&TreeId| !is_time && links.is_in_step(tree);
+                let but: Vec<TreeId> = all.keys().filter(in_step).copied().collect();
+                let more = self.catch_up(peer, links, &mut all, &but).await?;
                 others_ms = if more == 0 { (others_ms * 2).min(RETRY_MAX_MS) } else { OTHERS_MS };
                 others = Some(later(runtime, others_ms));
             }

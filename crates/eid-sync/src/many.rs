@@ -44,7 +44,7 @@ struct Running<'a> {
 impl SyncEngine {
     /// Synchronises the databases of both, and gives the reports in the order of their ids.
     pub(crate) async fn sync_some(&self, peer: &Peer, which: Which) -> Result<Vec<SessionReport>, SyncError> {
-        let mut many = self.begin_many(peer, which).await?;
+        let mut many = self.begin_many(peer, which, &[]).await?;
         let mut reports = Vec::new();
         while let Some(report) = many.next().await {
             reports.push(report?);
@@ -53,16 +53,18 @@ impl SyncEngine {
         Ok(reports)
     }
 
-    /// Finds out which databases differ.
+    /// Finds out which databases differ, of all but some.
     pub(crate) async fn begin_many<'a>(
         &'a self,
         peer: &'a Peer,
         which: Which,
+        but: &[TreeId],
     ) -> Result<Many<'a>, SyncError> {
         let (inner, key) = (Arc::clone(&self.inner), peer.key());
-        let (shared, others) = blocking(&*self.inner.runtime, move || inner.shared_with(&key, which))
+        let (mut shared, others) = blocking(&*self.inner.runtime, move || inner.shared_with(&key, which))
             .await
             .ok_or(SyncError::Stopped)??;
+        shared.retain(|(tree, _)| !but.contains(tree));
         // What the peer has and says this device may read: it may know more of the rights than is known here, where
         // perhaps nothing of the database has come yet.
         let mut offered = BTreeMap::new();
