@@ -300,14 +300,13 @@ fn a_sender_is_asked_aside_to_end_its_turn_when_something_is_missing() {
     for i in 0..5_000 {
         on = pair.responder.mem.write(4, &[on], &format!("{filling}{i}"));
     }
-    // The branch that knows nothing of it comes last, so that the first windows are refused.
     let all = pair.responder.mem.log.len() as u64;
     let end = pair.run();
     assert!(matches!(end, End::Done), "{end:?}");
     assert_eq!(pair.initiator.mem.ids(), pair.responder.mem.ids());
     check_known(&pair);
-    // Once with what was wrong, up to a window after it, and once as it should be.
-    assert!(pair.initiator.arrived < all + all / 2, "{} of {all}", pair.initiator.arrived);
+    // Of the five thousand that hang on it no more than a window came in vain.
+    assert!(pair.initiator.arrived < all + 3_000, "{} of {all}", pair.initiator.arrived);
 }
 
 #[test]
