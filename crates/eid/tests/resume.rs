@@ -110,7 +110,14 @@ impl Two {
     fn check(&self, told: &[SessionReport], case: &str) {
         let pulled: u64 = told.iter().map(|report| report.pulled).sum();
         let duplicates: u64 = told.iter().map(|report| report.duplicates).sum();
-        assert_eq!((pulled, duplicates), (ENTRIES, 0), "{case}: {told:?}");
+        assert_eq!(pulled, ENTRIES, "{case}: {told:?}");
+        // Who dials again has stored what had arrived. Who is dialled may still be storing it when the next session begins: a
+        // window at most.
+        let most = match self.direction {
+            Direction::Pull => 0,
+            Direction::Push => eid_proto::limits::CREDIT_BYTES / TEXT_BYTES as u64,
+        };
+        assert!(duplicates <= most, "{case}: {told:?}");
         assert!(told.len() > 1 && told[0].pulled < ENTRIES, "{case} was cut: {told:?}");
         assert_eq!(self.here.entries().unwrap(), self.there.entries().unwrap(), "{case}");
         assert_eq!(self.here.state_hash().unwrap(), self.there.state_hash().unwrap(), "{case}");
