@@ -149,9 +149,9 @@ impl fmt::Debug for SyncHandle {
 impl SyncEngine {
     /// Keeps one database, or with `None` every one that is to be ([`Access::is_live`](crate::Access::is_live)) and that
     /// the peer has and may read, in step with whoever answers at one of these addresses ([`Self::connect_to_any`]): what
-    /// is written on either side is with the other in milliseconds. A connection that is lost is dialled again, at another address at once, then
-    /// later each time, for as long as the result is held and the engine is not stopped. Nobody else than `expected`, if it is said,
-    /// is told who this device is.
+    /// is written on either side is with the other in milliseconds. A connection that is lost is dialled again, at another
+    /// address at once, then later each time, for as long as the result is held and the engine is not stopped. Nobody else
+    /// than `expected`, if it is said, is told who this device is.
     #[must_use = "it ends when this is dropped"]
     pub fn keep_in_step(
         &self,

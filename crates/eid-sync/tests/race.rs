@@ -146,6 +146,7 @@ impl Link for WireLink {
     fn recv(&mut self) -> BoxFuture<'_, Result<Received, LinkError>> {
         Box::pin(async {
             if !self.is_due {
+                // By the clock of the test, which stands still otherwise.
                 tokio::time::sleep_until(Instant::now() + Duration::from_millis(self.delay_ms)).await;
                 self.is_due = true;
             }

@@ -248,20 +248,7 @@ impl Outgoing {
 
     /// Sends nothing: the other side does not take anything, or may not have it.
     pub(super) fn nothing(replica: &dyn Replica) -> Result<Self, SessionError> {
-        let tips = name_tips(replica, 0, Naming::Short)?;
-        Ok(Self {
-            rung: Rung::InSync,
-            end: Seq(0),
-            total: 0,
-            sent: 0,
-            visited: 0,
-            lacking: Lacking::default(),
-            tips,
-            lacks: List::new(Vec::new()),
-            credit: 0,
-            stopped: false,
-            stage: Stage::Finished,
-        })
+        Ok(Self::new(Rung::InSync, Seq(0), name_tips(replica, 0, Naming::Short)?, Stage::Finished))
     }
 
     fn begin(
@@ -271,9 +258,16 @@ impl Outgoing {
         credit: u64,
         stage: Stage,
     ) -> Result<Self, SessionError> {
-        let mut outgoing = Self {
+        let mut outgoing = Self::new(rung, replica.end(), tips, stage);
+        outgoing.grant(credit)?;
+        Ok(outgoing)
+    }
+
+    /// Without credit.
+    fn new(rung: Rung, end: Seq, tips: Tips, stage: Stage) -> Self {
+        Self {
             rung,
-            end: replica.end(),
+            end,
             total: 0,
             sent: 0,
             visited: 0,
@@ -283,27 +277,19 @@ impl Outgoing {
             credit: 0,
             stopped: false,
             stage,
-        };
-        outgoing.grant(credit)?;
-        Ok(outgoing)
+        }
     }
 
     /// Takes the receiver's credit for the next turn.
     pub(super) fn grant(&mut self, credit: u64) -> Result<(), SessionError> {
-        if credit < CREDIT_BYTES_MIN {
-            return Err(SessionError::Misplaced("a credit too small to go on"));
-        }
-        self.credit = credit;
+        self.credit = enough(credit)?;
         self.stopped = false;
         Ok(())
     }
 
     /// Takes more credit for the turn that this side is in.
     pub(super) fn grant_more(&mut self, credit: u64) -> Result<(), SessionError> {
-        if credit < CREDIT_BYTES_MIN {
-            return Err(SessionError::Misplaced("a credit too small to go on"));
-        }
-        self.credit = self.credit.saturating_add(credit);
+        self.credit = self.credit.saturating_add(enough(credit)?);
         Ok(())
     }
 
@@ -505,6 +491,14 @@ impl Outgoing {
         let least = if differing < FEW { OVERSEND_BYTES_FEW } else { OVERSEND_BYTES };
         let bound = least.max(differing.saturating_mul(mean) / 100 * OVERSEND_PERCENT);
         Ok(oversent.saturating_mul(mean) <= bound)
+    }
+}
+
+/// A credit with which something can be sent.
+fn enough(credit: u64) -> Result<u64, SessionError> {
+    match credit {
+        CREDIT_BYTES_MIN.. => Ok(credit),
+        _ => Err(SessionError::Misplaced("a credit too small to go on")),
     }
 }
 

@@ -188,9 +188,9 @@ impl World {
             for tree in self.known_trees() {
                 let Some(held) = self.held(index, &tree.id)? else { continue };
                 let (_, given_up) = process.payloads_not_here(&tree.id)?;
-                let wanted = process.store().want_payloads(&tree.id, &held.log).ok();
+                let wanted = process.store().want_payloads(&tree.id, &held.log);
                 let (_, left) = process.payloads_not_here(&tree.id)?;
-                if wanted != Some(given_up) || left > 0 {
+                if !matches!(&wanted, Ok(wanted) if *wanted == given_up) || left > 0 {
                     let what = format!("{wanted:?} of {given_up} payloads are wanted again, {left} not");
                     return Err(Divergence::Failed { node: process.name.clone(), what });
                 }

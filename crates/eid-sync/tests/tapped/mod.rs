@@ -185,6 +185,7 @@ impl Link for TappedLink {
         Box::pin(async {
             let word_ms = Tap::get(&self.tap.word_ms);
             if self.tree.is_some() && word_ms > 0 {
+                // By the clock of the test, which stands still otherwise.
                 tokio::time::sleep_until(Instant::now() + Duration::from_millis(word_ms as u64)).await;
             }
             if let Some(tree) = self.tree.filter(|_| self.heard >= Tap::get(&self.tap.after)) {
