@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context as Waking, Poll};
 
 use eid_core::{PublicKey, SecretKey, TreeId};
 use eid_proto::LiveEvent;
@@ -192,16 +192,60 @@ struct Keeper {
 
 /// One database of a connection.
 struct One {
-    /// When this is ready, a session is due.
-    session: Option<BoxFuture<'static, ()>>,
-    /// How long to wait when that does not bring it in step.
+    next: Next,
+    /// How long the next session waits, when one is needed.
     retry_ms: u64,
+}
+
+/// What becomes of a database when nothing happens.
+enum Next {
+    /// A session, when this is ready.
+    Session(BoxFuture<'static, ()>),
+    /// It is in step for good, when this is ready and no session was needed before.
+    Calm(BoxFuture<'static, ()>),
+    /// It is in step.
+    Nothing,
 }
 
 /// Why the wait on a connection is over.
 enum Woken {
     Happened,
     Due(TreeId),
+}
+
+impl One {
+    fn session(runtime: &dyn Runtime, wait_ms: u64, retry_ms: u64) -> Self {
+        Self { next: Next::Session(later(runtime, wait_ms)), retry_ms }
+    }
+
+    /// Followed since just now. Both sides have to be able to tell the other what they have: one that is in step this way
+    /// may still be found to be far behind that way.
+    fn followed(runtime: &dyn Runtime, retry_ms: u64) -> Self {
+        Self { next: Next::Calm(later(runtime, retry_ms)), retry_ms }
+    }
+
+    fn awaits_session(&self) -> bool {
+        matches!(self.next, Next::Session(_))
+    }
+
+    /// Ready when a session is due.
+    fn poll(&mut self, cx: &mut Waking<'_>, runtime: &dyn Runtime, is_in_step: impl Fn() -> bool) -> Poll<()> {
+        match &mut self.next {
+            Next::Session(due) => due.as_mut().poll(cx),
+            Next::Calm(calm) => {
+                if calm.as_mut().poll(cx).is_ready() {
+                    if is_in_step() {
+                        *self = Self { next: Next::Nothing, retry_ms: 0 };
+                    } else {
+                        *self = Self::followed(runtime, self.retry_ms);
+                        return self.poll(cx, runtime, is_in_step);
+                    }
+                }
+                Poll::Pending
+            }
+            Next::Nothing => Poll::Pending,
+        }
+    }
 }
 
 impl Keeper {
@@ -371,12 +415,7 @@ impl Keeper {
                 others_ms = if more == 0 { (others_ms * 2).min(RETRY_MAX_MS) } else { OTHERS_MS };
                 others = Some(later(runtime, others_ms));
             }
-            for (tree, one) in &mut all {
-                if links.is_in_step(tree) {
-                    *one = One { session: None, retry_ms: 0 };
-                }
-            }
-            if all.keys().all(|tree| links.is_in_step(tree)) {
+            if all.iter().all(|(tree, one)| links.is_in_step(tree) && !one.awaits_session()) {
                 *was_in_step = true;
                 self.set(KeepState::InStep, None);
             } else {
@@ -385,7 +424,7 @@ impl Keeper {
             let mut happened = pin!(links.happened().after(seen));
             let woken = poll_fn(|cx| {
                 for (tree, one) in &mut all {
-                    if one.session.as_mut().is_some_and(|due| due.as_mut().poll(cx).is_ready()) {
+                    if one.poll(cx, runtime, || links.is_in_step(tree)).is_ready() {
                         return Poll::Ready(Woken::Due(*tree));
                     }
                 }
@@ -413,7 +452,7 @@ impl Keeper {
                 Err(error) if report.is_none() => return Err(error),
                 Err(error) => {
                     self.set(KeepState::CatchingUp, Some(chain(&error)));
-                    One { session: Some(later(runtime, retry_ms)), retry_ms }
+                    One::session(runtime, retry_ms, retry_ms)
                 }
             };
             all.insert(tree, one);
@@ -428,8 +467,8 @@ impl Keeper {
                 LiveEvent::Behind(tree) => (tree, 0),
                 LiveEvent::Ended(tree, _) => (tree, RETRY_FIRST_MS),
             };
-            if let Some(one) = all.get_mut(&tree).filter(|one| one.session.is_none()) {
-                one.session = Some(later(runtime, one.retry_ms.max(least_ms)));
+            if let Some(one) = all.get_mut(&tree).filter(|one| !one.awaits_session()) {
+                *one = One::session(runtime, one.retry_ms.max(least_ms), one.retry_ms);
             }
         }
     }
@@ -447,9 +486,9 @@ impl Keeper {
         let known =
             blocking(runtime, move || engine.known(&key, &tree)).await.ok_or(SyncError::Stopped)??;
         if known.theirs.is_some() && links.follow(tree, known.theirs) {
-            return Ok(One { session: None, retry_ms });
+            return Ok(One::followed(runtime, retry_ms));
         }
-        Ok(One { session: Some(later(runtime, retry_ms)), retry_ms })
+        Ok(One::session(runtime, retry_ms, retry_ms))
     }
 }
 

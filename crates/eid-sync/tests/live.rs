@@ -295,6 +295,17 @@ async fn who_was_far_behind_is_brought_in_step_by_a_session() {
     arrives(b, a, tree).await;
 }
 
+#[tokio::test]
+async fn who_was_dialled_and_is_far_behind_is_brought_in_step_by_a_session() {
+    let (_nodes, members, tree) = members(2).await;
+    let [a, b] = &members[..] else { panic!() };
+    let kept = keep(b, a, tree).await;
+    b.write(tree, usize::try_from(LIVE_BEHIND_MAX).unwrap() + 500);
+    arrives(a, b, tree).await;
+    assert!(tokio::time::timeout(SOON, kept.wait_in_step()).await.unwrap());
+    both_ways(b, a, tree).await;
+}
+
 /// A peer by hand that follows a database and takes nothing.
 struct Deaf {
     _connection: std::sync::Arc<dyn Connection>,

@@ -24,7 +24,10 @@ async fn friends() -> (Nodes, Node, Node, Arc<Tap>, TreeId) {
         nodes.allow(tree, node, Permission::Write);
     }
     b.track(tree);
+    let mut served = a.engine.events();
     b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap();
+    // Who dialled is done first.
+    told(&mut served).await;
     let tap = Tap::on(&nodes, &b).await;
     (nodes, a, b, tap, tree)
 }
