@@ -12,7 +12,7 @@ use eid_core::{
     SettingsOp, Slot, StoreName, Time, TreeId,
 };
 use eid_proto::RefusalCode;
-use eid_proto::message::{Greeting, Message, Request, Response};
+use eid_proto::message::{Greeting, LiveMessage, Message, Request, Response};
 use eid_proto::{List, Text};
 
 use crate::replica;
@@ -21,11 +21,12 @@ use crate::source::Source;
 /// A frame that decodes has no other spelling. The first byte says what it is taken for.
 pub(crate) fn frames(input: &[u8]) {
     let Some((kind, frame)) = input.split_first() else { return };
-    let again = match kind % 4 {
+    let again = match kind % 5 {
         0 => Greeting::decode(frame).map(|said| said.encode()),
         1 => Request::decode(frame).map(|said| said.encode()),
         2 => Response::decode(frame).map(|said| said.encode()),
-        _ => Message::decode(frame).map(|said| said.encode()),
+        3 => Message::decode(frame).map(|said| said.encode()),
+        _ => LiveMessage::decode(frame).map(|said| said.encode()),
     };
     if let Ok(again) = again {
         assert_eq!(again, frame);
@@ -44,6 +45,7 @@ pub(crate) fn frame_seeds() -> Vec<Vec<u8>> {
     ];
     seeds.extend(crate::handshake::transcript().into_iter().map(|frame| of(0, frame)));
     seeds.extend(crate::session::transcripts().into_iter().map(|frame| of(3, frame)));
+    seeds.extend(crate::live::transcript().into_iter().map(|frame| of(4, frame)));
     seeds
 }
 

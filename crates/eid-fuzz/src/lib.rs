@@ -19,6 +19,7 @@ mod channel;
 mod formats;
 mod handshake;
 mod http;
+mod live;
 mod replica;
 mod session;
 mod source;
@@ -47,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "handshake", run: handshake::handshake, seeds: handshake::seeds },
     Target { name: "session", run: session::session, seeds: session::seeds },
     Target { name: "stranger", run: session::stranger, seeds: session::stranger_seeds },
+    Target { name: "live", run: live::live, seeds: live::seeds },
     Target { name: "noise", run: channel::noise, seeds: channel::noise_seeds },
     Target { name: "seal", run: channel::seal, seeds: channel::seal_seeds },
     Target { name: "http", run: http::http, seeds: http::seeds },

@@ -65,5 +65,5 @@ macro_rules! replayed {
 }
 
 replayed! {
-    frames entry settings pack sketch address ticket handshake session stranger noise seal http authority
+    frames entry settings pack sketch address ticket handshake session stranger live noise seal http authority
 }

@@ -229,7 +229,12 @@ impl One {
     }
 
     /// Ready when a session is due.
-    fn poll(&mut self, cx: &mut Waking<'_>, runtime: &dyn Runtime, is_in_step: impl Fn() -> bool) -> Poll<()> {
+    fn poll(
+        &mut self,
+        cx: &mut Waking<'_>,
+        runtime: &dyn Runtime,
+        is_in_step: impl Fn() -> bool,
+    ) -> Poll<()> {
         match &mut self.next {
             Next::Session(due) => due.as_mut().poll(cx),
             Next::Calm(calm) => {
