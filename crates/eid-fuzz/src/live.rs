@@ -1,8 +1,10 @@
 //! Two sides that keep a database in step, and somebody between them who does what the input says.
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
+use eid_core::Entry;
 use eid_core::dag::{Epoch, Seq};
 use eid_core::pack::Arrived;
 use eid_proto::limits::{FRAME_BYTES_MAX, LIVE_WINDOW_BYTES};
@@ -15,12 +17,16 @@ use crate::source::Source;
 const ALL: Rights = Rights { read: true, push: true };
 /// Rounds in which two small replicas are in step, when nobody disturbs them.
 const ROUNDS_MAX: usize = 200;
+/// Most entries that each side writes.
+const WRITTEN_MAX: usize = 40;
 
 struct Half {
     mem: Mem,
     live: Live,
     /// Said, and not heard by the other side.
     said: VecDeque<Bytes>,
+    /// How much of what it writes is written.
+    written: usize,
     /// Of the other side.
     rights: Rights,
     /// It has heard something that nobody in good faith says: the connection is over.
@@ -29,12 +35,16 @@ struct Half {
 
 impl Half {
     fn new(side: Side, mem: Mem) -> Self {
-        Self { mem, live: Live::new(side), said: VecDeque::new(), rights: ALL, closed: false }
+        Self { mem, live: Live::new(side), said: VecDeque::new(), written: 0, rights: ALL, closed: false }
     }
 
-    fn write(&mut self, author: u8, text: u8) {
-        self.mem.write(author, &[self.mem.log.len() - 1], &format!("{author} {text}"));
-        self.live.touch(&tree());
+    /// The next of what this side writes.
+    fn write(&mut self, at: usize) {
+        if let Some(entry) = scene().written[at].get(self.written) {
+            self.mem.add(entry.clone());
+            self.written += 1;
+            self.live.touch(&tree());
+        }
     }
 
     /// From where the other side may follow, whatever it has missed since.
@@ -86,12 +96,31 @@ impl Half {
     }
 }
 
+/// What both hold at the beginning, and what each writes after it: signing takes longer than all that is looked at here.
+struct Scene {
+    shared: Mem,
+    written: [Vec<Entry>; 2],
+}
+
+fn scene() -> &'static Scene {
+    static SCENE: OnceLock<Scene> = OnceLock::new();
+    SCENE.get_or_init(|| {
+        let mut shared = Mem::rooted(1);
+        (1..6).for_each(|n| shared.write(1, &[n - 1], &format!("shared {n}")));
+        let written = [1, 2].map(|author| {
+            let mut mem = shared.fork(9);
+            (0..WRITTEN_MAX).for_each(|n| mem.write(author, &[mem.log.len() - 1], &format!("{author} {n}")));
+            mem.log.split_off(shared.log.len())
+        });
+        Scene { shared, written }
+    })
+}
+
 /// Whatever is said, no more is kept than a window and nothing goes to who may not read; left alone, both sides come to hold
 /// the same.
 pub(crate) fn live(input: &[u8]) {
     let mut source = Source::new(input);
-    let mut mem = Mem::rooted(1);
-    (1..6).for_each(|n| mem.write(1, &[n - 1], &format!("shared {n}")));
+    let mem = &scene().shared;
     let shared = mem.log.len();
     let mut sides = [Half::new(Side::Dialler, mem.fork(1)), Half::new(Side::Listener, mem.fork(2))];
     let mut recorded: Vec<Bytes> = Vec::new();
@@ -101,7 +130,7 @@ pub(crate) fn live(input: &[u8]) {
         let action = source.byte();
         let at = usize::from(action >> 7);
         match action & 15 {
-            0..=2 => sides[at].write(at as u8 + 1, source.byte()),
+            0..=2 => sides[at].write(at),
             3 | 4 => sides[at].push(),
             5..=7 => {
                 if let Some(frame) = sides[at].said.pop_front() {
@@ -229,14 +258,14 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     const TAKE: u8 = 8;
     const OTHER: u8 = 128;
     let begun = [CARRY, OTHER | CARRY, PUSH, OTHER | PUSH, CARRY, OTHER | CARRY];
-    let once = [WRITE, 7, PUSH, CARRY, OTHER | TAKE, OTHER | CARRY];
-    let back = [OTHER | WRITE, 8, OTHER | PUSH, OTHER | CARRY, TAKE, CARRY];
+    let once = [WRITE, PUSH, CARRY, OTHER | TAKE, OTHER | CARRY];
+    let back = [OTHER | WRITE, OTHER | PUSH, OTHER | CARRY, TAKE, CARRY];
     let of = |parts: &[&[u8]]| parts.concat();
     vec![
         vec![],
         of(&[&begun, &once, &back, &once, &once]),
-        of(&[&begun, &[WRITE, 1, WRITE, 2, PUSH, 11, OTHER | 12], &back]),
-        of(&[&begun, &once, &[13, 0, WRITE, 3, PUSH, 13, 1, PUSH]]),
+        of(&[&begun, &[WRITE, WRITE, PUSH, 11, OTHER | 12], &back]),
+        of(&[&begun, &once, &[13, 0, WRITE, PUSH, 13, 1, PUSH]]),
         of(&[&begun, &once, &[OTHER | 15, 0, 1, 7, 1, 2, 1, 1, OTHER | TAKE, OTHER | 14]]),
         of(&[&begun, &once, &[15, 0, 1, 4, 1, 6], &back]),
         of(&[&begun, &[15, 0, 1, 10, 1, 2, 3, 4, 5]]),
@@ -245,10 +274,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 
 /// What two say to each other, an entry among it.
 pub(crate) fn transcript() -> Vec<Bytes> {
-    let mem = Mem::rooted(1);
+    let mem = &scene().shared;
     let mut sides = [Half::new(Side::Dialler, mem.fork(1)), Half::new(Side::Listener, mem.fork(2))];
     follow_both(&mut sides, mem.log.len());
-    sides[0].write(1, 7);
+    sides[0].write(0);
     sides[0].push();
     let mut heard = Vec::new();
     while let Some(frame) = sides[0].said.pop_front().or_else(|| sides[1].said.pop_front()) {

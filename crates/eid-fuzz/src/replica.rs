@@ -90,7 +90,7 @@ impl Mem {
         (0..).zip(&self.log).flat_map(lacked).filter(move |at| *at >= from)
     }
 
-    fn add(&mut self, entry: Entry) -> Outcome {
+    pub(crate) fn add(&mut self, entry: Entry) -> Outcome {
         if let Some(seq) = self.index.get(&entry.id()) {
             let at = place(*seq);
             let both = self.log[at].payloads().iter().zip(entry.payloads());

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 pub use eid_transport::limits::{
-    IDLE, LINK_WINDOW_BYTES, SEND_WINDOW_BYTES, SHUTDOWN, STREAMS_MAX, UNPROVEN_WINDOW_BYTES, WINDOW_BYTES,
+    IDLE, KEEP_ALIVE, LINK_WINDOW_BYTES, SEND_WINDOW_BYTES, SHUTDOWN, STREAMS_MAX, UNPROVEN_WINDOW_BYTES,
+    WINDOW_BYTES,
 };
 use eid_transport::streams::{Patience, Room};
 use iroh::endpoint::{IdleTimeout, QuicTransportConfig, VarInt};
 
 /// How long a handshake may take: a relay has to be reached first.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Silence after which a side asks whether the other one is still there, and keeps its ways to it open.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long beginning to listen waits for a relay. It goes on without one, and takes it when it comes.
 pub const ONLINE: Duration = Duration::from_secs(5);
 

@@ -56,10 +56,11 @@ pub const UNPROVEN_WINDOW_BYTES: u32 = 64 * 1024;
 pub const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// How long a handshake may take.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Silence after which the other side counts as gone.
-pub const IDLE: Duration = Duration::from_secs(60);
-/// Silence after which the side that dialled asks whether the other one is still there: routers forget a path over UDP
-/// after 30 s.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Silence over UDP, where nobody says that a process has gone, after which it counts as gone: three questions of
+/// [`KEEP_ALIVE`] are not answered.
+pub const IDLE: Duration = Duration::from_secs(20);
+/// Silence after which a side asks whether the other one is still there, which also keeps the path open: routers forget one
+/// over UDP after 30 s.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long a shutdown waits until every peer has heard of it.
 pub const SHUTDOWN: Duration = Duration::from_secs(3);

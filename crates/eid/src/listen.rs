@@ -123,6 +123,7 @@ pub struct Iroh {
     relay: Relay,
     bind: Option<std::net::SocketAddr>,
     search: Search,
+    relayed_only: bool,
 }
 
 #[cfg(feature = "iroh")]
@@ -130,13 +131,19 @@ impl Iroh {
     /// Listens on every interface and over these relays.
     #[must_use]
     pub fn over(relay: Relay) -> Self {
-        Self { relay, bind: None, search: Search::Off }
+        Self { relay, bind: None, search: Search::Off, relayed_only: false }
     }
 
     /// Binds this socket instead of one on every interface; port 0 picks one.
     #[must_use]
     pub fn on(self, socket: std::net::SocketAddr) -> Self {
         Self { bind: Some(socket), ..self }
+    }
+
+    /// Never goes straight: peers see the relays, and not where this device is.
+    #[must_use]
+    pub fn by_relays_only(self) -> Self {
+        Self { relayed_only: true, ..self }
     }
 
     /// Shows this device to others on the local network, and finds them there, by multicast DNS.
@@ -155,6 +162,7 @@ impl From<Iroh> for Listener {
             config.relay = iroh.relay.clone();
             config.bind = iroh.bind;
             config.search = iroh.search;
+            config.relayed_only = iroh.relayed_only;
             Arc::new(eid_iroh::IrohTransport::new(config))
         };
         Self { make: Arc::new(make), only_one: true }

@@ -95,6 +95,40 @@ async fn over_quic() {
     both_ways(&joined(eid::Quic::on("127.0.0.1:0").into(), None).await).await;
 }
 
+#[cfg(feature = "iroh")]
+#[tokio::test]
+async fn over_iroh() {
+    let here = eid::Iroh::over(eid::Relay::Off).on(([127, 0, 0, 1], 0).into());
+    both_ways(&joined(here.into(), None).await).await;
+}
+
+#[cfg(feature = "iroh")]
+#[tokio::test]
+async fn over_a_relay_of_iroh_and_straight_once_that_is_possible() {
+    let mut config = iroh_relay::server::ServerConfig::default();
+    config.relay = Some(iroh_relay::server::RelayConfig::new(([127, 0, 0, 1], 0)));
+    let running = iroh_relay::server::Server::spawn(config).await.unwrap();
+    let url = format!("http://{}/", running.http_addr().unwrap()).parse::<eid::RelayUrl>().unwrap();
+    let straight = || eid::Iroh::over(eid::Relay::Custom(vec![url.clone()])).on(([127, 0, 0, 1], 0).into());
+    let relayed = || Listener::from(straight().by_relays_only());
+
+    let mut two = joined(relayed(), Some(relayed())).await;
+    assert!(!two.address.as_str().contains("ip="), "{}", two.address);
+    let handle = two.here.keep_in_step(&two.address).await.unwrap();
+    in_step(&handle).await;
+    for n in 0..5 {
+        goes_over(&two.there, &two.here, 2 * n).await;
+        goes_over(&two.here, &two.there, 2 * n + 1).await;
+    }
+    // Both have a socket from now on, and the relay is not needed any more.
+    two.b.listen(straight()).await.unwrap();
+    two.address = two.a.listen(straight()).await.unwrap().remove(0);
+    assert!(two.address.as_str().contains("ip=127.0.0.1:"), "{}", two.address);
+    running.shutdown().await.unwrap();
+    both_ways(&two).await;
+    drop(handle);
+}
+
 #[tokio::test]
 async fn over_http_behind_a_proxy_that_holds_answers_back() {
     let mut two = joined(Http::on("127.0.0.1:0").into(), None).await;
