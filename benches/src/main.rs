@@ -1,6 +1,6 @@
 //! Measurements, each beside the limit that the engine and the signatures set in the same run.
 //!
-//! `eid-benches store`, `history`, `live`, `many`, `push`, `sync` and `text`. Shared machines are noisy: trust ratios, not
+//! `eid-benches store`, `history`, `live`, `many`, `packed`, `push`, `sync` and `text`. Shared machines are noisy: trust ratios, not
 //! absolutes.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks to a person")]
@@ -9,6 +9,7 @@ mod history;
 mod history_bench;
 mod live;
 mod many;
+mod packed;
 mod push;
 mod recorder;
 mod report;
@@ -42,13 +43,20 @@ eid-benches many [--databases N] [--link LINK] [--json]
   --databases N  databases that two devices share (default 3000)
   --link         memory (default) or http
 
-eid-benches sync --shape FILE|SHAPE [--split SPLIT] [--link LINK] [--rung LETTER] [--warm] [--json]
+eid-benches sync --shape FILE|SHAPE [--split SPLIT] [--link LINK] [--rung LETTER] [--warm] [--compress]
+                 [--json]
 
   --shape      a recorded shape (.tsv or .tsv.gz), or linear-behind, linear-both, fan, diverged, writers,
                million, branch or gossip; SHAPE:N divides its sizes by N
   --split      equal, bootstrap, tail:N (the client lacks the last N) or random:PERCENT (each side lacks so much)
   --link       memory (default), http, quic or iroh
   --warm       both sides have met before what only one of them has
+  --compress   both compress what they send
+
+eid-benches packed [--entries N] [--data DIR] [--json]
+
+  --entries N  of each kind of data, at most (default 10000)
+  --data DIR   where the recorded data is (default tests/data)
 
 eid-benches text --trace FILE [--json] [--per-entry N]
 
@@ -63,11 +71,14 @@ fn main() -> ExitCode {
         ["text-one", what, steps, end, place] => text::one(what, steps, end, place),
         ["history", ref flags @ ..] => history_bench::run(flags),
         ["sync", ref flags @ ..] => sync::run(flags),
-        ["sync-run", dir, tree, link, rung, warm] => sync::measure(dir, tree, link, rung, warm),
+        ["sync-run", dir, tree, link, rung, warm, batches] => {
+            sync::measure([dir, tree, link, rung, warm, batches])
+        }
         ["sync-serve", dir, tree, link, rung] => sync::serve(dir, tree, link, rung),
         ["live", ref flags @ ..] => live::run(flags),
         ["push", ref flags @ ..] => push::run(flags),
         ["many", ref flags @ ..] => many::run(flags),
+        ["packed", ref flags @ ..] => packed::run(flags),
         ["push-write", dir, link, entries] => push::write(dir, link, entries),
         ["history-open", dir] => history_bench::open_and_read(dir),
         ["write-history", dir, entries] => history::write(dir, entries),

@@ -1,6 +1,6 @@
 //! A history that two sides hold parts of, and the session that makes them equal.
 
-mod make;
+pub(crate) mod make;
 mod run;
 mod shape;
 mod tap;
@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::report::line;
 use crate::work::{Failed, per_second, verify_all};
-use eid_sync::Rung;
+use eid_sync::{Compression, Rung};
 use run::{Plan, Seen, Wire};
-use shape::{Shape, Split};
+pub(crate) use shape::{Shape, Split};
 
 struct Flags<'a> {
     shape: &'a str,
@@ -21,19 +21,28 @@ struct Flags<'a> {
     link: Wire,
     rung: Option<Rung>,
     warm: bool,
+    compress: bool,
     json: bool,
 }
 
 impl<'a> Flags<'a> {
     fn parse(args: &[&'a str]) -> Result<Self, Failed> {
-        let mut flags =
-            Self { shape: "", split: Split::Own, link: Wire::Memory, rung: None, warm: false, json: false };
+        let mut flags = Self {
+            shape: "",
+            split: Split::Own,
+            link: Wire::Memory,
+            rung: None,
+            warm: false,
+            compress: false,
+            json: false,
+        };
         let mut args = args.iter();
         while let Some(flag) = args.next() {
             let mut value = || args.next().copied().ok_or(format!("{flag} takes a value"));
             match *flag {
                 "--json" => flags.json = true,
                 "--warm" => flags.warm = true,
+                "--compress" => flags.compress = true,
                 "--shape" => flags.shape = value()?,
                 "--split" => flags.split = Split::parse(value()?)?,
                 "--link" => flags.link = Wire::parse(value()?)?,
@@ -74,6 +83,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failed> {
         link: flags.link,
         rung: flags.rung,
         warm: flags.warm,
+        compression: if flags.compress { Compression::WhereItPays } else { Compression::Never },
     };
     let seen = in_child(&plan)?;
     if !seen.equal || seen.refused > 0 || seen.held != made.entries {
@@ -120,6 +130,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failed> {
                 "rung": seen.rung,
                 "link": flags.link.name(),
                 "warm": flags.warm,
+                "compress": flags.compress,
             })
         );
     }
@@ -130,7 +141,9 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failed> {
 fn in_child(plan: &Plan) -> Result<Seen, Failed> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["sync-run", &plan.dir.to_string_lossy(), &plan.tree.to_string(), plan.link.name()]);
-    command.arg(letter(plan.rung)).arg(if plan.warm { "warm" } else { "cold" }).stdout(Stdio::piped());
+    command.arg(letter(plan.rung)).arg(if plan.warm { "warm" } else { "cold" });
+    command.arg(if plan.compression == Compression::Never { "plain" } else { "compressed" });
+    command.stdout(Stdio::piped());
     let out = command.spawn()?.wait_with_output()?;
     if !out.status.success() {
         return Err("the process that measures failed".into());
@@ -139,13 +152,14 @@ fn in_child(plan: &Plan) -> Result<Seen, Failed> {
 }
 
 /// The child that measures.
-pub(crate) fn measure(dir: &str, tree: &str, link: &str, rung: &str, warm: &str) -> Result<(), Failed> {
+pub(crate) fn measure([dir, tree, link, rung, warm, batches]: [&str; 6]) -> Result<(), Failed> {
     let plan = Plan {
         dir: dir.into(),
         tree: tree.parse()?,
         link: Wire::parse(link)?,
         rung: parse_rung(rung)?,
         warm: warm == "warm",
+        compression: if batches == "compressed" { Compression::WhereItPays } else { Compression::Never },
     };
     println!("{}", serde_json::to_string(&run::client(&plan)?)?);
     Ok(())

@@ -14,11 +14,12 @@ use crate::history::memory;
 use crate::report::line;
 use crate::work::Failed;
 use ours::{Ours, Place};
-use trace::{Patch, Step, Steps, Trace};
+pub(crate) use trace::{Patch, Trace};
+use trace::{Step, Steps};
 use yrs::Yrs;
 
 /// Edits that become one entry, unless the command says otherwise: some seconds of typing.
-const EDITS_PER_ENTRY: usize = 32;
+pub(crate) const EDITS_PER_ENTRY: usize = 32;
 
 /// Something that is edited here and elsewhere.
 trait Replica {

@@ -113,6 +113,11 @@ const ZONES: &[Zone] = &[
         only: &["eid-quic"],
         reason: "QUIC between known addresses is one transport",
     },
+    Zone {
+        patterns: &["zstd*", "ruzstd"],
+        only: &["eid-proto"],
+        reason: "what is decompressed is bounded where the message is",
+    },
     Zone { patterns: &["iroh*"], only: &["eid-iroh"], reason: "iroh is one transport" },
     Zone {
         patterns: &["serde", "serde_json"],

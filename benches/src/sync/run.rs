@@ -11,8 +11,8 @@ use eid_core::dag::{Replica as _, tips_hash};
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_db::Instance;
 use eid_sync::{
-    Access, Delivered, EngineConfig, Events, RefusalCode, Rung, SessionReport, SyncEngine, SyncEvent,
-    TokioRuntime, TreeSummary,
+    Access, Compression, Delivered, EngineConfig, Events, RefusalCode, Rung, SessionReport, SyncEngine,
+    SyncEvent, TokioRuntime, TreeSummary,
 };
 use eid_transport::memory::MemoryNet;
 use eid_transport::{Address, Transport};
@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub rung: Option<Rung>,
     /// Both sides have met before, when they held what both hold now and nothing else.
     pub warm: bool,
+    /// What the client says of compressed batches; the server reads them.
+    pub compression: Compression,
 }
 
 /// What the two sides are connected by.
@@ -164,7 +166,7 @@ impl End {
             instance.device_key(),
             Arc::new(Everybody(plan.tree)),
             Arc::new(TokioRuntime::current()),
-            EngineConfig { first_rung: plan.rung, ..EngineConfig::default() },
+            EngineConfig { first_rung: plan.rung, compression: plan.compression, ..EngineConfig::default() },
         );
         engine.register_transport(transport(instance.device_key()));
         Ok(Self { instance, engine, rest: plan.dir.join(format!("{name}.rest")), tree: plan.tree })
@@ -361,6 +363,7 @@ pub(crate) fn serve(dir: &str, tree: &str, link: &str, rung: &str) -> Result<(),
         link: Wire::parse(link)?,
         rung: super::parse_rung(rung)?,
         warm: false,
+        compression: Compression::WhereItPays,
     };
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(async {
         let net = MemoryNet::new();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use eid_core::PublicKey;
-use eid_proto::message::{Batch, Message};
+use eid_proto::message::{Batch, CompressedBatch, Message};
 use eid_transport::{
     Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
 };
@@ -28,10 +28,10 @@ impl Counts {
         }
     }
 
-    fn add(&self, frame: &[u8], begins: &[u8]) {
+    fn add(&self, frame: &[u8], begins: &[Bytes; 2]) {
         let len = frame.len() as u64;
         self.total.fetch_add(len, Ordering::SeqCst);
-        if frame.starts_with(begins) {
+        if begins.iter().any(|begins| frame.starts_with(begins)) {
             self.batches.fetch_add(len, Ordering::SeqCst);
         }
     }
@@ -42,14 +42,15 @@ impl Counts {
 pub(crate) struct Tap {
     below: Arc<dyn Transport>,
     counts: Arc<Counts>,
-    /// How a frame with entries begins: the version and the kind.
-    begins: Bytes,
+    /// How frames with entries begin: the version and the kind.
+    begins: [Bytes; 2],
 }
 
 impl Tap {
     pub(crate) fn new(below: Arc<dyn Transport>, counts: Arc<Counts>) -> Self {
-        let batch = Message::Batch(Batch { entries: Bytes::new(), upto: 0 }).encode();
-        Self { below, counts, begins: batch.slice(..2) }
+        let batch = Message::Batch(Batch { entries: Bytes::new(), upto: 0 });
+        let compressed = Message::Compressed(CompressedBatch { frame: Bytes::new(), upto: 0 });
+        Self { below, counts, begins: [batch, compressed].map(|message| message.encode().slice(..2)) }
     }
 
     fn around(&self, below: Arc<dyn Connection>) -> Arc<dyn Connection> {
@@ -87,7 +88,7 @@ impl Transport for Tap {
 struct Tapped {
     below: Arc<dyn Connection>,
     counts: Arc<Counts>,
-    begins: Bytes,
+    begins: [Bytes; 2],
 }
 
 impl Tapped {
@@ -122,7 +123,7 @@ impl Connection for Tapped {
 struct TappedLink {
     below: Box<dyn Link>,
     counts: Arc<Counts>,
-    begins: Bytes,
+    begins: [Bytes; 2],
 }
 
 impl Link for TappedLink {

@@ -114,6 +114,11 @@ impl Trace {
         }
     }
 
+    /// All edits of a session of one person.
+    pub(crate) fn edits(&self) -> Vec<&Patch> {
+        self.txns.iter().flat_map(|txn| &txn.patches).collect()
+    }
+
     /// Everybody's edits on what they had seen, in updates of at most so many edits; at the end all have all.
     fn steps(&self, per_update: usize) -> Vec<Step> {
         let missing = self.missing();

@@ -12,24 +12,45 @@ use eid_core::{
     SettingsOp, Slot, StoreName, Time, TreeId,
 };
 use eid_proto::RefusalCode;
-use eid_proto::message::{Greeting, LiveMessage, Message, Request, Response};
+use eid_proto::limits::{COMPRESS_RATIO_MAX, FRAME_BYTES_MAX};
+use eid_proto::message::{Batch, CompressedBatch, Greeting, LiveMessage, Message, Request, Response};
 use eid_proto::{List, Text};
 
 use crate::replica;
 use crate::source::Source;
 
-/// A frame that decodes has no other spelling. The first byte says what it is taken for.
+/// A frame that decodes has no other spelling, and what is compressed in it is within its bounds. The first byte says what
+/// it is taken for.
 pub(crate) fn frames(input: &[u8]) {
     let Some((kind, frame)) = input.split_first() else { return };
     let again = match kind % 5 {
         0 => Greeting::decode(frame).map(|said| said.encode()),
         1 => Request::decode(frame).map(|said| said.encode()),
         2 => Response::decode(frame).map(|said| said.encode()),
-        3 => Message::decode(frame).map(|said| said.encode()),
-        _ => LiveMessage::decode(frame).map(|said| said.encode()),
+        3 => Message::decode(frame).map(|said| {
+            if let Message::Compressed(batch) = &said {
+                decompressed(batch);
+            }
+            said.encode()
+        }),
+        _ => LiveMessage::decode(frame).map(|said| {
+            if let LiveMessage::PushCompressed { batch, .. } = &said {
+                decompressed(batch);
+            }
+            said.encode()
+        }),
     };
     if let Ok(again) = again {
         assert_eq!(again, frame);
+    }
+}
+
+fn decompressed(batch: &CompressedBatch) {
+    let Ok(plain) = batch.decompress() else { return };
+    assert!(plain.entries.len() <= (batch.frame.len() * COMPRESS_RATIO_MAX).min(FRAME_BYTES_MAX));
+    if let Some(again) = plain.compress() {
+        assert!(again.frame.len() < plain.entries.len());
+        assert_eq!(again.decompress(), Ok(plain));
     }
 }
 
@@ -46,6 +67,22 @@ pub(crate) fn frame_seeds() -> Vec<Vec<u8>> {
     seeds.extend(crate::handshake::transcript().into_iter().map(|frame| of(0, frame)));
     seeds.extend(crate::session::transcripts().into_iter().map(|frame| of(3, frame)));
     seeds.extend(crate::live::transcript().into_iter().map(|frame| of(4, frame)));
+    let compressed = [10, 60].into_iter().filter_map(|count| {
+        let entries = replica::grown(count).into_iter().skip(1);
+        let entries: Vec<Arrived> = entries
+            .map(|entry| Arrived { block: entry.block().clone(), payloads: entry.payloads().to_vec() })
+            .collect();
+        Batch::pack(&replica::tree(), &entries, count as u64).compress()
+    });
+    seeds.extend(compressed.map(|batch| of(3, Message::Compressed(batch).encode())));
+    // A block of nothing but zeros, as much as may come of it and a byte more.
+    for len in [1100_u16, 1101] {
+        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x60];
+        frame.extend((len - 256).to_le_bytes());
+        frame.extend([&(u32::from(len) << 3 | 3).to_le_bytes()[..3], &[0]].concat());
+        let batch = CompressedBatch { frame: frame.into(), upto: 0 };
+        seeds.push(of(3, Message::Compressed(batch).encode()));
+    }
     seeds
 }
 

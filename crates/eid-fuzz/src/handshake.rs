@@ -52,6 +52,7 @@ fn pair(keys: &Keys, nonce: u8, binding: u8) -> (Handshake, Handshake) {
         binding: [binding; 32],
         proven: None,
         nonce: [nonce; 32],
+        features: FEATURES,
     };
     let expected = Some(keys.server.public());
     let client = Handshake::client(identity(&keys.client, "client", nonce), expected, keys.further.clone());

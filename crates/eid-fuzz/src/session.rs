@@ -172,7 +172,7 @@ impl Side {
                     "a side that may not read is told what is here"
                 );
                 let gives = match Message::decode(&frame) {
-                    Ok(Message::Batch(_)) => true,
+                    Ok(Message::Batch(_) | Message::Compressed(_)) => true,
                     Ok(Message::Payloads(payloads)) => payloads.iter().any(Option::is_some),
                     _ => false,
                 };
@@ -230,7 +230,7 @@ pub(crate) fn session(input: &[u8]) {
     let (of_responder, of_initiator) = (pick(&mut source), pick(&mut source));
     let initiator = Session::initiator(tree(), scene.known).beginning_at(RUNGS[source.below(RUNGS.len())]);
     let responder = Session::responder().beginning_at(RUNGS[source.below(RUNGS.len())]);
-    let (initiator, responder) = (initiator.duplex(true), responder.duplex(true));
+    let [initiator, responder] = [initiator, responder].map(|side| side.duplex(true).compressing(true));
     let mut first = Side::new(initiator, &scene.initiator, &scene.responder, of_responder);
     let mut second = Side::new(responder, &scene.responder, &scene.initiator, of_initiator);
     let mut honest = of_responder == RIGHTS[0] && of_initiator == RIGHTS[0];
@@ -355,10 +355,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 pub(crate) fn transcripts() -> Vec<Bytes> {
     let mut frames = Vec::new();
     for scene in scenes() {
-        let initiator = Session::initiator(tree(), scene.known);
+        let initiator = Session::initiator(tree(), scene.known).compressing(true);
+        let responder = Session::responder().compressing(true);
         let mut sides = [
             Side::new(initiator, &scene.initiator, &scene.responder, RIGHTS[0]),
-            Side::new(Session::responder(), &scene.responder, &scene.initiator, RIGHTS[0]),
+            Side::new(responder, &scene.responder, &scene.initiator, RIGHTS[0]),
         ];
         for step in 0..STEPS_MAX {
             let [first, second] = &mut sides;

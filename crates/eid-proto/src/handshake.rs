@@ -18,8 +18,10 @@ use crate::message::{DecodeError, Greeting, Hello, PROTOCOL_VERSION, Proof, Refu
 pub const VERSIONS: Versions = Versions { oldest: PROTOCOL_VERSION, newest: PROTOCOL_VERSION };
 /// The feature of keeping databases in step after their sessions ([`crate::Live`]).
 pub const FEATURE_LIVE: u64 = 1;
+/// The feature of reading compressed batches ([`crate::message::CompressedBatch`]).
+pub const FEATURE_ZSTD: u64 = 2;
 /// The optional features that this crate has.
-pub const FEATURES: u64 = FEATURE_LIVE;
+pub const FEATURES: u64 = FEATURE_LIVE | if cfg!(feature = "zstd") { FEATURE_ZSTD } else { 0 };
 
 /// What either side brings to a handshake.
 #[derive(Clone)]
@@ -34,6 +36,14 @@ pub struct Identity {
     pub proven: Option<PublicKey>,
     /// Fresh and random.
     pub nonce: [u8; 32],
+    /// What it offers of [`FEATURES`].
+    pub features: u64,
+}
+
+impl Identity {
+    fn hello(&self) -> Hello {
+        Hello { versions: VERSIONS, features: self.features & FEATURES, nonce: self.nonce }
+    }
 }
 
 /// Who the other side has proven to be.
@@ -167,7 +177,7 @@ impl Handshake {
     #[must_use]
     pub fn client(identity: Identity, expected: Option<PublicKey>, mut further: Vec<Arc<SecretKey>>) -> Self {
         further.truncate(KEYS_MAX);
-        let hello = Hello { versions: VERSIONS, features: FEATURES, nonce: identity.nonce };
+        let hello = identity.hello();
         let outbox = vec![HandshakeOutput::Send(Greeting::Hello(hello).encode()), HandshakeOutput::EndTurn];
         Self { identity, stage: Stage::ServerHello { hello, expected, further }, outbox, tells: false }
     }
@@ -175,7 +185,7 @@ impl Handshake {
     /// The listening side.
     #[must_use]
     pub fn server(identity: Identity) -> Self {
-        let hello = Hello { versions: VERSIONS, features: FEATURES, nonce: identity.nonce };
+        let hello = identity.hello();
         Self { identity, stage: Stage::Hello { hello }, outbox: Vec::new(), tells: false }
     }
 
@@ -239,7 +249,7 @@ impl Handshake {
                     return Err(HandshakeError::WrongServer { expected, found: peer });
                 }
                 self.prove(&transcript, &further);
-                Stage::Welcome { peer, features: theirs.features & FEATURES }
+                Stage::Welcome { peer, features: theirs.features & hello.features }
             }
             (Stage::Welcome { peer, features }, Greeting::Welcome { name, states }) => {
                 Stage::Established(Established {
@@ -260,7 +270,7 @@ impl Handshake {
                     Transcript { binding: self.identity.binding, client: theirs, server: hello, key };
                 let proof = proof(Domain::ServerProof, &self.identity.device, &transcript.of_server());
                 self.say(&Greeting::ServerHello { hello, key: key.0, proof });
-                Stage::Proofs { transcript, features: theirs.features & FEATURES }
+                Stage::Proofs { transcript, features: theirs.features & hello.features }
             }
             (Stage::Proofs { transcript, features }, Greeting::Proofs { key, proof, further, name }) => {
                 let peer = PublicKey(key);

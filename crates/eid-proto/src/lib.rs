@@ -6,10 +6,12 @@
 //! happened, `poll` for what to do next. There is no socket, clock, randomness, task or storage here: nonces are
 //! arguments, entries are read through [`eid_core::dag::Replica`], and whoever drives a session admits what arrives.
 //!
+//! With the feature `zstd` batches may be compressed; nothing is decompressed into more than may be.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use eid_core::SecretKey;
-//! use eid_proto::{Handshake, HandshakeError, HandshakeOutput, Identity};
+//! use eid_proto::{FEATURES, Handshake, HandshakeError, HandshakeOutput, Identity};
 //!
 //! let identity = |seed: u8| Identity {
 //!     device: Arc::new(SecretKey::from_seed([seed; 32])),
@@ -17,6 +19,7 @@
 //!     binding: [9; 32], // of the connection that both sides are on
 //!     proven: None,
 //!     nonce: [seed; 32], // fresh for each handshake
+//!     features: FEATURES,
 //! };
 //! let server_key = SecretKey::from_seed([2; 32]).public();
 //! let mut client = Handshake::client(identity(1), Some(server_key), vec![]);
@@ -41,6 +44,7 @@
 
 pub mod bits;
 mod bounded;
+mod compressed;
 mod handshake;
 pub mod limits;
 mod live;
@@ -48,8 +52,10 @@ pub mod message;
 mod session;
 
 pub use bounded::{List, Text};
+pub use compressed::DecompressError;
 pub use handshake::{
-    Established, FEATURE_LIVE, FEATURES, Handshake, HandshakeError, HandshakeOutput, Identity, VERSIONS,
+    Established, FEATURE_LIVE, FEATURE_ZSTD, FEATURES, Handshake, HandshakeError, HandshakeOutput, Identity,
+    VERSIONS,
 };
 pub use live::{Due, Live, LiveEvent, Side};
 pub use message::RefusalCode;

@@ -115,3 +115,14 @@ pub const CAME_MAX: usize = 8192;
 /// Words that wait to be said: an answer to each of two for every database that can be followed. Who asks for more
 /// answers than it takes is left.
 pub const WORDS_MAX: usize = 4 * FOLLOWED_MAX;
+/// How many times as large as it is a compressed batch may become: entries of which each has a signature never do, and a
+/// few bytes must not cost much memory.
+pub const COMPRESS_RATIO_MAX: usize = 100;
+/// Least length of a packed batch that is compressed: in a few entries hardly anything comes twice.
+pub const COMPRESS_BYTES_MIN: usize = 1024;
+/// Of what a batch was, the greatest part in percent that is worth the work of both sides.
+pub const COMPRESS_PERCENT_MAX: usize = 90;
+/// Batches that go as they are after one that compressing did not make small enough: what is encrypted costs an eighth.
+pub const COMPRESS_LEFT: u32 = 7;
+/// The level: the next ones make batches of entries 1 or 2 % smaller for twice the work.
+pub const COMPRESS_LEVEL: i32 = 1;

@@ -260,6 +260,8 @@ pub enum Message {
     },
     /// Aside: the turn should end.
     Stop,
+    /// As `Batch`, where both sides have the feature.
+    Compressed(CompressedBatch),
 }
 
 /// What an initiator says of itself.
@@ -406,6 +408,15 @@ impl Batch {
     }
 }
 
+/// A batch of which the packed entries are compressed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompressedBatch {
+    /// One zstd frame.
+    pub frame: Bytes,
+    /// As in a batch.
+    pub upto: u64,
+}
+
 /// What is said on the two links that keep databases in step after their sessions. On each one side speaks; databases
 /// are named by numbers that their follower gives, a fresh one each time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -462,6 +473,15 @@ pub enum LiveMessage {
     Behind {
         /// The database.
         tree: [u8; 32],
+    },
+    /// As `Push`, where both sides have the feature.
+    PushCompressed {
+        /// What is followed.
+        number: u32,
+        /// As in a push.
+        from: u64,
+        /// The entries.
+        batch: CompressedBatch,
     },
 }
 

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use eid_core::{PublicKey, SecretKey};
 use eid_proto::message::{Greeting, Versions};
 use eid_proto::{
-    Established, Handshake, HandshakeError, HandshakeOutput, Identity, List, RefusalCode, VERSIONS,
+    Established, FEATURE_LIVE, FEATURES, Handshake, HandshakeError, HandshakeOutput, Identity, List,
+    RefusalCode, VERSIONS,
 };
 use proptest::prelude::*;
 
@@ -22,6 +23,7 @@ fn identity(n: u8, binding: u8, nonce: u8) -> Identity {
         binding: [binding; 32],
         proven: None,
         nonce: [nonce; 32],
+        features: FEATURES,
     }
 }
 
@@ -237,4 +239,22 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_feature_is_used_when_both_sides_offer_it() {
+    let features = |mine: u64, theirs: u64| {
+        let offering = |n, nonce, features| Identity { features, ..identity(n, 9, nonce) };
+        let client = Handshake::client(offering(1, 11, mine), None, vec![]);
+        let server = Handshake::server(offering(2, 12, theirs));
+        let ((met, joined), _) = run(client, server, |_, greeting| greeting);
+        let (met, joined) = (met.unwrap().features, joined.unwrap().features);
+        assert_eq!(met, joined);
+        met
+    };
+    assert_eq!(features(FEATURES, FEATURES), FEATURES);
+    assert_eq!(features(FEATURES, 0), 0);
+    assert_eq!(features(0, FEATURES), 0);
+    assert_eq!(features(FEATURE_LIVE, FEATURES), FEATURE_LIVE);
+    assert_eq!(features(u64::MAX, u64::MAX), FEATURES, "what nobody knows is not offered");
 }

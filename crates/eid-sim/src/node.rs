@@ -19,8 +19,8 @@ use eid_store::{
     Verdict,
 };
 use eid_sync::{
-    Access, Cursor, DatabaseTicket, Delivered, EngineConfig, Events, KeepState, RefusalCode, Rung, Runtime,
-    SessionReport, SyncEngine, SyncError, SyncEvent, SyncHandle, TreeSummary,
+    Access, Compression, Cursor, DatabaseTicket, Delivered, EngineConfig, Events, KeepState, RefusalCode,
+    Rung, Runtime, SessionReport, SyncEngine, SyncError, SyncEvent, SyncHandle, TreeSummary,
 };
 use eid_transport::{Address, BoxFuture};
 use serde_json::{Value as Json, json};
@@ -54,6 +54,8 @@ pub struct Site {
     pub name: String,
     /// The rung that its sessions begin the ladder at.
     pub first_rung: Option<Rung>,
+    /// Whether it compresses what it sends to those that do.
+    pub compression: Compression,
 }
 
 /// What a node keeps its rows on.
@@ -348,7 +350,12 @@ impl Process {
             instance.device_key(),
             Arc::new(NodeAccess { instance: instance.clone(), sim: site.sim.clone() }),
             Arc::new(runtime),
-            EngineConfig { name: site.name.clone(), first_rung: site.first_rung, ..EngineConfig::default() },
+            EngineConfig {
+                name: site.name.clone(),
+                first_rung: site.first_rung,
+                compression: site.compression,
+                ..EngineConfig::default()
+            },
         );
         engine.register_transport(site.net.transport(site.node, address));
         engine.accept_connections().await?;

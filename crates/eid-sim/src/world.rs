@@ -14,6 +14,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use eid_core::{EntryId, Permission, PublicKey, SecretKey, TreeId};
+use eid_sync::Compression;
 
 use crate::check::{self, Divergence, Held, Truth};
 use crate::clock::Clock;
@@ -180,7 +181,11 @@ impl World {
             let clock = Arc::new(Clock::right(&sim));
             let disk = Disk::new(if role == Role::Honest { plan.disk } else { DiskKind::Journal });
             let (name, first_rung) = (format!("n{index}"), plan.first_rung);
-            let site = Site { sim: sim.clone(), net: net.clone(), node, clock, disk, name, first_rung };
+            // A villain changes what it can read.
+            let is_plain = role == Role::Villain || index % 3 == 2;
+            let compression = if is_plain { Compression::Never } else { Compression::WhereItPays };
+            let (sim, net) = (sim.clone(), net.clone());
+            let site = Site { sim, net, node, clock, disk, name, first_rung, compression };
             let state = HostState {
                 rng: Rng::new(seed, &format!("host {index}")),
                 process: None,

@@ -47,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) serving: bool,
     /// What peers were asked for in vain.
     pub(crate) gaps: Arc<Gaps>,
+    /// Both sides read compressed batches.
+    pub(crate) compresses: bool,
     /// Is set when a session has much to do.
     pub(crate) is_large: Arc<AtomicBool>,
     /// How many sessions are served.
@@ -123,7 +125,7 @@ pub(crate) async fn drive(
     meter: &mut Meter,
 ) -> (Option<Session>, Result<(), SyncError>) {
     let mut driver = Driver {
-        session: Some(session.duplex(link.is_duplex())),
+        session: Some(session.duplex(link.is_duplex()).compressing(context.compresses)),
         served: None,
         context,
         admitter: Admitter::default(),

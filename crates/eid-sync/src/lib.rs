@@ -53,7 +53,7 @@ mod ticket;
 
 pub use access::{Access, TreeSummary};
 pub use eid_proto::{Cursor, HandshakeError, Known, RefusalCode, Rung, SessionError};
-pub use engine::{EngineConfig, Peer, SyncEngine};
+pub use engine::{Compression, EngineConfig, Peer, SyncEngine};
 pub use error::SyncError;
 pub use events::{Delivered, Events, SyncEvent};
 pub use keep::{KeepState, SyncHandle, SyncStatus};

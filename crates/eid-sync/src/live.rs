@@ -78,10 +78,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl LiveLinks {
     pub(crate) fn new(side: Side, context: Context, publisher: Arc<Publisher>) -> Arc<Self> {
+        let live = Live::new(side).compressing(context.compresses);
         Arc::new(Self {
             context,
             publisher,
-            live: Mutex::new(Live::new(side)),
+            live: Mutex::new(live),
             interest: Mutex::default(),
             words: Signal::default(),
             work: Signal::default(),

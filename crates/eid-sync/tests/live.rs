@@ -10,7 +10,7 @@ use eid_core::dag::Seq;
 use eid_core::{Permission, TreeId};
 use eid_proto::limits::{LIVE_BEHIND_MAX, LIVE_WINDOW_BYTES};
 use eid_proto::message::{Delivery, LiveMessage, Position};
-use eid_proto::{Handshake, HandshakeOutput, Identity};
+use eid_proto::{FEATURE_LIVE, Handshake, HandshakeOutput, Identity};
 use eid_sync::limits::{IDLE_MS, OTHERS_MS, PERIOD_MS, RIGHTS_MS};
 use eid_sync::{Delivered, Events, KeepState, RefusalCode, SyncEvent, SyncHandle};
 use eid_transport::{Connection, Link, Received, Transport};
@@ -324,6 +324,7 @@ async fn greeted(nodes: &Nodes, to: &Node, n: u8) -> (std::sync::Arc<dyn Connect
         binding: connection.binding(),
         proven: None,
         nonce: [n; 32],
+        features: FEATURE_LIVE,
     };
     let mut handshake = Handshake::client(identity, None, vec![]);
     loop {

@@ -12,7 +12,8 @@ use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_db::{Env, Instance as Db};
 use eid_store::{Backend, FsckReport, Memory};
 use eid_sync::{
-    DatabaseTicket, Delivered, EngineConfig, Events, SessionReport, SyncEngine, SyncEvent, TokioRuntime,
+    Compression, DatabaseTicket, Delivered, EngineConfig, Events, SessionReport, SyncEngine, SyncEvent,
+    TokioRuntime,
 };
 use eid_transport::Address;
 
@@ -86,6 +87,7 @@ impl fmt::Debug for Instance {
 pub struct Builder {
     place: Place,
     env: Option<Env>,
+    compression: Compression,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +121,11 @@ impl Builder {
         Self { env: Some(env), ..self }
     }
 
+    /// Compresses what is sent to peers, or not: by default where they read it and it pays.
+    pub fn compression(self, compression: Compression) -> Self {
+        Self { compression, ..self }
+    }
+
     /// Opens the instance, or makes it: the device key is made on first use.
     ///
     /// # Errors
@@ -127,7 +134,7 @@ impl Builder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn open(self) -> Result<Instance, Error> {
-        let Self { place, env } = self;
+        let Self { place, env, compression } = self;
         let env = env.unwrap_or_else(Env::system);
         let db = offload(move || {
             let backend = place.open()?;
@@ -137,7 +144,8 @@ impl Builder {
         let runtime = Arc::new(TokioRuntime::current());
         let peers = Peers::in_store(db.store());
         let gate = Arc::new(Gate { db: db.clone(), peers: peers.clone() });
-        let config = EngineConfig { name: db.display_name()?.unwrap_or_default(), ..EngineConfig::default() };
+        let name = db.display_name()?.unwrap_or_default();
+        let config = EngineConfig { name, compression, ..EngineConfig::default() };
         let engine = SyncEngine::new(Arc::clone(db.store()), db.device_key(), gate, runtime, config);
         #[cfg(feature = "http")]
         engine.register_transport(Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())));

@@ -58,8 +58,8 @@
 //! Programs without an async runtime use [`blocking`].
 //!
 //! Features: `embedded` (the store on disk) and `http` are on by default; `quic` and `iroh` are further transports,
-//! and with `mdns` devices find each other on the local network; `control` is the socket through which the program `eid`
-//! works on a running application.
+//! and with `mdns` devices find each other on the local network; `zstd` compresses what is sent to peers that have it too;
+//! `control` is the socket through which the program `eid` works on a running application.
 
 mod access;
 mod authority;
@@ -110,8 +110,8 @@ pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowCh
 pub use eid_iroh::{Relay, RelayUrl};
 pub use eid_store::{FsckReport, Lost, Problem, is_engine_guarded};
 pub use eid_sync::{
-    DatabaseTicket, Delivered, Direction, Events, KeepState, Progress, Rung, SessionReport, SyncEngine,
-    SyncEvent, SyncHandle, SyncStatus, TicketError,
+    Compression, DatabaseTicket, Delivered, Direction, Events, KeepState, Progress, Rung, SessionReport,
+    SyncEngine, SyncEvent, SyncHandle, SyncStatus, TicketError,
 };
 pub use eid_transport::Address;
 pub use error::{Error, ErrorKind};

@@ -4,8 +4,8 @@ use eid_core::dag::Seq;
 use eid_core::{EntryId, Missing, Refusal, TreeId};
 
 use super::Live;
+use crate::compressed::Packed;
 use crate::limits::{BLOCK_BYTES_MIN, LIVE_WINDOW_BYTES, SECTION_BYTES_MIN};
-use crate::message::Batch;
 use crate::session::{Arrived, Cursor, Outcome, SessionError};
 
 /// One database that is followed.
@@ -73,7 +73,7 @@ impl Live {
         tree: TreeId,
         number: u32,
         from: u64,
-        batch: &Batch,
+        packed: &Packed,
     ) -> Result<(), SessionError> {
         let Some(inward) = self.inward.get_mut(&tree).filter(|inward| inward.begun) else {
             return Err(SessionError::Misplaced("a push before it was said that there will be any"));
@@ -82,12 +82,16 @@ impl Live {
         if self.waiting_bytes >= LIVE_WINDOW_BYTES {
             return Err(SessionError::Misplaced("more than the window"));
         }
-        if inward.arrived != Some(from) || batch.upto <= from {
+        let upto = packed.upto();
+        if inward.arrived != Some(from) || upto <= from {
             return Err(SessionError::Misplaced("a push out of order"));
         }
-        inward.arrived = Some(batch.upto);
-        let entries = batch.unpack(&tree)?;
-        if entries.is_empty() || entries.len() as u64 > batch.upto - from {
+        inward.arrived = Some(upto);
+        let entries = match packed {
+            Packed::Plain(batch) => batch.unpack(&tree)?,
+            Packed::Compressed(batch) => batch.decompress()?.unpack(&tree)?,
+        };
+        if entries.is_empty() || entries.len() as u64 > upto - from {
             return Err(SessionError::Misplaced("a push that is none"));
         }
         let is_none = |entry: &Arrived| {
@@ -99,7 +103,7 @@ impl Live {
         self.came(entries.iter().map(|entry| EntryId::of_block(&entry.block)).collect::<Vec<_>>());
         let bytes = entries.iter().map(Arrived::bytes_len).sum::<usize>() as u64;
         self.waiting_bytes += bytes;
-        self.waiting.push_back(Waiting { number, upto: batch.upto, bytes, entries });
+        self.waiting.push_back(Waiting { number, upto, bytes, entries });
         Ok(())
     }
 }

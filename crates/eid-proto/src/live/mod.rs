@@ -20,6 +20,7 @@ use eid_core::{EntryId, TreeId};
 use self::came::Came;
 use self::inward::Inward;
 use self::outward::{Outward, Told};
+use crate::compressed::{Packed, Packing};
 use crate::limits::{FOLLOWED_MAX, WORDS_MAX};
 use crate::message::{LiveMessage, Position, RefusalCode};
 use crate::session::{Arrived, Cursor, Known, Outcome, Rights, SessionError};
@@ -76,6 +77,7 @@ pub struct Live {
     /// The oldest of them was handed out.
     taking: bool,
     came: Came,
+    packing: Packing,
     words: VecDeque<Bytes>,
     events: VecDeque<LiveEvent>,
     learnt: BTreeMap<TreeId, Known>,
@@ -97,10 +99,19 @@ impl Live {
             waiting_bytes: 0,
             taking: false,
             came: Came::default(),
+            packing: Packing::default(),
             words: VecDeque::new(),
             events: VecDeque::new(),
             learnt: BTreeMap::new(),
         }
+    }
+
+    /// Over a connection of which both sides have [`FEATURE_ZSTD`](crate::FEATURE_ZSTD): as
+    /// [`Session::compressing`](crate::Session::compressing).
+    #[must_use]
+    pub fn compressing(mut self, compressing: bool) -> Self {
+        self.packing = Packing::new(compressing);
+        self
     }
 
     /// The databases that the other side follows.
@@ -195,7 +206,14 @@ impl Live {
             }
             LiveMessage::Push { number, from, batch } => {
                 let Some(tree) = self.asked(number)? else { return Ok(()) };
-                self.handle_push(tree, number, from, &batch)
+                self.handle_push(tree, number, from, &Packed::Plain(batch))
+            }
+            LiveMessage::PushCompressed { number, from, batch } if self.packing.takes_compressed() => {
+                let Some(tree) = self.asked(number)? else { return Ok(()) };
+                self.handle_push(tree, number, from, &Packed::Compressed(batch))
+            }
+            LiveMessage::PushCompressed { .. } => {
+                Err(SessionError::Misplaced("a compressed batch that nobody agreed to"))
             }
             LiveMessage::Behind { tree } if self.side == Side::Dialler => {
                 let tree = TreeId(tree);
@@ -258,7 +276,8 @@ impl Live {
             return Ok(());
         }
         let mut said = Vec::new();
-        let told = outward.push(tree, replica, &self.came, &mut self.under_way, &mut said)?;
+        let told =
+            outward.push((tree, replica), (&self.came, &mut self.packing), &mut self.under_way, &mut said)?;
         let acknowledged = outward.acknowledged();
         said.iter().for_each(|message| self.say(message));
         match (told, acknowledged) {

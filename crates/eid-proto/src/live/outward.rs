@@ -7,8 +7,9 @@ use eid_core::sabotage::{self, Sabotage};
 use eid_core::{EntryId, TreeId};
 
 use super::came::Came;
+use crate::compressed::{Packed, Packing};
 use crate::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, LIVE_BEHIND_MAX, LIVE_WINDOW_BYTES};
-use crate::message::{Batch, LiveMessage};
+use crate::message::LiveMessage;
 use crate::session::{Arrived, Cursor, SessionError};
 
 /// One follower of one database.
@@ -127,9 +128,8 @@ impl Outward {
     /// Reads what the follower lacks, and says it.
     pub(super) fn push(
         &mut self,
-        tree: &TreeId,
-        replica: &dyn Replica,
-        came: &Came,
+        (tree, replica): (&TreeId, &dyn Replica),
+        (came, packing): (&Came, &mut Packing),
         under_way: &mut u64,
         said: &mut Vec<LiveMessage>,
     ) -> Result<Told, SessionError> {
@@ -167,8 +167,11 @@ impl Outward {
                 continue;
             }
             let bytes = entries.iter().map(Arrived::bytes_len).sum::<usize>() as u64;
-            let batch = Batch::pack(tree, &entries, self.next.0);
-            said.push(LiveMessage::Push { number, from: self.told.0, batch });
+            let from = self.told.0;
+            said.push(match packing.pack(tree, &entries, self.next.0) {
+                Packed::Plain(batch) => LiveMessage::Push { number, from, batch },
+                Packed::Compressed(batch) => LiveMessage::PushCompressed { number, from, batch },
+            });
             self.told = self.next;
             self.pushes.push_back((self.next, bytes));
             *under_way += bytes;

@@ -3,6 +3,7 @@
 use eid_core::ReadError;
 use eid_core::pack::UnpackError;
 
+use crate::compressed::DecompressError;
 use crate::message::{DecodeError, RefusalCode};
 
 /// Says why a session ended before both sides had everything.
@@ -14,6 +15,9 @@ pub enum SessionError {
     /// The other side sent entries that cannot be unpacked.
     #[error("the other side sent a batch that is none")]
     Packing(#[from] UnpackError),
+    /// The other side sent a compressed batch that is none.
+    #[error("the other side sent a compressed batch that is none")]
+    Compression(#[from] DecompressError),
     /// The other side sent a message that does not belong here.
     #[error("the other side broke the protocol: {0}")]
     Misplaced(&'static str),
@@ -41,7 +45,14 @@ impl SessionError {
     /// Whether the other side is at fault.
     #[must_use]
     pub fn is_peers_fault(&self) -> bool {
-        matches!(self, Self::Malformed(_) | Self::Packing(_) | Self::Misplaced(_) | Self::Incomplete)
+        matches!(
+            self,
+            Self::Malformed(_)
+                | Self::Packing(_)
+                | Self::Compression(_)
+                | Self::Misplaced(_)
+                | Self::Incomplete
+        )
     }
 
     /// Whether a later session can succeed.

@@ -10,7 +10,7 @@ use eid_core::{EntryId, Missing, Refusal, TreeId};
 use super::error::SessionError;
 use super::{Arrived, Outcome};
 use crate::limits::{BLOCK_BYTES_MIN, MORE_BYTES, REFUSED_MAX, SECTION_BYTES_MIN};
-use crate::message::{Batch, Plan, TipNames, Window, WireRung};
+use crate::message::{Batch, CompressedBatch, Plan, TipNames, Window, WireRung};
 
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
@@ -109,18 +109,33 @@ impl Incoming {
         Ok(())
     }
 
-    pub(super) fn handle_batch(&mut self, tree: &TreeId, batch: &Batch) -> Result<(), SessionError> {
+    /// The plan, when there is room for a batch of it.
+    fn expected(&self) -> Result<&Plan, SessionError> {
         let Some(plan) = &self.plan else { return Err(SessionError::Misplaced("a batch before its plan")) };
         // One entry may be larger than what was left of the credit.
         if self.credit == 0 {
             return Err(SessionError::Misplaced("more than the credit"));
         }
+        Ok(plan)
+    }
+
+    pub(super) fn handle_compressed(
+        &mut self,
+        tree: &TreeId,
+        batch: &CompressedBatch,
+    ) -> Result<(), SessionError> {
+        self.expected()?;
+        self.handle_batch(tree, &batch.decompress()?)
+    }
+
+    pub(super) fn handle_batch(&mut self, tree: &TreeId, batch: &Batch) -> Result<(), SessionError> {
+        let (planned, end) = self.expected().map(|plan| (plan.entries, plan.end.seq))?;
         let entries = batch.unpack(tree)?;
         if self.done || entries.is_empty() {
             return Err(SessionError::Misplaced("a batch where none belongs"));
         }
         self.received += entries.len() as u64;
-        if self.received > plan.entries || batch.upto > plan.end.seq {
+        if self.received > planned || batch.upto > end {
             return Err(SessionError::Misplaced("more than was planned"));
         }
         // Every entry takes memory until it is admitted: what has hardly any bytes would be outside the credit.

@@ -28,6 +28,7 @@ use self::incoming::Incoming;
 use self::outgoing::{Outgoing, Step, answer_window};
 use self::tips::{Naming, Resolved, name_common, name_tips, resolve, untold_tips};
 use crate::bounded::List;
+use crate::compressed::Packing;
 use crate::limits::{
     COMMON_BESIDE_CURSOR_MAX, CREDIT_BYTES, EQUAL_TIPS_MAX, EXACT_MAX, FRAMES_MAX, OPEN_TIPS_MAX, TURNS_MAX,
     WINDOW_IDS_FIRST, WINDOW_IDS_MAX,
@@ -180,6 +181,7 @@ pub struct Session {
     my_turn: bool,
     /// Something may be said aside.
     duplex: bool,
+    packing: Packing,
     /// Frames that the other side has sent in its turn, since more of them was last asked for.
     heard: u32,
     /// Frames that the other side has said aside since it last ended a turn.
@@ -274,6 +276,14 @@ impl Session {
         self
     }
 
+    /// Over a connection of which both sides have [`FEATURE_ZSTD`](crate::FEATURE_ZSTD): batches are compressed where it
+    /// pays. Otherwise one that is compressed breaks the protocol.
+    #[must_use]
+    pub fn compressing(mut self, compressing: bool) -> Self {
+        self.packing = Packing::new(compressing);
+        self
+    }
+
     fn new(role: Role) -> Self {
         Self {
             role,
@@ -281,6 +291,7 @@ impl Session {
             stage: Stage::Opening,
             my_turn: false,
             duplex: false,
+            packing: Packing::default(),
             heard: 0,
             asides: 0,
             stopped: false,
@@ -656,6 +667,9 @@ impl Session {
                 self.incoming.handle_plan(plan)
             }
             Message::Batch(batch) => self.incoming.handle_batch(&self.opened()?, &batch),
+            Message::Compressed(batch) if self.packing.takes_compressed() => {
+                self.incoming.handle_compressed(&self.opened()?, &batch)
+            }
             Message::Done(lacking) => {
                 self.theirs = Some(lacking);
                 self.incoming.handle_done()
@@ -923,7 +937,7 @@ impl Session {
         let tree = self.opened()?;
         let outgoing = self.outgoing.as_mut().ok_or(SessionError::Misplaced("a turn without a plan"))?;
         let offer = Offer { credit: CREDIT_BYTES, accepts: rights.push };
-        match outgoing.poll(replica, &tree, offer)? {
+        match outgoing.poll(replica, &tree, offer, &mut self.packing)? {
             Step::Again => Ok(Output::Again),
             Step::Say(message) => Ok(Output::Send(message.encode())),
             Step::Spent if self.duplex => Ok(Output::NeedFrame),

@@ -12,6 +12,7 @@ use super::tips::{Naming, Resolved, ids_at, name_tips, resolve};
 use super::{Offer, Rung, lacking};
 use crate::bits;
 use crate::bounded::List;
+use crate::compressed::{Packed, Packing};
 use crate::limits::{
     BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, CREDIT_BYTES_MIN, ESTIMATE_VISITS, FEW, GAP_MAX, LACKS_MAX,
     MEAN_OF, OVERSEND_BYTES, OVERSEND_BYTES_FEW, OVERSEND_PERCENT, PLAN_TIPS_MAX, WALK_STEP,
@@ -343,6 +344,7 @@ impl Outgoing {
         replica: &dyn Replica,
         tree: &TreeId,
         offer: Offer,
+        packing: &mut Packing,
     ) -> Result<Step, SessionError> {
         match std::mem::replace(&mut self.stage, Stage::Finished) {
             Stage::Walking(mut walk) => {
@@ -414,7 +416,10 @@ impl Outgoing {
                     self.credit = self.credit.saturating_sub(bytes);
                     self.sent += entries.len() as u64;
                     self.stage = Stage::Streaming { plan, at: next };
-                    Ok(Step::Say(Box::new(Message::Batch(Batch::pack(tree, &entries, upto)))))
+                    Ok(Step::Say(Box::new(match packing.pack(tree, &entries, upto) {
+                        Packed::Plain(batch) => Message::Batch(batch),
+                        Packed::Compressed(batch) => Message::Compressed(batch),
+                    })))
                 }
             },
             Stage::Finished => Ok(Step::Finished),

@@ -112,10 +112,14 @@ impl Mem {
 
     /// Writes an entry on top of the given ones, or of all tips.
     pub fn write(&mut self, author: u8, on: &[EntryId], text: &str) -> EntryId {
+        self.write_bytes(author, on, text.as_bytes())
+    }
+
+    pub fn write_bytes(&mut self, author: u8, on: &[EntryId], bytes: &[u8]) -> EntryId {
         let parents: Vec<EntryId> =
             if on.is_empty() { self.tips.iter().take(64).copied().collect() } else { on.to_vec() };
         let height = parents.iter().map(|id| self.log[self.at(id)].header().height.0).max().unwrap_or(0) + 1;
-        let payload = Payload::encode("doc", text.as_bytes(), &Vec::<Bytes>::new());
+        let payload = Payload::encode("doc", bytes, &Vec::<Bytes>::new());
         let section = SectionDraft { store: StoreName::new("s").unwrap(), enc: None, payload };
         let draft = Draft {
             tree: Some(self.tree()),

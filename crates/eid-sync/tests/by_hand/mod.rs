@@ -6,7 +6,9 @@ use std::sync::Arc;
 use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
 use eid_core::sketch::Sketch;
 use eid_core::{EntryId, ReadError, SecretKey, TreeId};
-use eid_proto::{Established, Handshake, HandshakeOutput, Identity, Known, Output, Rights, Session};
+use eid_proto::{
+    Established, FEATURE_LIVE, Handshake, HandshakeOutput, Identity, Known, Output, Rights, Session,
+};
 use eid_transport::{Connection, Link, Received};
 
 /// Does the client's part of a handshake by hand.
@@ -41,6 +43,7 @@ pub async fn greeted(
         name: "by hand".to_owned(),
         binding: connection.binding(),
         proven: None,
+        features: FEATURE_LIVE,
     };
     let mut handshake = Handshake::client(identity, None, further);
     loop {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eid_core::{PublicKey, TreeId};
-use eid_proto::message::Message;
+use eid_proto::message::{LiveMessage, Message};
 use eid_transport::{
     Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
 };
@@ -32,6 +32,8 @@ pub struct Tap {
     pub turns: AtomicUsize,
     /// Bytes of frames, both ways.
     pub bytes: AtomicUsize,
+    /// Compressed batches, both ways.
+    pub compressed: AtomicUsize,
     /// Databases in the order in which their sessions began.
     pub began: Mutex<Vec<TreeId>>,
     /// In the sessions of these databases nothing is heard.
@@ -73,6 +75,13 @@ impl Tap {
             std::mem::take(&mut held.1)
         };
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn saw(&self, frame: &Bytes) {
+        self.bytes.fetch_add(frame.len(), Ordering::SeqCst);
+        let in_session = matches!(Message::decode(frame), Ok(Message::Compressed(_)));
+        let live = matches!(LiveMessage::decode(frame), Ok(LiveMessage::PushCompressed { .. }));
+        self.compressed.fetch_add(usize::from(in_session || live), Ordering::SeqCst);
     }
 
     async fn released(&self, tree: TreeId) {
@@ -174,7 +183,7 @@ impl Link for TappedLink {
             self.tree = Some(TreeId(open.tree));
             self.tap.began.lock().unwrap().push(TreeId(open.tree));
         }
-        self.tap.bytes.fetch_add(frame.len(), Ordering::SeqCst);
+        self.tap.saw(&frame);
         self.inner.send(frame)
     }
     fn end_turn(&mut self) -> BoxFuture<'_, Result<(), LinkError>> {
@@ -197,7 +206,7 @@ impl Link for TappedLink {
             let received = self.inner.recv().await;
             if let Ok(Received::Frame(frame)) = &received {
                 self.heard += 1;
-                self.tap.bytes.fetch_add(frame.len(), Ordering::SeqCst);
+                self.tap.saw(frame);
             }
             received
         })
