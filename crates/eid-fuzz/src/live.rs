@@ -35,7 +35,14 @@ struct Half {
 
 impl Half {
     fn new(side: Side, mem: Mem) -> Self {
-        Self { mem, live: Live::new(side), said: VecDeque::new(), written: 0, rights: ALL, closed: false }
+        Self {
+            mem,
+            live: Live::new(side).compressing(true),
+            said: VecDeque::new(),
+            written: 0,
+            rights: ALL,
+            closed: false,
+        }
     }
 
     /// The next of what this side writes.
@@ -56,7 +63,10 @@ impl Half {
     fn speak(&mut self) {
         while let Some(frame) = self.live.poll() {
             assert!(frame.len() <= FRAME_BYTES_MAX);
-            let is_push = matches!(LiveMessage::decode(&frame), Ok(LiveMessage::Push { .. }));
+            let is_push = matches!(
+                LiveMessage::decode(&frame),
+                Ok(LiveMessage::Push { .. } | LiveMessage::PushCompressed { .. })
+            );
             assert!(self.rights.read || !is_push, "entries go to a side that may not read");
             self.said.push_back(frame);
         }
