@@ -283,7 +283,9 @@ def settings_ops(data):
             ops.append(settings_op(one))
         except Cbor:
             raise Refused("settings_malformed") from None
-    slots = [op[1] if op[0] in ("set", "revoke") else op[0] for op in ops]
+    slots = [op[1] if op[0] in ("set", "revoke") else ("of", op[1]) if op[0] in ("invite", "withdraw") else op[0] for op in ops]
+    if len(ops) > 1 and "join" in slots:
+        raise Refused("settings_malformed")
     if len(set(slots)) != len(slots):
         raise Refused("settings_malformed")
     return ops
@@ -292,9 +294,9 @@ def settings_ops(data):
 def settings_op(data):
     r = Reader(data)
     items, code = r.array(), r.uint()
-    if code > 4:
+    if code > 7:
         raise Refused("unsupported_settings_op")
-    if items != (2, 4, 4, 2, 2)[code]:
+    if items != (2, 4, 4, 2, 2, 4, 4, 4)[code]:
         raise Cbor("type")
     if code == 0:
         op = ("rules", r.uint())
@@ -311,10 +313,22 @@ def settings_op(data):
         op = ("revoke", who, mode, fence)
     elif code == 3:
         op = ("accept", id_set(r, 1024))
-    else:
+    elif code == 4:
         op = ("title", r.text(256))
+    elif code == 5:
+        op = ("invite", r.fixed(32), r.uint(), r.nullable(r.uint))
+        if op[2] > 2:
+            raise Cbor("type")
+    elif code == 6:
+        op = ("withdraw", r.fixed(32), r.uint(), r.nullable(lambda: id_set(r, 64)))
+        if op[2] > 1 or (op[2] == 1 and op[3] is not None):
+            raise Cbor("type")
+    else:
+        op = ("join", r.fixed(32), r.uint(), r.fixed(64))
+        if op[2] > 2:
+            raise Cbor("type")
     r.finish()
-    if op[0] == "rules" and op[1] != 1:
+    if op[0] == "rules" and op[1] not in (1, 2):
         raise Refused("unsupported_rules")
     return op
 
@@ -440,6 +454,7 @@ def check_settings(h, payloads):
     if h["tree"] is None:
         if not ops or ops[0][0] != "rules" or ("set", h["author"], 3, 0) not in ops:
             raise Refused("root_settings")
+    return ops
 
 
 def check_place(h, parents):
@@ -462,10 +477,15 @@ def judge(block, payloads, parents):
         raise Refused("non_canonical" if error.kind == "canon" else "header_malformed") from None
     check_structure(h)
     check_payloads(h, payloads)
-    check_settings(h, payloads)
+    ops = check_settings(h, payloads)
     check_place(h, parents)
     if not verifies(h["author"], b"eid/entry/1\0" + header, signature):
         raise Refused("signature")
+    for op in ops:
+        if op[0] == "join":
+            message = h["tree"] + h["author"] + bytes([op[2]])
+            if not verifies(op[1], b"eid/join/1\0" + message, op[3]):
+                raise Refused("join_proof")
     digest = blake3.blake3(block).digest()
     cid = b"\x01\x71\x1e\x20" + digest
     return {

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eid_core::{
-    EntryId, History, KeyMode, Permission, PublicKey, Question, ReadError, SettingsNode, SettingsOp,
-    SettingsPast, Slot,
+    EntryId, History, KeyMode, Permission, PublicKey, Question, RULES_FIRST, ReadError, SettingsNode,
+    SettingsOp, SettingsPast, Slot,
 };
 
 use crate::bits::Bits;
 use crate::limits::{ACCEPTED_VIEWS_MAX, BASES_MAX, FRONTIER_SHORT, FRONTIERS_MAX, FRONTIERS_MIN};
 use crate::run::Run;
 use crate::tables::{
-    EVERYONE, Fault, Fence, How, Level, NO_LEVEL, Node, Overreach, Row, Scene, SlotNo, Subject, TITLE,
-    Tables, Write, level_of,
+    EVERYONE, Fault, Fence, How, Level, Misfit, NO_LEVEL, Node, Overreach, Row, Scene, SlotNo, Subject,
+    TITLE, Tables, Write, level_of,
 };
 use crate::why::{Denied, Standing, Void};
 
@@ -76,6 +76,20 @@ pub struct Removal {
     pub keeps: Vec<EntryId>,
     /// Why the rest is void.
     pub why: Void,
+}
+
+/// An invite by which whoever holds its key may join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenInvite {
+    /// The public half of the key.
+    pub key: PublicKey,
+    /// The most that it gives.
+    pub permission: Permission,
+    /// When it is to be honoured no longer, in milliseconds since 1970: of several times that were given at once, the
+    /// earliest. No verdict depends on it.
+    pub expires_ms: Option<u64>,
+    /// The settings entry that says so.
+    pub by: EntryId,
 }
 
 /// What changed from one resolution to a later one.
@@ -380,15 +394,24 @@ impl Engine {
         if let Some(number) = self.tables.ids.get(&node.id) {
             return Ok(*number);
         }
-        let author = self.tables.number(&Slot::Key(node.author));
         let root = node.past.is_empty();
-        let level = if root { 0 } else { self.level(Some(author), past) };
+        let (author, level, takes) = match node.ops.as_slice() {
+            [SettingsOp::Join { invite, permission, .. }] => {
+                (self.tables.number(&Slot::Invite(*invite)), NO_LEVEL, Some(*permission))
+            }
+            _ => {
+                let author = self.tables.number(&Slot::Key(node.author));
+                (author, if root { 0 } else { self.level(Some(author), past) }, None)
+            }
+        };
         let mut row = Row {
             id: node.id,
             key: node.author,
             author,
             level,
             root,
+            takes,
+            rules: rules_named(&node.ops).max(self.rules(past)),
             title: None,
             writes: Vec::with_capacity(node.ops.len()),
             accepts: Vec::new(),
@@ -420,6 +443,15 @@ impl Engine {
                     row.title = Some(text.clone());
                 }
                 SettingsOp::Rules(_) => {}
+                SettingsOp::Invite { key, permission, expires_ms } => {
+                    let slot = self.tables.number(&Slot::Invite(*key));
+                    let how = How::Invite(*expires_ms);
+                    row.writes.push(Write { slot, gives: Some(*permission), how });
+                }
+                SettingsOp::Join { permission, .. } => {
+                    let slot = self.tables.number(&Slot::Key(node.author));
+                    row.writes.push(Write { slot, gives: Some(*permission), how: How::Set });
+                }
             }
         }
         row.writes.sort_by_key(|write| write.slot);
@@ -460,9 +492,21 @@ impl Engine {
         }
         if let ([], Some(ops)) = (candidate.parents, candidate.settings) {
             let takes = |op: &SettingsOp| matches!(op, SettingsOp::Revoke { .. } | SettingsOp::Accept(_));
-            return Ok(if ops.iter().any(takes) { Err(Denied::RootTakesAway) } else { Ok(()) });
+            return Ok(if ops.iter().any(takes) {
+                Err(Denied::RootTakesAway)
+            } else {
+                judge_rules(ops, RULES_FIRST)
+            });
         }
         let past = self.resolve(candidate.past, history)?;
+        if let Some(ops) = candidate.settings {
+            if let Err(denied) = judge_rules(ops, self.rules(&past)) {
+                return Ok(Err(denied));
+            }
+            if let [SettingsOp::Join { invite, permission, .. }] = ops {
+                return Ok(self.judge_join(candidate.author, *invite, *permission, &past));
+            }
+        }
         let author = self.tables.slot_of(&candidate.author);
         let (permission, _) = self.tables.permission(author, |node| past.scene().is_live(node));
         let Some(ops) = candidate.settings else {
@@ -487,14 +531,30 @@ impl Engine {
         self.judge_names(candidate.parents, ops, history)
     }
 
+    fn judge_join(
+        &self,
+        joiner: PublicKey,
+        invite: PublicKey,
+        takes: Permission,
+        past: &Resolution,
+    ) -> Result<(), Denied> {
+        let slots = (self.tables.find(&Slot::Invite(invite)), self.tables.slot_of(&joiner));
+        match self.tables.misfit(slots.0, slots.1, takes, |node| past.scene().is_live(node)) {
+            None => Ok(()),
+            Some(Misfit::Invite { gives }) => Err(Denied::Invite { invite, gives }),
+            Some(Misfit::Taken { by }) => Err(Denied::Taken { joiner, by: self.tables.row(by).id }),
+        }
+    }
+
     /// A write of a slot that is known. One that is not known has no value that could be outranked.
     fn plain_write(&self, op: &SettingsOp) -> Option<Write> {
         let (slot, gives) = match op {
-            SettingsOp::Set { slot, permission } => (slot, Some(*permission)),
-            SettingsOp::Revoke { slot, .. } => (slot, None),
+            SettingsOp::Set { slot, permission } => (*slot, Some(*permission)),
+            SettingsOp::Revoke { slot, .. } => (*slot, None),
+            SettingsOp::Invite { key, permission, .. } => (Slot::Invite(*key), Some(*permission)),
             _ => return None,
         };
-        let slot = self.tables.find(slot)?;
+        let slot = self.tables.find(&slot)?;
         Some(Write { slot, gives, how: How::Set })
     }
 
@@ -563,6 +623,33 @@ impl Engine {
         let mut slots: Vec<_> = written.collect();
         slots.sort_unstable_by_key(|(slot, ..)| *slot);
         slots
+    }
+
+    /// The invites that are open, in the order of their keys.
+    #[must_use]
+    pub fn invites(&self, at: &Resolution) -> Vec<OpenInvite> {
+        let mut open = Vec::new();
+        for (number, row) in (0..).zip(&self.tables.slots) {
+            let Some(Slot::Invite(key)) = row.slot else { continue };
+            let live = |node| at.scene().is_live(node);
+            let Some((Some(permission), node)) = self.tables.slot_value(number, live) else { continue };
+            let heads = self.tables.current(number, Level::MAX, live);
+            let expires = heads.into_iter().filter_map(|head| match self.tables.write_of(head).how {
+                How::Invite(expires_ms) => expires_ms,
+                _ => None,
+            });
+            let (expires_ms, by) = (expires.min(), self.tables.row(node).id);
+            open.push(OpenInvite { key, permission, expires_ms, by });
+        }
+        open.sort_unstable_by_key(|invite| invite.key);
+        open
+    }
+
+    /// The number of the rules by which entries are judged that have all of this in their past: the greatest that any
+    /// of it names, void or not, so that it never goes back.
+    #[must_use]
+    pub fn rules(&self, at: &Resolution) -> u64 {
+        at.frontier.iter().map(|node| self.tables.row(*node).rules).max().unwrap_or(RULES_FIRST)
     }
 
     /// The shared title. Of several that were given concurrently, that of the smallest id.
@@ -725,7 +812,7 @@ impl Engine {
             list.push(self.tables.row(node).id);
             if old.set.contains(node) {
                 let row = self.tables.row(node);
-                for write in row.writes.iter().filter(|write| write.slot != TITLE) {
+                for write in row.writes.iter().filter(|write| self.concerns_data(write)) {
                     // Who had seen it may have relied on it.
                     let place = Place::After(row.id);
                     change.reaches.push(Reach { slot: self.name(write.slot), place });
@@ -735,7 +822,7 @@ impl Engine {
         }
         let added: Vec<Node> = new.set.minus(&old.set).collect();
         for node in added.iter().filter(|node| !new.void.contains(**node)) {
-            for write in self.tables.row(*node).writes.iter().filter(|write| write.slot != TITLE) {
+            for write in self.tables.row(*node).writes.iter().filter(|write| self.concerns_data(write)) {
                 self.reach(*node, write, new, &mut change.reaches);
             }
         }
@@ -747,6 +834,11 @@ impl Engine {
             change.accepted = accepted.map(|(id, _)| *id).collect();
         }
         change
+    }
+
+    /// Whether somebody's data depends on a slot. What an invite gives is taken by joins alone, which are settings.
+    fn concerns_data(&self, write: &Write) -> bool {
+        matches!(self.tables.slots[write.slot as usize].slot, Some(Slot::Key(_) | Slot::Everyone))
     }
 
     /// What an entry that is added or changed standing may change, by its write of one slot, for data that had not seen
@@ -777,6 +869,22 @@ impl Engine {
     }
 }
 
+/// The greatest number of rules that operations name.
+fn rules_named(ops: &[SettingsOp]) -> u64 {
+    let named = ops.iter().filter_map(|op| match op {
+        SettingsOp::Rules(number) => Some(*number),
+        _ => None,
+    });
+    named.max().unwrap_or(RULES_FIRST)
+}
+
+/// Whether operations belong to the rules of their past, or to those that they bring.
+fn judge_rules(ops: &[SettingsOp], past: u64) -> Result<(), Denied> {
+    let rules = rules_named(ops).max(past);
+    let needed = ops.iter().map(SettingsOp::rules_needed).max().unwrap_or(RULES_FIRST);
+    if needed > rules { Err(Denied::Rules { needed, rules }) } else { Ok(()) }
+}
+
 impl Reach {
     /// Whether data by this author may be meant.
     #[must_use]
@@ -784,6 +892,7 @@ impl Reach {
         match &self.slot {
             Slot::Key(key) => key == author,
             Slot::Everyone => true,
+            Slot::Invite(_) => false,
         }
     }
 }

@@ -103,5 +103,7 @@ mod tables;
 mod why;
 
 pub use eid_core::History;
-pub use engine::{Candidate, Change, Class, Data, Engine, Job, Place, Reach, Removal, Resolution};
+pub use engine::{
+    Candidate, Change, Class, Data, Engine, Job, OpenInvite, Place, Reach, Removal, Resolution,
+};
 pub use why::{Denied, Standing, Void};

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Slot};
+use eid_core::{EntryId, KeyMode, Permission, PublicKey, RULES_FIRST, SettingsOp, Slot};
 
 /// The level of whoever is not an admin.
 pub const INF: u64 = 1 << 32;
@@ -54,6 +54,22 @@ pub enum Mutant {
     Wild,
     /// Leaving voids like a removal.
     Noleave,
+    /// Invites are valid under the first rules.
+    Norules,
+    /// An invite that was withdrawn, or never made, is open.
+    Closed,
+    /// Joiners take more than the invite gives.
+    Joinup,
+    /// Who has a slot, or was removed, joins all the same.
+    Rejoin,
+    /// Withdrawing an invite voids no join beside it.
+    Latejoin,
+    /// Lowering an invite voids no join beside it.
+    Lowered,
+    /// The wildcard stands in for an invite that was never made.
+    Wildjoin,
+    /// A join is as strong as who made the invite.
+    Strongjoin,
     /// Not a fault, and not in [`Mutant::ALL`]: closes the one gap in the definition that is known. By the definition
     /// an entry is upheld when its author would be allowed to write it without the void work of its past, also by more
     /// strength than he wrote it with; here only with the strength that he wrote it with. See decision 0012.
@@ -62,7 +78,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All faults: first those that the properties find, from [`Mutant::Winner`] on those that only a comparison does.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 25] = [
         Self::Pinned,
         Self::Nodemote,
         Self::Nolost,
@@ -80,6 +96,14 @@ impl Mutant {
         Self::Anyshield,
         Self::Wild,
         Self::Noleave,
+        Self::Norules,
+        Self::Closed,
+        Self::Joinup,
+        Self::Rejoin,
+        Self::Latejoin,
+        Self::Lowered,
+        Self::Wildjoin,
+        Self::Strongjoin,
     ];
 
     /// The name that the model gives it.
@@ -236,6 +260,16 @@ struct Entry {
     past: Set,
     lvl: u64,
     slots: BTreeMap<Slot, SettingsOp>,
+    /// Of a join: by which invite, and what it takes.
+    join: Option<(Slot, Permission)>,
+}
+
+/// Of operations that are a join: by which invite, and what it takes.
+fn join(ops: &[SettingsOp]) -> Option<(Slot, Permission)> {
+    match ops {
+        [SettingsOp::Join { invite, permission, .. }] => Some((Slot::Invite(*invite), *permission)),
+        _ => None,
+    }
 }
 
 /// Whose removals are heard.
@@ -285,22 +319,25 @@ impl Dag {
         let Some(mut parents) = held else { return false };
         parents.sort_unstable();
         parents.dedup();
-        let author = Slot::Key(author);
+        let (key, author) = (author, Slot::Key(author));
         let past = self.known(&parents);
         let st = self.state_at(&past);
         let root = settings.is_some() && parents.is_empty();
-        if !settings.is_none_or(|ops| self.well_formed(&author, ops, &past)) {
+        if !settings.is_none_or(|ops| self.well_formed(&key, ops, &past)) {
             return false;
         }
         if !root && !self.allowed(&author, settings, &st, 0) {
             return false;
         }
-        let lvl = match settings {
-            Some(_) if root => 0,
-            Some(_) => level(&st, &author),
-            None => INF,
+        let join = settings.and_then(join);
+        let lvl = match (settings, &join) {
+            (Some(_), _) if root => 0,
+            (Some(_), Some((invite, _))) if self.is(Mutant::Strongjoin) => st[invite][0].by,
+            (Some(_), None) => level(&st, &author),
+            (Some(_), Some(_)) | (None, _) => INF,
         };
-        let writes = settings.into_iter().flatten().filter_map(|op| op.slot().map(|slot| (slot, op.clone())));
+        let writes =
+            settings.into_iter().flatten().filter_map(|op| op.slot(&key).map(|slot| (slot, op.clone())));
         let slots = writes.collect();
         self.ids.insert(id, self.entries.len());
         self.entries.push(Entry {
@@ -312,21 +349,30 @@ impl Dag {
             past,
             lvl,
             slots,
+            join,
         });
         true
     }
 
-    fn well_formed(&self, author: &Slot, ops: &[SettingsOp], past: &Set) -> bool {
+    fn well_formed(&self, author: &PublicKey, ops: &[SettingsOp], past: &Set) -> bool {
         if past.is_empty() {
-            let begins =
-                |op: &SettingsOp| *op == SettingsOp::Set { slot: *author, permission: Permission::Admin(0) };
+            let first = SettingsOp::Set { slot: Slot::Key(*author), permission: Permission::Admin(0) };
+            let begins = |op: &SettingsOp| *op == first;
             let takes = |op: &SettingsOp| matches!(op, SettingsOp::Revoke { .. } | SettingsOp::Accept(_));
             if !self.entries.is_empty() || !ops.iter().any(begins) || ops.iter().any(takes) {
                 return false;
             }
         }
-        let slots: BTreeSet<Slot> = ops.iter().filter_map(SettingsOp::slot).collect();
-        if ops.is_empty() || slots.len() != ops.iter().filter_map(SettingsOp::slot).count() {
+        let slots: Vec<Slot> = ops.iter().filter_map(|op| op.slot(author)).collect();
+        if ops.is_empty() || slots.iter().collect::<BTreeSet<_>>().len() != slots.len() {
+            return false;
+        }
+        let is_join = |op: &SettingsOp| matches!(op, SettingsOp::Join { .. });
+        if ops.len() > 1 && ops.iter().any(is_join) {
+            return false;
+        }
+        let rules = self.rules(past, ops);
+        if !self.is(Mutant::Norules) && ops.iter().any(|op| op.rules_needed() > rules) {
             return false;
         }
         let kinds: [fn(&SettingsOp) -> bool; 3] = [
@@ -348,7 +394,34 @@ impl Dag {
         })
     }
 
+    /// By which rules an entry is judged: the greatest number that it or an entry of its past names, void or not. So
+    /// it never goes back, whoever is removed.
+    fn rules(&self, past: &Set, ops: &[SettingsOp]) -> u64 {
+        let before = past.iter().flat_map(|i| self.ops(i).unwrap_or_default());
+        let numbers = before.chain(ops).filter_map(|op| match op {
+            SettingsOp::Rules(n) => Some(*n),
+            _ => None,
+        });
+        numbers.fold(RULES_FIRST, u64::max)
+    }
+
+    /// An open invite, at most what it gives, and only a slot that nobody has set: a removed key does not come back by
+    /// an old invite.
+    fn may_join(&self, author: &Slot, (invite, takes): (Slot, Permission), st: &State) -> bool {
+        let wildcard = || st.get(&Slot::Everyone).filter(|_| self.is(Mutant::Wildjoin));
+        match st.get(&invite).or_else(wildcard).and_then(|values| values[0].perm) {
+            None => self.is(Mutant::Closed),
+            Some(gives) => {
+                (takes <= gives || self.is(Mutant::Joinup))
+                    && (!st.contains_key(author) || self.is(Mutant::Rejoin))
+            }
+        }
+    }
+
     fn allowed(&self, author: &Slot, ops: Option<&[SettingsOp]>, st: &State, strength: u64) -> bool {
+        if let Some(join) = ops.and_then(join) {
+            return self.may_join(author, join, st);
+        }
         match ops {
             None => perm(st, author) >= Some(Permission::Write),
             Some(ops) => {
@@ -359,7 +432,8 @@ impl Dag {
     }
 
     fn may_write(&self, author: &Slot, op: &SettingsOp, st: &State, strength: u64) -> bool {
-        let Some(slot) = op.slot() else { return true };
+        let Slot::Key(key) = author else { return false };
+        let Some(slot) = op.slot(key) else { return true };
         let p = level(st, author).max(strength);
         let values = st.get(&slot).map_or(&[][..], Vec::as_slice);
         let values = if self.is(Mutant::Winner) { &values[..values.len().min(1)] } else { values };
@@ -504,9 +578,19 @@ impl Dag {
     #[must_use]
     pub fn leaves(&self, i: usize, k: &Slot) -> Option<Permission> {
         match self.entries[i].slots.get(k) {
-            Some(SettingsOp::Set { permission, .. }) => Some(*permission),
+            Some(
+                SettingsOp::Set { permission, .. }
+                | SettingsOp::Invite { permission, .. }
+                | SettingsOp::Join { permission, .. },
+            ) => Some(*permission),
             _ => None,
         }
+    }
+
+    /// The invite by which an entry joins, if it does.
+    #[must_use]
+    pub fn joins_by(&self, i: usize) -> Option<Slot> {
+        self.entries[i].join.map(|(invite, _)| invite)
     }
 
     /// Whether an entry lets a slot leave.
@@ -608,12 +692,12 @@ impl Dag {
             && (level(&st, &author) <= self.lvl(x) || self.is(Mutant::Nolost))
     }
 
-    /// An own slot always matters; the wildcard too when `x` relied on it, in its past as it saw it or as it is
-    /// without the void work.
+    /// An own slot always matters, of a join that of its invite; the wildcard too when `x` relied on it, in its past as
+    /// it saw it or as it is without the void work.
     #[must_use]
     pub fn removed(&self, x: usize, live: &Set, counts: Counts<'_>, st: &State) -> bool {
         let a = self.author(x);
-        let mut slots = vec![a];
+        let mut slots = vec![self.joins_by(x).unwrap_or(a)];
         let relied = || !st.contains_key(&a) || !self.before(x).contains_key(&a);
         if !self.is(Mutant::Wild) && !self.is_settings(x) && relied() {
             slots.push(Slot::Everyone);
@@ -634,7 +718,15 @@ impl Dag {
             return false;
         }
         let settings = self.is_settings(x);
-        let needed = if settings { Permission::Admin(u32::MAX) } else { Permission::Write };
+        let needed = match self.entries[x].join {
+            Some((_, takes)) => takes,
+            None if settings => Permission::Admin(u32::MAX),
+            None => Permission::Write,
+        };
+        let broken = if left.is_none() { Mutant::Latejoin } else { Mutant::Lowered };
+        if self.is(broken) && self.entries[x].join.is_some() {
+            return false;
+        }
         let weaker = left.and_then(Permission::level).is_some_and(|prio| u64::from(prio) > self.lvl(x));
         let demoted = settings && weaker && !self.is(Mutant::Nodemote);
         if left >= Some(needed) && !demoted {

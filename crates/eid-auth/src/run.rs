@@ -73,7 +73,7 @@ impl Run {
             let removes = match &write.how {
                 How::Leave => false,
                 How::Remove(Some(_)) => true,
-                How::Remove(None) | How::Set => !saw_all,
+                How::Remove(None) | How::Set | How::Invite(_) => !saw_all,
             };
             for other in &tables.slots[write.slot as usize].authored {
                 let level = tables.row(*other).level;

@@ -39,6 +39,8 @@ pub(crate) enum How {
     Set,
     Leave,
     Remove(Option<Fence>),
+    /// Opens an invite, until a time that decides nothing here.
+    Invite(Option<u64>),
 }
 
 /// What an entry does to one slot.
@@ -55,11 +57,15 @@ pub(crate) struct Write {
 pub(crate) struct Row {
     pub id: EntryId,
     pub key: PublicKey,
-    /// The slot of its author.
+    /// By whose right it was written: the slot of its author, of a join that of its invite.
     pub author: SlotNo,
     /// The level of its author in its past.
     pub level: Level,
     pub root: bool,
+    /// What a join takes of its invite.
+    pub takes: Option<Permission>,
+    /// The greatest number of rules that it or its past names.
+    pub rules: u64,
     pub title: Option<String>,
     /// Sorted by slot, one for each.
     pub writes: Vec<Write>,
@@ -85,7 +91,7 @@ pub(crate) struct SlotRow {
     pub slot: Option<Slot>,
     /// Who wrote it, the strongest first, of equals the earlier numbered first.
     pub writers: Vec<Writer>,
-    /// The settings entries by this key.
+    /// The settings entries by this key; the joins by this invite.
     pub authored: Vec<Node>,
 }
 
@@ -95,6 +101,7 @@ pub(crate) struct Tables {
     pub slots: Vec<SlotRow>,
     pub ids: BTreeMap<EntryId, Node>,
     keys: BTreeMap<PublicKey, SlotNo>,
+    invites: BTreeMap<PublicKey, SlotNo>,
     pub accepted: BTreeMap<EntryId, Vec<Node>>,
 }
 
@@ -149,6 +156,15 @@ pub(crate) enum Overreach {
     AboveOneself { slot: SlotNo },
 }
 
+/// What is wrong with a join in a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// The invite was withdrawn, or never made, or gives less.
+    Invite { gives: Option<Permission> },
+    /// The slot was set.
+    Taken { by: Node },
+}
+
 const WEAKEST_ADMIN: Permission = Permission::Admin(u32::MAX);
 
 impl Tables {
@@ -159,6 +175,7 @@ impl Tables {
             slots: vec![slot(Some(Slot::Everyone)), slot(None)],
             ids: BTreeMap::new(),
             keys: BTreeMap::new(),
+            invites: BTreeMap::new(),
             accepted: BTreeMap::new(),
         }
     }
@@ -175,13 +192,18 @@ impl Tables {
         match slot {
             Slot::Everyone => Some(EVERYONE),
             Slot::Key(key) => self.slot_of(key),
+            Slot::Invite(key) => self.invites.get(key).copied(),
         }
     }
 
     pub(crate) fn number(&mut self, slot: &Slot) -> SlotNo {
-        let Slot::Key(key) = slot else { return EVERYONE };
+        let (numbers, key) = match slot {
+            Slot::Everyone => return EVERYONE,
+            Slot::Key(key) => (&mut self.keys, key),
+            Slot::Invite(key) => (&mut self.invites, key),
+        };
         let next = self.slots.len() as SlotNo;
-        let number = *self.keys.entry(*key).or_insert(next);
+        let number = *numbers.entry(*key).or_insert(next);
         if number == next {
             self.slots.push(SlotRow { slot: Some(*slot), writers: Vec::new(), authored: Vec::new() });
         }
@@ -296,6 +318,23 @@ impl Tables {
         None
     }
 
+    /// Whether a key may join in the state that `member` gives. Nothing stands in for an invite or for a slot: each is
+    /// asked for by itself.
+    pub(crate) fn misfit(
+        &self,
+        invite: Option<SlotNo>,
+        joiner: Option<SlotNo>,
+        takes: Permission,
+        member: impl Fn(Node) -> bool,
+    ) -> Option<Misfit> {
+        let gives = invite.and_then(|slot| self.slot_value(slot, &member)).and_then(|(gives, _)| gives);
+        if gives < Some(takes) {
+            return Some(Misfit::Invite { gives });
+        }
+        let taken = joiner.and_then(|slot| self.slot_value(slot, &member));
+        taken.map(|(_, by)| Misfit::Taken { by })
+    }
+
     fn hears(&self, acceptor: Option<Node>, remover: Node) -> bool {
         acceptor.is_none_or(|acceptor| {
             let (accepts, removes) = (self.row(acceptor), self.row(remover));
@@ -364,8 +403,8 @@ impl Tables {
     pub(crate) fn subject(&self, node: Node) -> Subject<'_> {
         let row = self.row(node);
         // Whoever is left an admin of at least this level may do what the entry did.
-        let needs = u32::try_from(row.level).map_or(WEAKEST_ADMIN, Permission::Admin);
-        Subject { level: row.level, needs, past: &row.past }
+        let admin = || u32::try_from(row.level).map_or(WEAKEST_ADMIN, Permission::Admin);
+        Subject { level: row.level, needs: row.takes.unwrap_or_else(admin), past: &row.past }
     }
 
     /// Why a settings entry does not stand in a scene that holds its past; what is stronger must be settled.
@@ -384,9 +423,17 @@ impl Tables {
             let void = if self.row(other).level <= row.level { scene.void } else { &row.void_before };
             row.past.contains(other) && !void.contains(other)
         };
+        let cause = Some(cause);
+        if let (Some(takes), [write]) = (row.takes, row.writes.as_slice()) {
+            return self.misfit(Some(row.author), Some(write.slot), takes, member).map(
+                |misfit| match misfit {
+                    Misfit::Invite { .. } => Fault::Right { cause },
+                    Misfit::Taken { .. } => Fault::Slot { slot: write.slot, cause },
+                },
+            );
+        }
         let (permission, _) = self.permission(Some(row.author), member);
         let level = level_of(permission);
-        let cause = Some(cause);
         match self.overreach(row.author, &row.writes, level, member) {
             Some(Overreach::NotAdmin) => Some(Fault::Right { cause }),
             Some(Overreach::Outranked { slot, .. } | Overreach::AboveOneself { slot }) => {

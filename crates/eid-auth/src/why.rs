@@ -32,6 +32,27 @@ pub enum Denied {
     NotInPast(EntryId),
     /// Only data is accepted again, and this is a settings entry.
     AcceptsSettings(EntryId),
+    /// An operation belongs to later rules than those of the past.
+    Rules {
+        /// The first rules that have it.
+        needed: u64,
+        /// Those of the past.
+        rules: u64,
+    },
+    /// The invite is not open, or gives less than the joiner takes.
+    Invite {
+        /// Its key.
+        invite: PublicKey,
+        /// What it gives, if it is open.
+        gives: Option<Permission>,
+    },
+    /// Who has a slot of his own, be it revoked, does not join.
+    Taken {
+        /// Whose it is.
+        joiner: PublicKey,
+        /// The entry that wrote it.
+        by: EntryId,
+    },
 }
 
 impl From<&Denied> for Refusal {
@@ -51,6 +72,7 @@ impl fmt::Display for Name<'_> {
         match self.0 {
             Slot::Key(key) => key.fmt(f),
             Slot::Everyone => f.write_str("everyone"),
+            Slot::Invite(key) => write!(f, "the invite {key}"),
         }
     }
 }
@@ -71,6 +93,21 @@ impl fmt::Display for Denied {
             Self::NotInPast(id) => write!(f, "refused because it names {id}, which is not in its past"),
             Self::AcceptsSettings(id) => {
                 write!(f, "refused because it accepts {id}, which is a settings entry")
+            }
+            Self::Rules { needed, rules } => {
+                write!(
+                    f,
+                    "refused because the database has rules {rules}, and this belongs to rules {needed}"
+                )
+            }
+            Self::Invite { invite, gives: None } => {
+                write!(f, "refused because the invite {invite} is not open")
+            }
+            Self::Invite { invite, gives: Some(gives) } => {
+                write!(f, "refused because the invite {invite} gives only {gives}")
+            }
+            Self::Taken { joiner, by } => {
+                write!(f, "refused because {by} set what {joiner} may do, so that no invite can")
             }
         }
     }

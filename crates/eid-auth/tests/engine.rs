@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use eid_auth::ledger::Ledger;
 use eid_auth::oracle::Mutant;
-use eid_auth::{Candidate, Change, Class, Data, Denied, Engine, History, Place, Standing};
+use eid_auth::{Candidate, Change, Class, Data, Denied, Engine, History, Place, Reach, Standing};
 use eid_core::Permission::{Admin, Relay, Write};
 use eid_core::{
     Draft, Entry, EntryId, Height, Nonce, Permission, PublicKey, Question, ReadError, Refusal, SecretKey,
@@ -319,6 +319,12 @@ fn every_refusal_says_why() {
             Denied::AcceptsSettings(id(1)),
             "which is a settings entry",
         ),
+        (
+            refused(1, Some(vec![random::invite(0, Write)])),
+            Denied::Rules { needed: 2, rules: 1 },
+            "has rules 1, and this belongs to rules 2",
+        ),
+        (refused(8, Some(vec![random::join(0, Write)])), Denied::Rules { needed: 2, rules: 1 }, "rules 2"),
         (refused(1, Some(vec![])), Denied::Malformed, "not a set of settings"),
         (refused(1, Some(vec![put(8, Write), rev(8)])), Denied::Malformed, "not a set of settings"),
     ];
@@ -328,6 +334,77 @@ fn every_refusal_says_why() {
         assert!(said.starts_with("refused because") && said.contains(sentence), "{said}");
         assert!(matches!(Refusal::from(&found), Refusal::Invalid(_)));
     }
+}
+
+#[test]
+fn every_refusal_of_a_join_says_why() {
+    let open = vec![SettingsOp::Rules(2), random::invite(0, Permission::Read)];
+    let ledger = chain([open, vec![rev(4)]]);
+    let invite = random::invite_key(0);
+    let refused = |author: u8, op: SettingsOp| {
+        let (parents, ops) = ([id(2)], [op]);
+        let candidate =
+            Candidate { author: key(author), settings: Some(&ops), parents: &parents, past: &parents };
+        Engine::new().judge(candidate, ledger.history()).unwrap()
+    };
+    let cases = [
+        (
+            8,
+            random::join(1, Relay),
+            Denied::Invite { invite: random::invite_key(1), gives: None },
+            "not open",
+        ),
+        (8, random::join(0, Write), Denied::Invite { invite, gives: Some(Permission::Read) }, "only read"),
+        (3, random::join(0, Relay), Denied::Taken { joiner: key(3), by: id(0) }, "so that no invite can"),
+        (4, random::join(0, Relay), Denied::Taken { joiner: key(4), by: id(2) }, "so that no invite can"),
+    ];
+    for (author, op, expected, sentence) in cases {
+        let found = refused(author, op).unwrap_err();
+        assert_eq!(found, expected);
+        let said = found.to_string();
+        assert!(said.starts_with("refused because") && said.contains(sentence), "{said}");
+        assert!(matches!(Refusal::from(&found), Refusal::Invalid(_)));
+    }
+    assert_eq!(refused(8, random::join(0, Relay)), Ok(()));
+    // Whoever holds the key of an invite may join, and nothing else.
+    assert_eq!(ledger.permission(&invite), None);
+}
+
+#[test]
+fn open_invites_are_listed_with_the_earliest_of_the_times_that_were_given_at_once() {
+    let open = |n: u8, permission, expires_ms| SettingsOp::Invite {
+        key: random::invite_key(n),
+        permission,
+        expires_ms,
+    };
+    let mut ledger = chain([vec![SettingsOp::Rules(2), open(0, Write, None), open(1, Write, Some(9))]]);
+    let shown = |ledger: &Ledger| -> Vec<_> {
+        let invites = ledger.engine().invites(ledger.now());
+        invites.iter().map(|invite| (invite.key, invite.permission, invite.expires_ms)).collect()
+    };
+    let (first, second) = (random::invite_key(0), random::invite_key(1));
+    assert_eq!(shown(&ledger), [(first, Write, None), (second, Write, Some(9))]);
+    assert_eq!(ledger.engine().rules(ledger.now()), 2);
+    ledger.add(id(60), key(0), Some(&[open(0, Write, Some(7))]), &[id(1)]).unwrap();
+    ledger.add(id(61), key(0), Some(&[open(0, Write, Some(5))]), &[id(1)]).unwrap();
+    ledger.add(id(62), key(0), Some(&[random::remove(random::invite_slot(1), None)]), &[id(1)]).unwrap();
+    assert_eq!(shown(&ledger), [(first, Write, Some(5))]);
+}
+
+#[test]
+fn joins_leave_all_data_alone() {
+    let open = vec![SettingsOp::Rules(2), random::invite(0, Write)];
+    let mut ledger = chain([open]);
+    ledger.add(id(60), key(8), Some(&[random::join(0, Write)]), &[id(1)]).unwrap();
+    let mut engine = Engine::new();
+    let at = [id(1), id(60)].map(|id| engine.resolve(&[id], ledger.history()).unwrap());
+    assert!(engine.change(&at[0], &at[1]).leaves_data_alone());
+    // Withdrawn beside it: only what descends from the join can have changed.
+    ledger.add(id(61), key(0), Some(&[random::remove(random::invite_slot(0), None)]), &[id(1)]).unwrap();
+    let after = engine.resolve(ledger.frontier(), ledger.history()).unwrap();
+    let change = engine.change(&at[1], &after);
+    assert_eq!(change.voided, [id(60)]);
+    assert_eq!(change.reaches, [Reach { slot: slot(8), place: Place::After(id(60)) }]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ for seed in range({SEEDS}):
     for n in range(20):
         ids = [e['id'] for e in entries] + ['nowhere']
         ops = m.random_ops(d, rng, [rng.choice(list(d.ops))], m.KEYS)
-        entries.append(dict(id=f'q{{n}}', author=rng.choice(m.KEYS[:9] + [99]), ops=ops, parents=rng.sample(ids, rng.randint(0, 3))))
+        entries.append(dict(id=f'q{{n}}', author=rng.choice(m.KEYS[:11] + [99]), ops=ops, parents=rng.sample(ids, rng.randint(0, 3))))
     text = json.dumps(dict(entries=entries))
     print(text)
     print(json.dumps(m.judge(json.loads(text)['entries'])))
@@ -133,6 +133,33 @@ const STRANGE: &str = r#"{"entries": [
  {"id": "accept settings", "author": 1, "ops": [["accept", ["r"]]], "parents": ["r"]},
  {"id": "accept twice", "author": 1, "ops": [["accept", ["big"]], ["accept", ["text"]]], "parents": ["big", "text"]},
  {"id": "slot twice", "author": 1, "ops": [["set", 5, "W", 0], ["rev", 5]], "parents": ["r"]},
+ {"id": "invite under rules 1", "author": 1, "ops": [["invite", 0, "W"]], "parents": ["r"]},
+ {"id": "rules text", "author": 1, "ops": [["rules", "2"]], "parents": ["r"]},
+ {"id": "rules 3", "author": 1, "ops": [["rules", 3]], "parents": ["r"]},
+ {"id": "rules true", "author": 1, "ops": [["rules", true]], "parents": ["r"]},
+ {"id": "rules twice", "author": 1, "ops": [["rules", 2], ["rules", 2]], "parents": ["r"]},
+ {"id": "rules long", "author": 1, "ops": [["rules", 2, 2]], "parents": ["r"]},
+ {"id": "rules by nobody", "author": 8, "ops": [["rules", 2]], "parents": ["r"]},
+ {"id": "two", "author": 1, "ops": [["invite", 0, "W"], ["rules", 2], ["invite", 1, "R"]], "parents": ["r"]},
+ {"id": "invite everyone", "author": 1, "ops": [["invite", "*", "R"]], "parents": ["two"]},
+ {"id": "invite admin", "author": 1, "ops": [["invite", 2, "A"]], "parents": ["two"]},
+ {"id": "invite perm list", "author": 1, "ops": [["invite", 2, ["R"]]], "parents": ["two"]},
+ {"id": "invite long", "author": 1, "ops": [["invite", 2, "R", 0]], "parents": ["two"]},
+ {"id": "invite and set", "author": 1, "ops": [["invite", 5, "R"], ["set", 5, "W", 0]], "parents": ["two"]},
+ {"id": "withdraw everyone", "author": 1, "ops": [["withdraw", "*"]], "parents": ["two"]},
+ {"id": "withdraw leave with fence", "author": 1, "ops": [["withdraw", 1, [], "leave"]], "parents": ["two"]},
+ {"id": "withdraw nowhere", "author": 1, "ops": [["withdraw", 1, ["nowhere"]]], "parents": ["two"]},
+ {"id": "withdraw", "author": 1, "ops": [["withdraw", 1]], "parents": ["two"]},
+ {"id": "join early", "author": 8, "ops": [["join", 0, "W"]], "parents": ["r"]},
+ {"id": "join with rules", "author": 8, "ops": [["join", 0, "W"], ["rules", 2]], "parents": ["two"]},
+ {"id": "join admin", "author": 8, "ops": [["join", 0, "A"]], "parents": ["two"]},
+ {"id": "join text", "author": 8, "ops": [["join", "i0", "W"]], "parents": ["two"]},
+ {"id": "join long", "author": 8, "ops": [["join", 0, "W", 0]], "parents": ["two"]},
+ {"id": "join nowhere", "author": 8, "ops": [["join", 9, "R"]], "parents": ["two"]},
+ {"id": "join root", "author": 8, "ops": [["join", 0, "W"]], "parents": []},
+ {"id": "join withdrawn", "author": 8, "ops": [["join", 1, "R"]], "parents": ["withdraw"]},
+ {"id": "joined", "author": 8, "ops": [["join", 0, "W"]], "parents": ["withdraw"]},
+ {"id": "join again", "author": 8, "ops": [["join", 0, "W"]], "parents": ["joined"]},
  {"id": "good", "author": 1, "ops": [["rev", 5, []], ["set", "*", "R", 7], ["accept", ["big", "big"]]], "parents": ["big"]}
 ]}"#;
 
@@ -143,7 +170,7 @@ fn strange_entries_are_refused_as_by_the_model() {
     let Some(printed) = python(code, STRANGE) else { return };
     check("strange", STRANGE, printed.trim_end());
     assert!(
-        printed.contains(r#""standing": ["big", "good", "minus", "r", "text", "\u00e9\u2028\ud83d\ude00"]"#),
+        printed.contains(r#""standing": ["big", "good", "invite and set", "joined", "minus", "r", "text", "two", "withdraw", "\u00e9\u2028\ud83d\ude00"]"#),
         "{printed}"
     );
 }

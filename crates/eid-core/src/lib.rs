@@ -52,7 +52,9 @@ pub use judge::{History, Judge, Question, Reach, ReadError, SettingsNode, Settin
 pub use key::{ParseKeyError, PublicKey, SecretKey, Signature};
 pub use payload::{Payload, PayloadError};
 pub use permission::Permission;
-pub use settings::{KeyMode, RULES_VERSION, SETTINGS_KIND, SettingsOp, Slot};
+pub use settings::{
+    KeyMode, RULES_FIRST, RULES_INVITES, RULES_VERSION, SETTINGS_KIND, SettingsOp, Slot, join_message,
+};
 pub use signature::{Domain, sign, sign_domain, verify, verify_many};
 pub use time::{Height, Stamp, Time};
 pub use verdict::{Invalid, Missing, Refusal, Unsupported};

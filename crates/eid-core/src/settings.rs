@@ -3,18 +3,26 @@
 use bytes::Bytes;
 
 use crate::cbor::{CborError, Kind, Reader, Writer};
-use crate::id::EntryId;
-use crate::key::PublicKey;
+use crate::id::{EntryId, TreeId};
+use crate::key::{PublicKey, SecretKey, Signature};
 use crate::limits::{ACCEPT_IDS_MAX, FENCE_IDS_MAX, OPS_MAX, TITLE_BYTES_MAX};
 use crate::payload::Payload;
 use crate::permission::Permission;
+use crate::signature::{Domain, sign, verify};
 use crate::verdict::{Invalid, Refusal, Unsupported};
 
 /// The kind that a settings payload names.
 pub const SETTINGS_KIND: &str = "settings";
 
-/// The number of the rules by which this version judges.
-pub const RULES_VERSION: u64 = 1;
+/// The greatest number of rules by which this version judges.
+pub const RULES_VERSION: u64 = 2;
+
+/// The rules that a database begins with: those of the first version, so that every version can read a database that
+/// uses nothing of later ones.
+pub const RULES_FIRST: u64 = 1;
+
+/// The first rules under which there are invites.
+pub const RULES_INVITES: u64 = 2;
 
 /// Whose right an operation sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +31,9 @@ pub enum Slot {
     Key(PublicKey),
     /// Everyone. Never Admin.
     Everyone,
+    /// Whoever holds the key of this invite. What the slot gives may be taken by joining, and is nobody's right. Never
+    /// Admin.
+    Invite(PublicKey),
 }
 
 /// What a revocation does with concurrent work.
@@ -60,9 +71,56 @@ pub enum SettingsOp {
     Accept(Vec<EntryId>),
     /// Names the database for all its members.
     Title(String),
+    /// Opens an invite, or changes one: whoever holds its key may join.
+    Invite {
+        /// The public half of the key.
+        key: PublicKey,
+        /// The most that it gives. Never Admin.
+        permission: Permission,
+        /// When those who serve the database are to honour it no longer, in milliseconds since 1970. Whether a join is
+        /// valid does not depend on it.
+        expires_ms: Option<u64>,
+    },
+    /// Gives the author's own slot, which nobody has set, a right by an invite. Stands alone in its entry.
+    Join {
+        /// The public half of the invite's key.
+        invite: PublicKey,
+        /// At most what the invite gives.
+        permission: Permission,
+        /// By the invite's key, over [`join_message`].
+        proof: Signature,
+    },
+}
+
+/// What the key of an invite signs for a joiner: in this database, this key, at this right. 65 bytes.
+#[must_use]
+pub fn join_message(tree: &TreeId, joiner: &PublicKey, permission: Permission) -> [u8; 65] {
+    let mut message = [0; 65];
+    message[..32].copy_from_slice(&tree.0);
+    message[32..64].copy_from_slice(&joiner.0);
+    message[64] = permission.code();
+    message
 }
 
 impl SettingsOp {
+    /// Joins by an invite whose key is held.
+    #[must_use]
+    pub fn join(invite: &SecretKey, tree: &TreeId, joiner: &PublicKey, permission: Permission) -> Self {
+        let proof = sign(Domain::Join, invite, &join_message(tree, joiner, permission));
+        Self::Join { invite: invite.public(), permission, proof }
+    }
+
+    /// Whether the proof of a join by this key holds; of any other operation nothing is to be proven.
+    #[must_use]
+    pub fn is_proven(&self, tree: &TreeId, author: &PublicKey) -> bool {
+        match self {
+            Self::Join { invite, permission, proof } => {
+                verify(Domain::Join, invite, &join_message(tree, author, *permission), proof)
+            }
+            _ => true,
+        }
+    }
+
     /// The canonical bytes: an array that begins with the operation's code.
     #[must_use]
     pub fn encode(&self) -> Bytes {
@@ -75,8 +133,11 @@ impl SettingsOp {
                 w.uint(u64::from(permission.code())).uint(u64::from(permission.level().unwrap_or(0)))
             }
             Self::Revoke { slot, mode } => {
-                w.array(4).uint(2);
-                write_slot(&mut w, slot);
+                w.array(4);
+                match slot {
+                    Slot::Invite(key) => drop(w.uint(6).bytes(&key.0)),
+                    _ => write_slot(w.uint(2), slot),
+                }
                 match mode {
                     KeyMode::Remove { fence: None } => w.uint(0).null(),
                     KeyMode::Remove { fence: Some(ids) } => write_ids(w.uint(0), ids),
@@ -85,24 +146,57 @@ impl SettingsOp {
             }
             Self::Accept(ids) => write_ids(w.array(2).uint(3), ids),
             Self::Title(text) => w.array(2).uint(4).text(text),
+            Self::Invite { key, permission, expires_ms } => {
+                w.array(4).uint(5).bytes(&key.0).uint(u64::from(permission.code()));
+                match expires_ms {
+                    Some(expires_ms) => w.uint(*expires_ms),
+                    None => w.null(),
+                }
+            }
+            Self::Join { invite, permission, proof } => {
+                w.array(4).uint(7).bytes(&invite.0).uint(u64::from(permission.code())).bytes(&proof.0)
+            }
         };
         Bytes::from(w.into_bytes())
     }
 
-    /// The slot that the operation writes, if it writes one.
+    /// The slot that the operation writes when this key signs it, if it writes one.
     #[must_use]
-    pub fn slot(&self) -> Option<Slot> {
+    pub fn slot(&self, author: &PublicKey) -> Option<Slot> {
         match self {
-            Self::Set { slot, .. } | Self::Revoke { slot, .. } => Some(*slot),
-            Self::Rules(_) | Self::Accept(_) | Self::Title(_) => None,
+            Self::Join { .. } => Some(Slot::Key(*author)),
+            _ => self.own_slot(),
         }
     }
 
-    /// Whether operations can stand in one entry: no slot is written twice, and there is at most one operation of each
-    /// other kind.
+    /// The slot that the operation names, whoever signs it.
+    fn own_slot(&self) -> Option<Slot> {
+        match self {
+            Self::Set { slot, .. } | Self::Revoke { slot, .. } => Some(*slot),
+            Self::Invite { key, .. } => Some(Slot::Invite(*key)),
+            Self::Rules(_) | Self::Accept(_) | Self::Title(_) | Self::Join { .. } => None,
+        }
+    }
+
+    /// The first rules under which the operation is understood.
+    #[must_use]
+    pub fn rules_needed(&self) -> u64 {
+        match self {
+            Self::Invite { .. } | Self::Join { .. } | Self::Revoke { slot: Slot::Invite(_), .. } => {
+                RULES_INVITES
+            }
+            _ => RULES_FIRST,
+        }
+    }
+
+    /// Whether operations can stand in one entry: no slot is written twice, there is at most one operation of each
+    /// other kind, and a join is alone.
     #[must_use]
     pub fn are_distinct(ops: &[Self]) -> bool {
-        let mut slots: Vec<Slot> = ops.iter().filter_map(Self::slot).collect();
+        if ops.len() > 1 && ops.iter().any(|op| matches!(op, Self::Join { .. })) {
+            return false;
+        }
+        let mut slots: Vec<Slot> = ops.iter().filter_map(Self::own_slot).collect();
         slots.sort_unstable();
         let kinds: [fn(&Self) -> bool; 3] = [
             |op| matches!(op, Self::Rules(_)),
@@ -119,7 +213,7 @@ impl SettingsOp {
         let code = r.uint().map_err(malformed)?;
         let expected = match code {
             0 | 3 | 4 => 2,
-            1 | 2 => 4,
+            1 | 2 | 5..=7 => 4,
             _ => return Err(Unsupported::SettingsOp(code).into()),
         };
         if items != expected {
@@ -128,20 +222,31 @@ impl SettingsOp {
         let op = match code {
             0 => Self::Rules(r.uint().map_err(malformed)?),
             1 => read_set(&mut r)?,
-            2 => read_revoke(&mut r)?,
+            2 => {
+                let slot = read_slot(&mut r)?;
+                read_revoke(slot, &mut r)?
+            }
+            5 => read_invite(&mut r)?,
+            6 => {
+                let slot = Slot::Invite(PublicKey(r.fixed().map_err(malformed)?));
+                read_revoke(slot, &mut r)?
+            }
+            7 => read_join(&mut r)?,
             3 => Self::Accept(read_ids(&mut r, ACCEPT_IDS_MAX)?),
             _ => Self::Title(r.text(TITLE_BYTES_MAX).map_err(malformed)?.to_owned()),
         };
         r.finish().map_err(malformed)?;
         match op {
-            Self::Rules(n) if n != RULES_VERSION => Err(Unsupported::Rules(n).into()),
+            Self::Rules(n) if !(RULES_FIRST..=RULES_VERSION).contains(&n) => {
+                Err(Unsupported::Rules(n).into())
+            }
             op => Ok(op),
         }
     }
 }
 
-/// Decodes the payload of the settings store: every operation must decode, no slot is written twice, and there is at
-/// most one operation of each other kind.
+/// Decodes the payload of the settings store: every operation must decode, no slot is written twice, there is at most
+/// one operation of each other kind, and a join is alone.
 pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<SettingsOp>, Refusal> {
     let payload = Payload::decode(bytes).map_err(|_| Invalid::SettingsMalformed)?;
     if payload.kind != SETTINGS_KIND || payload.ops.is_empty() || payload.ops.len() > OPS_MAX {
@@ -162,6 +267,9 @@ fn write_slot(w: &mut Writer, slot: &Slot) {
     match slot {
         Slot::Key(key) => w.bytes(&key.0),
         Slot::Everyone => w.text("*"),
+        // Rights are set for keys and for everyone, so this is never read: an invite is opened and withdrawn by
+        // operations of its own.
+        Slot::Invite(key) => w.array(1).bytes(&key.0),
     };
 }
 
@@ -199,8 +307,31 @@ fn read_set(r: &mut Reader<'_>) -> Result<SettingsOp, Invalid> {
     Ok(SettingsOp::Set { slot, permission })
 }
 
-fn read_revoke(r: &mut Reader<'_>) -> Result<SettingsOp, Invalid> {
-    let slot = read_slot(r)?;
+/// What may be had by an invite: never Admin.
+fn read_invited(r: &mut Reader<'_>) -> Result<Permission, Invalid> {
+    match r.uint().map_err(malformed)? {
+        0 => Ok(Permission::Relay),
+        1 => Ok(Permission::Read),
+        2 => Ok(Permission::Write),
+        _ => Err(Invalid::SettingsMalformed),
+    }
+}
+
+fn read_invite(r: &mut Reader<'_>) -> Result<SettingsOp, Invalid> {
+    let key = PublicKey(r.fixed().map_err(malformed)?);
+    let permission = read_invited(r)?;
+    let expires_ms = r.nullable(Reader::uint).map_err(malformed)?;
+    Ok(SettingsOp::Invite { key, permission, expires_ms })
+}
+
+fn read_join(r: &mut Reader<'_>) -> Result<SettingsOp, Invalid> {
+    let invite = PublicKey(r.fixed().map_err(malformed)?);
+    let permission = read_invited(r)?;
+    let proof = Signature(r.fixed().map_err(malformed)?);
+    Ok(SettingsOp::Join { invite, permission, proof })
+}
+
+fn read_revoke(slot: Slot, r: &mut Reader<'_>) -> Result<SettingsOp, Invalid> {
     let mode = r.uint().map_err(malformed)?;
     let is_null = r.peek().map_err(malformed)? == Kind::Null;
     let fence =

@@ -22,11 +22,14 @@ pub enum Domain {
     ClientProof,
     /// A further key (of a database, or of an invite) over the transcript of a handshake.
     KeyProof,
+    /// The key of an invite, for one key that joins one database by it.
+    Join,
 }
 
 impl Domain {
     /// Every domain there is.
-    pub const ALL: [Self; 4] = [Self::Entry, Self::ServerProof, Self::ClientProof, Self::KeyProof];
+    pub const ALL: [Self; 5] =
+        [Self::Entry, Self::ServerProof, Self::ClientProof, Self::KeyProof, Self::Join];
 }
 
 /// The bytes that stand before the message: ended by a zero byte, so that no domain is the beginning of another.
@@ -37,6 +40,7 @@ pub fn sign_domain(domain: Domain) -> &'static [u8] {
         Domain::ServerProof => b"eid/server-proof/1\0",
         Domain::ClientProof => b"eid/client-proof/1\0",
         Domain::KeyProof => b"eid/key-proof/1\0",
+        Domain::Join => b"eid/join/1\0",
     }
 }
 

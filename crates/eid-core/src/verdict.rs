@@ -56,6 +56,8 @@ pub enum Invalid {
     ForeignTree,
     #[error("the signature does not verify")]
     Signature,
+    #[error("the proof that an invite was held does not verify")]
+    JoinProof,
     #[error("the author has no right to this in the entry's own past")]
     NotPermitted,
     #[error("the entry descends from an invalid entry")]
@@ -92,6 +94,7 @@ impl Invalid {
             Self::TimeBeforeParent => "time_before_parent",
             Self::ForeignTree => "foreign_tree",
             Self::Signature => "signature",
+            Self::JoinProof => "join_proof",
             Self::NotPermitted => "not_permitted",
             Self::ParentInvalid => "parent_invalid",
         }

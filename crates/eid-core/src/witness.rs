@@ -34,7 +34,14 @@ pub(crate) fn check_signature(entry: &Entry) -> Result<(), Invalid> {
         return Ok(());
     }
     let holds = verify(Domain::Entry, &entry.header().author, entry.header_bytes(), entry.signature());
-    if holds { Ok(()) } else { Err(Invalid::Signature) }
+    if holds { check_proofs(entry) } else { Err(Invalid::Signature) }
+}
+
+/// What its settings prove by signatures of their own. Few entries do, so it is not done in bulk.
+fn check_proofs(entry: &Entry) -> Result<(), Invalid> {
+    let (tree, author) = (entry.tree(), entry.header().author);
+    let proven = entry.settings().iter().all(|op| op.is_proven(&tree, &author));
+    if proven { Ok(()) } else { Err(Invalid::JoinProof) }
 }
 
 impl Signed {
@@ -47,9 +54,11 @@ impl Signed {
     /// Signs a draft. What was signed just now with the author's own key needs no verification.
     ///
     /// # Errors
-    /// As [`Draft::seal`].
+    /// As [`Draft::seal`], and when a join in it proves nothing.
     pub fn seal(draft: Draft, author: &SecretKey) -> Result<Self, Refusal> {
-        draft.seal(author).map(Self)
+        let entry = draft.seal(author)?;
+        check_proofs(&entry)?;
+        Ok(Self(entry))
     }
 
     /// Verifies many signatures, with the same answers as one by one.
@@ -64,7 +73,7 @@ impl Signed {
         entries
             .into_iter()
             .zip(holds)
-            .map(|(e, ok)| if ok { Ok(Self(e)) } else { Err(Invalid::Signature) })
+            .map(|(e, ok)| if ok { check_proofs(&e).map(|()| Self(e)) } else { Err(Invalid::Signature) })
             .collect()
     }
 

@@ -2,15 +2,17 @@
 
 use bytes::Bytes;
 use eid_core::{
-    Draft, Entry, EntryId, Height, Invalid, KeyMode, Nonce, Payload, Permission, Refusal, SecretKey,
-    SectionDraft, SettingsOp, Slot, StoreName, Time, TreeId,
+    Draft, Entry, EntryId, Height, Invalid, KeyMode, Nonce, Payload, Permission, PublicKey, Refusal,
+    SecretKey, SectionDraft, SettingsOp, Signed, Slot, StoreName, Time, TreeId,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
+const TREE: TreeId = TreeId([7; 32]);
+
 fn draft(parents: Vec<EntryId>, sections: Vec<SectionDraft>) -> Draft {
     Draft {
-        tree: Some(TreeId([7; 32])),
+        tree: Some(TREE),
         parents,
         height: Height(9),
         time: Time::from_ms(1_700_000_000_000),
@@ -81,17 +83,75 @@ fn fence() -> impl Strategy<Value = Option<Vec<EntryId>>> {
 }
 
 fn settings_op() -> impl Strategy<Value = SettingsOp> {
-    let key = || any::<[u8; 32]>().prop_map(|seed| Slot::Key(SecretKey::from_seed(seed).public()));
+    let slot = || any::<[u8; 32]>().prop_map(|seed| Slot::Key(SecretKey::from_seed(seed).public()));
     prop_oneof![
-        Just(SettingsOp::Rules(1)),
-        (key(), permission()).prop_map(|(slot, permission)| SettingsOp::Set { slot, permission }),
-        (key(), fence())
+        (1..=2_u64).prop_map(SettingsOp::Rules),
+        (slot(), permission()).prop_map(|(slot, permission)| SettingsOp::Set { slot, permission }),
+        (slot(), fence())
             .prop_map(|(slot, fence)| SettingsOp::Revoke { slot, mode: KeyMode::Remove { fence } }),
-        key().prop_map(|slot| SettingsOp::Revoke { slot, mode: KeyMode::Leave }),
+        slot().prop_map(|slot| SettingsOp::Revoke { slot, mode: KeyMode::Leave }),
         btree_set(any::<[u8; 32]>(), 1..9)
             .prop_map(|ids| SettingsOp::Accept(ids.into_iter().map(EntryId).collect())),
         "[a-zä]{0,40}".prop_map(SettingsOp::Title),
+        (invite(), invited(), any::<Option<u64>>())
+            .prop_map(|(key, permission, expires_ms)| SettingsOp::Invite { key, permission, expires_ms }),
+        (invite(), fence()).prop_map(|(key, fence)| SettingsOp::Revoke {
+            slot: Slot::Invite(key),
+            mode: KeyMode::Remove { fence }
+        }),
+        invite().prop_map(|key| SettingsOp::Revoke { slot: Slot::Invite(key), mode: KeyMode::Leave }),
+        (any::<[u8; 32]>(), invited()).prop_map(|(seed, permission)| {
+            SettingsOp::join(&SecretKey::from_seed(seed), &TREE, &key().public(), permission)
+        }),
     ]
+}
+
+fn invite() -> impl Strategy<Value = PublicKey> {
+    any::<[u8; 32]>().prop_map(|seed| SecretKey::from_seed(seed).public())
+}
+
+fn invited() -> impl Strategy<Value = Permission> {
+    prop_oneof![Just(Permission::Relay), Just(Permission::Read), Just(Permission::Write)]
+}
+
+#[test]
+fn a_join_is_proven_for_one_database_one_key_and_one_right() {
+    let (invite, joiner) = (SecretKey::from_seed([8; 32]), key());
+    let sealed = |op: SettingsOp, author: &SecretKey| {
+        Signed::seal(draft(ids(1), vec![SectionDraft::settings(&[op], &[])]), author)
+    };
+    let good = SettingsOp::join(&invite, &TREE, &joiner.public(), Permission::Write);
+    let entry = sealed(good.clone(), &joiner).unwrap().entry().clone();
+    assert!(Signed::check(entry.clone()).is_ok());
+    let SettingsOp::Join { proof, .. } = good else { panic!("it is a join") };
+    let less = SettingsOp::Join { invite: invite.public(), permission: Permission::Read, proof };
+    let by_another = SettingsOp::Join { invite: key().public(), permission: Permission::Write, proof };
+    let elsewhere = SettingsOp::join(&invite, &TreeId([0x78; 32]), &joiner.public(), Permission::Write);
+    let stranger = SecretKey::from_seed([9; 32]);
+    for (op, author) in [(less, &joiner), (by_another, &joiner), (elsewhere, &joiner), (good, &stranger)] {
+        let refused = Err(Invalid::JoinProof);
+        assert_eq!(sealed(op.clone(), author).map(|_| ()), Err(Invalid::JoinProof.into()));
+        let bad = draft(ids(1), vec![SectionDraft::settings(&[op], &[])]).seal(author).unwrap();
+        assert_eq!(Signed::check(bad.clone()).map(|_| ()), refused);
+        let many = Signed::check_many(vec![entry.clone(), bad, entry.clone()]);
+        let verdicts: Vec<bool> = many.iter().map(Result::is_ok).collect();
+        assert_eq!(verdicts, [true, false, true]);
+    }
+}
+
+#[test]
+fn what_rights_are_set_for_is_no_invite_and_an_invite_makes_no_admin() {
+    let slot = Slot::Invite(key().public());
+    let (invite, admin) = (key().public(), Permission::Admin(5));
+    let ops = [
+        SettingsOp::Set { slot, permission: Permission::Read },
+        SettingsOp::Invite { key: invite, permission: admin, expires_ms: None },
+        SettingsOp::join(&key(), &TREE, &key().public(), admin),
+    ];
+    for op in ops {
+        let sealed = draft(ids(1), vec![SectionDraft::settings(&[op], &[])]).seal(&key());
+        assert_eq!(sealed.map(|_| ()), Err(Invalid::SettingsMalformed.into()));
+    }
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {

@@ -175,6 +175,7 @@ fn every_code_that_one_entry_can_show_has_a_vector() {
         "height",
         "time_before_parent",
         "signature",
+        "join_proof",
         "missing_parents",
         "missing_settings_payload",
         "unsupported_version",

@@ -63,11 +63,13 @@ pub struct KeyInfo {
 }
 
 impl Database {
-    /// Every key, and everyone, that was ever given a right or lost one.
+    /// Every key, and everyone, that was ever given a right or lost one. Invites are nobody's rights, and not among
+    /// them.
     pub fn keys(&self) -> Result<Vec<KeyInfo>, DbError> {
         let snapshot = self.snapshot()?;
         let settings = self.settings_in(&snapshot)?;
-        let keys = settings.values().map(|(slot, SlotValue { permission, entry })| {
+        let rights = settings.values().filter(|(slot, _)| !matches!(slot, Slot::Invite(_)));
+        let keys = rights.map(|(slot, SlotValue { permission, entry })| {
             let node = snapshot.settings(&entry)?.ok_or(DbError::UnknownEntry { id: entry })?;
             Ok(KeyInfo { slot, permission, entry, by: node.author })
         });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use eid_auth::{Candidate, Class, Data, Denied, Engine, Place, Standing};
+use eid_auth::{Candidate, Class, Data, Denied, Engine, OpenInvite, Place, Standing};
 use eid_core::{
     Entry, EntryId, History, Invalid, Judge, Permission, PublicKey, Question, Reach, ReadError, Refusal,
     Slot, Stands, TreeId,
@@ -25,6 +25,8 @@ pub struct SlotValue {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
     slots: BTreeMap<Slot, SlotValue>,
+    invites: Vec<OpenInvite>,
+    rules: u64,
     title: Option<String>,
     void: Vec<EntryId>,
 }
@@ -56,6 +58,18 @@ impl Settings {
     /// Every slot that was ever written, with what it gives and which entry says so.
     pub fn values(&self) -> impl Iterator<Item = (Slot, SlotValue)> + '_ {
         self.slots.iter().map(|(slot, value)| (*slot, *value))
+    }
+
+    /// The invites that are open, in the order of their keys.
+    #[must_use]
+    pub fn invites(&self) -> &[OpenInvite] {
+        &self.invites
+    }
+
+    /// The number of the rules by which what is written now is judged.
+    #[must_use]
+    pub fn rules(&self) -> u64 {
+        self.rules
     }
 
     /// The shared title.
@@ -132,6 +146,8 @@ impl Authority {
                 slots: slots
                     .map(|(slot, permission, entry)| (slot, SlotValue { permission, entry }))
                     .collect(),
+                invites: engine.invites(&at),
+                rules: engine.rules(&at),
                 title: engine.title(&at).map(str::to_owned),
                 void: engine.void_settings(&at),
             });

@@ -327,7 +327,7 @@ impl Database {
         Ok(keys.iter().filter_map(|key| settings.permission(key)).max())
     }
 
-    /// Every key, and everyone, that was ever given a right, with the right that is left.
+    /// Every key, everyone, and every invite, that was ever given a right, with the right that is left.
     pub fn slots(&self) -> Result<Vec<(Slot, Option<Permission>)>, DbError> {
         Ok(self.settings()?.slots().collect())
     }

@@ -244,6 +244,9 @@ pub enum DbError {
     /// The key that writes has no right of its own.
     #[error("this device has no right of its own that could be passed on")]
     NoRight,
+    /// Nobody becomes an admin by an open invite.
+    #[error("an open invite gives relay, read or write, never admin")]
+    InviteOfAdmin,
     /// What an entry wrote is not here, or cannot be read.
     #[error("what the entry {id} wrote is not here")]
     NoPayload {

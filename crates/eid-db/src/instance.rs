@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use eid_core::RULES_VERSION;
+use eid_core::RULES_FIRST;
 use eid_core::{Nonce, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp, Slot, TreeId};
 use eid_store::{Admitted, Backend, Durability, EntryStore, Local, LocalCommit, Parents, Watch};
 use uuid::Uuid;
@@ -219,7 +219,7 @@ impl Instance {
         seed.zeroize();
         let set = |key, permission| SettingsOp::Set { slot: Slot::Key(key), permission };
         let mut ops = vec![
-            SettingsOp::Rules(RULES_VERSION),
+            SettingsOp::Rules(RULES_FIRST),
             set(recovery.public(), Permission::Admin(0)),
             set(owner, Permission::Admin(1)),
             SettingsOp::Title(name.to_owned()),

@@ -70,6 +70,7 @@ impl fmt::Display for Name<'_> {
         match self.0 {
             Slot::Key(key) => key.fmt(f),
             Slot::Everyone => f.write_str("everyone"),
+            Slot::Invite(key) => write!(f, "the invite {key}"),
         }
     }
 }
@@ -157,8 +158,11 @@ impl Database {
             Some(Denied::Outranked { slot, by }) => {
                 let has = self.permission(&[key])?;
                 let node = snapshot.settings(&by)?.ok_or(DbError::UnknownEntry { id: by })?;
-                let held = node.ops.iter().find(|op| op.slot() == Some(slot)).and_then(|op| match op {
-                    SettingsOp::Set { permission, .. } => Some(*permission),
+                let written = node.ops.iter().find(|op| op.slot(&node.author) == Some(slot));
+                let held = written.and_then(|op| match op {
+                    SettingsOp::Set { permission, .. }
+                    | SettingsOp::Invite { permission, .. }
+                    | SettingsOp::Join { permission, .. } => Some(*permission),
                     _ => None,
                 });
                 Refused::Outranked { key, has, slot, held, by, author: node.author }

@@ -27,6 +27,7 @@ pub(crate) fn state_hash(snapshot: &TreeSnapshot, settings: &Settings) -> Result
             match slot {
                 Slot::Key(key) => w.array(3).bytes(&key.0),
                 Slot::Everyone => w.array(3).text("*"),
+                Slot::Invite(key) => w.array(4).text("invite").bytes(&key.0),
             };
             match permission {
                 Some(permission) => w.uint(u64::from(permission.code())),

@@ -7,6 +7,7 @@ mod fields;
 pub(crate) mod hex;
 mod history;
 mod instances;
+mod invites;
 mod lists;
 mod live;
 mod queries;

@@ -19,11 +19,11 @@ struct Attempt {
     parents: Vec<EntryId>,
 }
 
-fn attempts(source: &mut Source<'_>) -> Vec<Attempt> {
+fn attempts(rules: u64, source: &mut Source<'_>) -> Vec<Attempt> {
     let key = |n: u8| PublicKey([n + 1; 32]);
     let set = |n: u8, permission| SettingsOp::Set { slot: Slot::Key(key(n)), permission };
     let first = vec![
-        SettingsOp::Rules(1),
+        SettingsOp::Rules(rules),
         set(0, Permission::Admin(0)),
         set(1, Permission::Admin(1)),
         set(2, Permission::Admin(1)),
@@ -32,7 +32,7 @@ fn attempts(source: &mut Source<'_>) -> Vec<Attempt> {
     let root = Attempt { id: EntryId([1; 32]), author: key(0), settings: Some(first), parents: Vec::new() };
     let mut attempts = vec![root];
     while !source.is_empty() && attempts.len() < ENTRIES_MAX {
-        let author = key(source.below(6) as u8);
+        let author = key(source.below(8) as u8);
         let mut parents: Vec<EntryId> = (0..=source.below(3))
             .map(|_| attempts[attempts.len() - 1 - source.below(4).min(attempts.len() - 1)].id)
             .collect();
@@ -41,11 +41,16 @@ fn attempts(source: &mut Source<'_>) -> Vec<Attempt> {
         let settings = source.bool().then(|| operations(source));
         // What does not decode never comes this far: two of one kind, another number of the rules, nothing.
         let settings = settings.map(|mut ops| {
-            ops.retain(|op| !matches!(op, SettingsOp::Rules(n) if *n != 1));
-            let everyone = |op: &SettingsOp| {
-                matches!(op, SettingsOp::Set { slot: Slot::Everyone, permission: Permission::Admin(_) })
+            ops.retain(|op| !matches!(op, SettingsOp::Rules(n) if !(1..=2).contains(n)));
+            let too_much = |op: &SettingsOp| {
+                matches!(
+                    op,
+                    SettingsOp::Set { slot: Slot::Everyone, permission: Permission::Admin(_) }
+                        | SettingsOp::Invite { permission: Permission::Admin(_), .. }
+                        | SettingsOp::Join { permission: Permission::Admin(_), .. }
+                )
             };
-            ops.retain(|op| !everyone(op));
+            ops.retain(|op| !too_much(op));
             while !SettingsOp::are_distinct(&ops) {
                 ops.pop();
             }
@@ -63,7 +68,7 @@ fn attempts(source: &mut Source<'_>) -> Vec<Attempt> {
 pub(crate) fn authority(input: &[u8]) {
     let mut source = Source::new(input);
     let shuffle = [source.byte(), source.byte(), source.byte(), source.byte()];
-    let attempts = attempts(&mut source);
+    let attempts = attempts(1 + u64::from(shuffle[3] & 1), &mut source);
     let mut dag = Dag::new();
     for attempt in &attempts {
         dag.add(attempt.id, attempt.author, attempt.settings.as_deref(), &attempt.parents);
@@ -109,11 +114,18 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let beside = [3, 0, 1, 0];
     let again = [2, 0, 0, 1, 1, 6, 2, 3];
     let head = [0, 1, 2, 3];
+    // Somebody joins beside the end of the invite, and writes.
+    let invite = [1, 0, 0, 1, 1, 8, 0, 3, 0];
+    let withdrawn = [1, 0, 0, 1, 1, 9, 0, 0];
+    let join = [7, 0, 1, 1, 1, 10, 0, 3, 5];
+    let joiner = [7, 0, 0, 0];
     vec![
         head.to_vec(),
         [&head[..], &data, &data].concat(),
         [&head[..], &data, &removal, &beside].concat(),
         [&head[..], &data, &removal, &beside, &again, &data].concat(),
         [&head[..], &removal, &again, &removal, &beside, &again, &data].concat(),
+        [&head[..], &invite, &withdrawn, &join, &joiner].concat(),
+        [&head[..3], &[2], &invite, &withdrawn, &join, &joiner].concat(),
     ]
 }

@@ -9,7 +9,7 @@ use eid_core::pack::{Arrived, Bounds, pack as packed, unpack};
 use eid_core::sketch::{Cells, Salt, Sketch};
 use eid_core::{
     Draft, Entry, EntryId, Height, KeyMode, Nonce, Payload, Permission, PublicKey, SecretKey, SectionDraft,
-    SettingsOp, Slot, StoreName, Time, TreeId,
+    SettingsOp, Signature, Slot, StoreName, Time, TreeId,
 };
 use eid_proto::RefusalCode;
 use eid_proto::limits::{COMPRESS_RATIO_MAX, FRAME_BYTES_MAX};
@@ -155,13 +155,32 @@ pub(crate) fn operations(source: &mut Source<'_>) -> Vec<SettingsOp> {
         ids.dedup();
         ids
     };
-    let operation = |source: &mut Source<'_>| match source.below(8) {
+    let invite = |source: &mut Source<'_>| PublicKey([source.below(3) as u8 + 1; 32]);
+    let invited = |source: &mut Source<'_>| match source.below(7) {
+        0 => Permission::Relay,
+        1 | 2 => Permission::Read,
+        3..=5 => Permission::Write,
+        _ => Permission::Admin(source.number() as u32),
+    };
+    let operation = |source: &mut Source<'_>| match source.below(12) {
         0 => SettingsOp::Rules(source.number()),
         1 => SettingsOp::Title(String::from_utf8_lossy(source.some(300)).into_owned()),
         2 => SettingsOp::Accept(ids(source)),
         3 => SettingsOp::Revoke { slot: slot(source), mode: KeyMode::Leave },
         4 => SettingsOp::Revoke { slot: slot(source), mode: KeyMode::Remove { fence: None } },
         5 => SettingsOp::Revoke { slot: slot(source), mode: KeyMode::Remove { fence: Some(ids(source)) } },
+        8 => {
+            let (key, permission) = (invite(source), invited(source));
+            SettingsOp::Invite { key, permission, expires_ms: source.bool().then(|| source.number()) }
+        }
+        9 => {
+            let mode = if source.bool() { KeyMode::Leave } else { KeyMode::Remove { fence: None } };
+            SettingsOp::Revoke { slot: Slot::Invite(invite(source)), mode }
+        }
+        10 | 11 => {
+            let (invite, permission) = (invite(source), invited(source));
+            SettingsOp::Join { invite, permission, proof: Signature([source.byte(); 64]) }
+        }
         _ => {
             let permission = match source.below(4) {
                 0 => Permission::Relay,
@@ -211,6 +230,8 @@ pub(crate) fn settings(input: &[u8]) {
     if let Ok(entry) = draft.seal(KEY.get_or_init(|| replica::key(1))) {
         assert!(!entry.settings().is_empty());
         check(&entry);
+        let joins = entry.settings().iter().any(|op| matches!(op, SettingsOp::Join { .. }));
+        assert!(!joins || entry.settings().len() == 1);
     }
 }
 
@@ -223,13 +244,28 @@ pub(crate) fn settings_seeds() -> Vec<Vec<u8>> {
         SettingsOp::Accept(ids.clone()),
         SettingsOp::Title("notes".to_owned()),
     ];
-    let removed = [SettingsOp::Revoke { slot, mode: KeyMode::Remove { fence: Some(ids) } }];
+    let removed = [SettingsOp::Revoke { slot, mode: KeyMode::Remove { fence: Some(ids.clone()) } }];
     let left = [
         SettingsOp::Revoke { slot, mode: KeyMode::Leave },
         SettingsOp::Revoke { slot: Slot::Everyone, mode: KeyMode::Remove { fence: None } },
     ];
+    let key = PublicKey([7; 32]);
+    let invited = [
+        SettingsOp::Rules(2),
+        SettingsOp::Invite { key, permission: Permission::Write, expires_ms: None },
+        SettingsOp::Invite {
+            key: PublicKey([8; 32]),
+            permission: Permission::Read,
+            expires_ms: Some(1_800_000_000_000),
+        },
+        SettingsOp::Revoke { slot: Slot::Invite(PublicKey([9; 32])), mode: KeyMode::Leave },
+    ];
+    let withdrawn =
+        [SettingsOp::Revoke { slot: Slot::Invite(key), mode: KeyMode::Remove { fence: Some(ids) } }];
+    let tree = TreeId([1; 32]);
+    let joined = [SettingsOp::join(&replica::key(2), &tree, &replica::key(1).public(), Permission::Write)];
     let payload = |ops: &[SettingsOp]| SectionDraft::settings(ops, b"salt").payload.to_vec();
-    let mut seeds = [&every[..], &removed, &left].map(payload).to_vec();
+    let mut seeds = [&every[..], &removed, &left, &invited, &withdrawn, &joined].map(payload).to_vec();
     seeds.push([payload(&left), vec![0]].concat());
     seeds
 }

@@ -83,6 +83,9 @@ impl Model {
         if !verify(Domain::Entry, &header.author, entry.header_bytes(), entry.signature()) {
             return Err(Fault::Unsigned(id));
         }
+        if !entry.settings().iter().all(|op| op.is_proven(tree, &header.author)) {
+            return Err(Fault::Unsigned(id));
+        }
         let mut height = Height(0);
         for parent in &header.parents {
             let parent = self.facts.get(parent).ok_or(Fault::Hole(id))?;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use eid_core::cbor::Writer;
 use eid_core::dag::{Replica as _, Seq};
 use eid_core::{
-    Draft, Entry, EntryId, KeyMode, Payload, Permission, PublicKey, SecretKey, SectionDraft, SettingsOp,
-    Slot, StoreName, Time, TreeId,
+    Draft, Entry, EntryId, KeyMode, Payload, Permission, PublicKey, RULES_INVITES, SecretKey, SectionDraft,
+    SettingsOp, Slot, StoreName, Time, TreeId,
 };
 use eid_db::{DbError, Entropy, Env, Instance, RedeemError, Transaction, TxText, Value};
 use eid_store::{
@@ -761,7 +761,7 @@ impl Process {
             5..=6 => {
                 let right = match slot {
                     Slot::Key(_) => Permission::Admin(2 + u32::try_from(rng.below(5)).unwrap_or(0)),
-                    Slot::Everyone => Permission::Read,
+                    Slot::Everyone | Slot::Invite(_) => Permission::Read,
                 };
                 named("made an admin", database.grant(slot, right)?)
             }
@@ -777,19 +777,75 @@ impl Process {
         }
     }
 
+    /// Opens or withdraws an invite, or joins by one as somebody new, who then writes. Gives the entry, and what it was
+    /// called.
+    pub fn use_invites(&self, tree: &TreeId, rng: &mut Rng) -> Result<(EntryId, &'static str), AnyError> {
+        self.try_use_invites(tree, rng).map_err(|error| self.doubt_of(error))
+    }
+
+    fn try_use_invites(&self, tree: &TreeId, rng: &mut Rng) -> Result<(EntryId, &'static str), DbError> {
+        let database = self.instance.database_by_id(*tree);
+        let invite = invite_of(tree, rng);
+        let permission = *rng.pick(&[Permission::Read, Permission::Write]).ok_or(DbError::NotHere)?;
+        match rng.below(8) {
+            0..=2 => {
+                let mut ops = Vec::new();
+                if database.settings()?.rules() < RULES_INVITES {
+                    ops.push(SettingsOp::Rules(RULES_INVITES));
+                }
+                ops.push(SettingsOp::Invite { key: invite.public(), permission, expires_ms: None });
+                Ok((database.write_settings(&ops)?.id, "invite opened"))
+            }
+            3 => {
+                let snapshot = database.snapshot()?;
+                let seq = Seq(rng.below(snapshot.count().max(1)));
+                let fence = snapshot.entry_at(seq)?.map(|entry| vec![entry.id()]);
+                let mode = match rng.below(4) {
+                    0 => KeyMode::Leave,
+                    1 => KeyMode::Remove { fence },
+                    _ => KeyMode::Remove { fence: None },
+                };
+                Ok((database.withdraw_invite(invite.public(), mode)?.id, "invite withdrawn"))
+            }
+            _ => {
+                let guest = Arc::new(guest_of(tree, rng));
+                let join = SettingsOp::join(&invite, tree, &guest.public(), permission);
+                let joined = database.write_settings_as(&guest, &[join])?;
+                Ok((joined.id, "joined by an open invite"))
+            }
+        }
+    }
+
     /// Signs and keeps an entry behind any that is held, as its author would have who has seen no more than that, at any
     /// time. Gives it when it is valid.
     pub fn back_date(
         &self,
         tree: &TreeId,
         keys: &[PublicKey],
+        invites: bool,
         rng: &mut Rng,
     ) -> Result<Option<Entry>, AnyError> {
         let Some(snapshot) = self.store().tree(tree)? else { return Ok(None) };
         let Some(parent) = snapshot.entry_at(Seq(rng.below(snapshot.count().max(1))))? else {
             return Ok(None);
         };
+        let mut author = self.device_key();
         let section = match rng.pick(keys).copied().filter(|_| rng.chance(400)) {
+            Some(_) if invites && rng.chance(500) => {
+                let (invite, permission) = (invite_of(tree, rng), Permission::Write);
+                let op = match rng.below(3) {
+                    0 => SettingsOp::Invite { key: invite.public(), permission, expires_ms: None },
+                    _ => {
+                        author = Arc::new(guest_of(tree, rng));
+                        SettingsOp::join(&invite, tree, &author.public(), permission)
+                    }
+                };
+                SectionDraft::settings(&[op], &rng.bytes32())
+            }
+            None if invites && rng.chance(300) => {
+                author = Arc::new(guest_of(tree, rng));
+                forged_section(rng)
+            }
             Some(key) => {
                 let slot = Slot::Key(key);
                 let op = match rng.below(3) {
@@ -804,7 +860,7 @@ impl Process {
             }
             None => forged_section(rng),
         };
-        let Some(entry) = behind(&parent, &self.device_key(), section, rng) else { return Ok(None) };
+        let Some(entry) = behind(&parent, &author, section, rng) else { return Ok(None) };
         let offer = Offer { block: entry.block().clone(), payloads: entry.payloads().to_vec() };
         let admission = self.store().admit(self.store().prepare(*tree, vec![offer])?)?;
         let valid = matches!(admission.verdicts.first(), Some(Verdict::Admitted(_)));
@@ -851,6 +907,21 @@ fn lenient(staged: Result<(), DbError>) -> Result<(), DbError> {
         Err(DbError::Type { .. } | DbError::NoSuchRow { .. } | DbError::NotARow { .. }) => Ok(()),
         other => other,
     }
+}
+
+/// The key of one of a few invites, which everybody holds.
+fn invite_of(tree: &TreeId, rng: &mut Rng) -> SecretKey {
+    made_of("eid 2026 invites of a simulated world", tree, rng.below(2))
+}
+
+/// One of a few keys that nobody has given a right.
+fn guest_of(tree: &TreeId, rng: &mut Rng) -> SecretKey {
+    made_of("eid 2026 guests of a simulated world", tree, rng.below(6))
+}
+
+fn made_of(context: &str, tree: &TreeId, number: u64) -> SecretKey {
+    let material = [&tree.0[..], &number.to_le_bytes()].concat();
+    SecretKey::from_seed(blake3::derive_key(context, &material))
 }
 
 /// A section that writes where honest ones write.

@@ -72,6 +72,8 @@ pub struct Plan {
     pub settings_per_mille: u64,
     /// Whether the right of everyone is changed too. A stranger would rightly be served then.
     pub wildcard: bool,
+    /// Whether changes of settings open and withdraw invites, by which keys join that were not there before.
+    pub invites: bool,
     /// The rung that every session begins the ladder at; absent: the cheapest.
     pub first_rung: Option<Rung>,
     /// Whether honest nodes keep others in step, besides the sessions that they run.
@@ -148,6 +150,7 @@ impl Plan {
             granted: rng.chance(400),
             settings_per_mille: if settings { of_authority.range(40..160) } else { 0 },
             wildcard: of_authority.chance(300),
+            invites: settings && Rng::new(seed, "invites").chance(600),
             first_rung,
             live: Rng::new(seed, "live").chance(400),
         }

@@ -139,9 +139,11 @@ fn known_authors<'a>(
 ) -> BTreeSet<PublicKey> {
     let (mut authors, mut named) = (BTreeSet::new(), BTreeSet::new());
     for entry in entries {
-        authors.insert(entry.header().author);
-        for slot in entry.settings().iter().filter_map(SettingsOp::slot) {
-            if let Slot::Key(key) = slot {
+        let author = entry.header().author;
+        authors.insert(author);
+        for op in entry.settings() {
+            // A join names its author and nobody has spoken of him, so it waits like the work of any stranger.
+            if let (false, Some(Slot::Key(key))) = (matches!(op, SettingsOp::Join { .. }), op.slot(&author)) {
                 named.insert(key);
             }
         }

@@ -240,7 +240,7 @@ impl From<DbError> for Error {
                 let message = format!("{} databases are called \"{name}\": {}", ids.len(), ids.join(", "));
                 return Self::new(ErrorKind::Ambiguous, message);
             }
-            E::NotPermitted(_) | E::NoRight => ErrorKind::Forbidden,
+            E::NotPermitted(_) | E::NoRight | E::InviteOfAdmin => ErrorKind::Forbidden,
             E::NotHere | E::NoSuchRow { .. } | E::UnknownEntry { .. } | E::NoPayload { .. } => {
                 ErrorKind::NotFound
             }

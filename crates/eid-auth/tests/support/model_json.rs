@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use eid_auth::Engine;
 use eid_auth::ledger::Ledger;
 use eid_auth::oracle::Dag;
-use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Slot};
+use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Signature, Slot};
 use serde_json::value::RawValue;
 
 /// An entry of the model. What is malformed is nothing.
@@ -17,12 +17,15 @@ pub struct ModelEntry {
     pub parents: Option<Vec<String>>,
 }
 
-/// An operation of the model. A key is the digits of an integer, or `*`.
+/// An operation of the model. A key is the digits of an integer, or `*`; of an invite, these after an `i`.
 pub enum ModelOp {
     Root,
     Set(String, Permission),
     Revoke(String, Option<Vec<String>>, bool),
     Accept(Vec<String>),
+    Rules(u64),
+    Invite(String, Permission),
+    Join(String, Permission),
     Data,
 }
 
@@ -46,6 +49,19 @@ fn key(raw: Raw<'_>) -> Option<String> {
     integer(raw).or_else(|| text(raw).filter(|text| text == "*"))
 }
 
+/// The slot of an invite.
+fn invite(raw: Raw<'_>) -> Option<String> {
+    integer(raw).map(|digits| format!("i{digits}"))
+}
+
+fn invited(raw: Raw<'_>) -> Option<Permission> {
+    match text(raw)?.as_str() {
+        "R" => Some(Permission::Read),
+        "W" => Some(Permission::Write),
+        _ => None,
+    }
+}
+
 fn ids(raw: Raw<'_>) -> Option<Vec<String>> {
     list(raw)?.into_iter().map(text).collect()
 }
@@ -67,7 +83,15 @@ fn op(raw: Raw<'_>) -> Option<ModelOp> {
             };
             Some(ModelOp::Set(slot, permission))
         }
-        ("rev", [slot, rest @ ..]) => {
+        ("rules", [number]) => match integer(number)?.as_str() {
+            "1" => Some(ModelOp::Rules(1)),
+            "2" => Some(ModelOp::Rules(2)),
+            _ => None,
+        },
+        ("invite", [key, permission]) => Some(ModelOp::Invite(invite(key)?, invited(permission)?)),
+        ("join", [key, permission]) => Some(ModelOp::Join(invite(key)?, invited(permission)?)),
+        (kind @ ("rev" | "withdraw"), [slot, rest @ ..]) => {
+            let slot = if kind == "rev" { key(slot)? } else { invite(slot)? };
             let fence = match rest.first().filter(|fence| fence.get() != "null") {
                 Some(fence) => Some(ids(fence)?),
                 None => None,
@@ -81,7 +105,7 @@ fn op(raw: Raw<'_>) -> Option<ModelOp> {
                 },
             };
             (rest.len() <= 2).then_some(())?;
-            Some(ModelOp::Revoke(key(slot)?, fence, leaves))
+            Some(ModelOp::Revoke(slot, fence, leaves))
         }
         ("accept", [accepted]) => ids(accepted).filter(|ids| !ids.is_empty()).map(ModelOp::Accept),
         _ => None,
@@ -137,13 +161,15 @@ impl Names {
             keys.extend(entry.author.clone());
             for op in entry.ops.iter().flatten() {
                 match op {
-                    ModelOp::Set(key, _) => drop(keys.insert(key.clone())),
+                    ModelOp::Set(key, _) | ModelOp::Invite(key, _) | ModelOp::Join(key, _) => {
+                        keys.insert(key.clone());
+                    }
                     ModelOp::Revoke(key, fence, _) => {
                         keys.insert(key.clone());
                         texts.extend(fence.iter().flatten().cloned());
                     }
                     ModelOp::Accept(ids) => texts.extend(ids.iter().cloned()),
-                    ModelOp::Root | ModelOp::Data => {}
+                    ModelOp::Root | ModelOp::Rules(_) | ModelOp::Data => {}
                 }
             }
         }
@@ -158,7 +184,11 @@ impl Names {
     }
 
     fn slot(&self, key: &str) -> Slot {
-        if key == "*" { Slot::Everyone } else { Slot::Key(self.keys[key]) }
+        match key.as_bytes() {
+            b"*" => Slot::Everyone,
+            [b'i', ..] => Slot::Invite(self.keys[key]),
+            _ => Slot::Key(self.keys[key]),
+        }
     }
 
     /// The entry in the words of the crate; nothing when it is malformed.
@@ -186,6 +216,15 @@ impl Names {
                     SettingsOp::Revoke { slot: self.slot(key), mode: KeyMode::Remove { fence } }
                 }
                 ModelOp::Accept(ids) => SettingsOp::Accept(self.list(ids)),
+                ModelOp::Rules(number) => SettingsOp::Rules(*number),
+                ModelOp::Invite(key, permission) => {
+                    SettingsOp::Invite { key: self.keys[key], permission: *permission, expires_ms: None }
+                }
+                ModelOp::Join(key, permission) => SettingsOp::Join {
+                    invite: self.keys[key],
+                    permission: *permission,
+                    proof: Signature([0; 64]),
+                },
                 ModelOp::Root | ModelOp::Data => return None,
             });
         }

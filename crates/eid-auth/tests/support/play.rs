@@ -14,6 +14,8 @@ pub enum Act {
     Data,
     Put(Vec<SettingsOp>),
     Fence(u8, &'static [&'static str]),
+    Withdraw(u8, &'static [&'static str]),
+    Join(u8, Permission),
     Accept(&'static [&'static str]),
 }
 
@@ -84,6 +86,11 @@ impl Scene {
                     let fence = ids(self, list);
                     Some(vec![super::random::remove(slot(n), Some(fence))])
                 }
+                Act::Withdraw(n, list) => {
+                    let fence = ids(self, list);
+                    Some(vec![super::random::remove(super::random::invite_slot(n), Some(fence))])
+                }
+                Act::Join(n, permission) => Some(vec![super::random::join(n, permission)]),
                 Act::Accept(list) => Some(vec![SettingsOp::Accept(ids(self, list))]),
             };
             let parents: Vec<&'static str> = parents.split_whitespace().collect();
@@ -134,8 +141,11 @@ impl Scene {
         for (name, id) in &self.names {
             why = why.replace(&id.to_string(), name);
         }
-        for n in 0..10 {
+        for n in 0..11 {
             why = why.replace(&key(n).to_string(), &format!("key {n}"));
+        }
+        for n in 0..3 {
+            why = why.replace(&super::random::invite_key(n).to_string(), &n.to_string());
         }
         why
     }

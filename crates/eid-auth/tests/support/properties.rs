@@ -193,6 +193,12 @@ fn interference(grown: &mut Grown, rng: &mut Rng, p: u64, adversary: &[u8]) -> V
         st.get(k).into_iter().flatten().any(|v| v.by < p && v.perm.is_none() && !dag.is_leave(v.entry, k))
     };
     let gone: Vec<Slot> = adversary.iter().map(|n| slot(*n)).filter(is_gone).collect();
+    // Invites that a strong key withdrew.
+    let is_shut = |k: &Slot| {
+        matches!(k, Slot::Invite(_))
+            && st[k].iter().any(|v| v.by < p && v.perm.is_none() && !dag.is_leave(v.entry, k))
+    };
+    let shut: Vec<Slot> = st.keys().copied().filter(is_shut).collect();
     let data: Vec<usize> = (0..old).filter(|i| !s.contains(*i)).collect();
     let weakened_within = |k: &Slot, past: &Set| {
         live.iter().all(|i| {
@@ -242,6 +248,9 @@ fn interference(grown: &mut Grown, rng: &mut Rng, p: u64, adversary: &[u8]) -> V
     if now.iter().any(|x| x >= old && gone.contains(&dag.author(x)) && !dag.is_settings(x)) {
         found.push("data of a removed key");
     }
+    if now.iter().any(|x| x >= old && dag.joins_by(x).is_some_and(|invite| shut.contains(&invite))) {
+        found.push("join by a withdrawn invite");
+    }
     found
 }
 
@@ -280,7 +289,7 @@ pub fn broken(seed: u64, mutant: Option<Mutant>, tally: &mut Tally) -> Vec<Strin
     let rng = &mut rng;
     let mut grown = Grown::start(rng, mutant);
     let targets: Vec<Slot> = KEYS.iter().map(|n| slot(*n)).chain([Slot::Everyone]).collect();
-    grown.grow(rng, 25, &[0, 1, 2, 3, 4, 5, 6, 8], &targets, View::Any, false);
+    grown.grow(rng, 25, &[0, 1, 2, 3, 4, 5, 6, 8, 9, 10], &targets, View::Any, false);
     let dag = &grown.dag;
     let mut found = Vec::new();
     if order_matters(dag, rng, mutant) {

@@ -1,7 +1,7 @@
 //! Random DAGs: stale views, fences, the wildcard, accepted entries, chains, and entries that are not valid.
 
 use eid_auth::oracle::{Dag, INF, Mutant, level};
-use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Slot};
+use eid_core::{EntryId, KeyMode, Permission, PublicKey, SettingsOp, Signature, Slot};
 
 /// A generator of numbers (splitmix64): the same numbers from the same seed on every machine.
 pub struct Rng(u64);
@@ -70,8 +70,26 @@ pub fn leave(slot: Slot) -> SettingsOp {
     SettingsOp::Revoke { slot, mode: KeyMode::Leave }
 }
 
-/// 0: the recovery key; 8: never given a slot by the beginning.
-pub const KEYS: [u8; 9] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+/// The key of an invite.
+pub fn invite_key(n: u8) -> PublicKey {
+    PublicKey([200 + n; 32])
+}
+
+pub fn invite(n: u8, permission: Permission) -> SettingsOp {
+    SettingsOp::Invite { key: invite_key(n), permission, expires_ms: None }
+}
+
+pub fn invite_slot(n: u8) -> Slot {
+    Slot::Invite(invite_key(n))
+}
+
+/// A join. Nothing here looks at its proof.
+pub fn join(n: u8, permission: Permission) -> SettingsOp {
+    SettingsOp::Join { invite: invite_key(n), permission, proof: Signature([0; 64]) }
+}
+
+/// 0: the recovery key; 8, 9, 10: never given a slot by the beginning.
+pub const KEYS: [u8; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
 fn slots() -> Vec<Slot> {
     KEYS.iter().map(|n| slot(*n)).chain([Slot::Everyone]).collect()
@@ -107,7 +125,12 @@ impl Grown {
         let dag = mutant.map_or_else(Dag::new, Dag::broken);
         let mut grown = Self { dag, tried: Vec::new() };
         let admin = |n: u8, level| set(slot(n), Permission::Admin(level));
-        grown.add(rng, 0, Some(vec![admin(0, 0), admin(1, 1)]), &[]);
+        let mut first = vec![admin(0, 0), admin(1, 1)];
+        if rng.percent(70) {
+            let gives = rng.pick(&[Permission::Read, Permission::Write]);
+            first.extend([SettingsOp::Rules(2), invite(0, gives)]);
+        }
+        grown.add(rng, 0, Some(first), &[]);
         let mut grants = vec![(2, 1), (3, 2), (4, 3)];
         for n in [2, 3, 3] {
             if rng.percent(40) {
@@ -140,17 +163,29 @@ impl Grown {
             let ids = rng.sample(data, count).into_iter().map(|i| self.dag.id(i)).collect();
             return Some(vec![SettingsOp::Accept(ids)]);
         }
+        let (write, read, relay) = (Permission::Write, Permission::Read, Permission::Relay);
+        if x < 51 {
+            return Some(vec![join(rng.pick(&[0, 0, 1]), rng.pick(&[write, write, write, read, relay]))]);
+        }
         let mut ops: Vec<SettingsOp> = Vec::new();
+        if rng.percent(4) {
+            ops.push(SettingsOp::Rules(rng.pick(&[1, 2])));
+        }
         for _ in 0..rng.pick(&[1, 1, 1, 2, 3]) {
-            let k = if rng.percent(60) { rng.pick(targets) } else { rng.pick(&slots()) };
-            let op = if rng.percent(55) {
+            let mut k = if rng.percent(60) { rng.pick(targets) } else { rng.pick(&slots()) };
+            if rng.percent(20) {
+                k = invite_slot(rng.pick(&[0, 0, 1]));
+            }
+            let op = if let (Slot::Invite(key), true) = (k, rng.percent(55)) {
+                let permission = rng.pick(&[write, write, write, read, relay]);
+                SettingsOp::Invite { key, permission, expires_ms: None }
+            } else if !matches!(k, Slot::Invite(_)) && rng.percent(55) {
                 let level = u32::try_from(rng.below(5)).expect("it is below 5");
                 let admin = Permission::Admin(level);
-                let (write, read) = (Permission::Write, Permission::Read);
                 let gives = if k == Slot::Everyone {
-                    rng.pick(&[write, write, read, Permission::Relay])
+                    rng.pick(&[write, write, read, relay])
                 } else {
-                    rng.pick(&[admin, admin, admin, write, write, write, read, Permission::Relay])
+                    rng.pick(&[admin, admin, admin, write, write, write, read, relay])
                 };
                 set(k, gives)
             } else if rng.percent(25) {
@@ -162,7 +197,8 @@ impl Grown {
                 let tips = rng.sample(known.clone(), count);
                 remove(k, Some(self.dag.heads(&tips).into_iter().map(|i| self.dag.id(i)).collect()))
             };
-            ops.retain(|held| held.slot() != op.slot());
+            // Nobody joins here, so it does not matter who signs.
+            ops.retain(|held| held.slot(&key(0)).is_none() || held.slot(&key(0)) != op.slot(&key(0)));
             ops.push(op);
         }
         if rng.percent(5) {
@@ -211,6 +247,11 @@ impl Grown {
             vec![SettingsOp::Accept(vec![nowhere])],
             vec![remove(slot(8), Some(vec![nowhere]))],
             vec![SettingsOp::Title("a".into()), SettingsOp::Title("b".into())],
+            vec![SettingsOp::Rules(2), SettingsOp::Rules(2)],
+            vec![join(0, Permission::Write), join(1, Permission::Write)],
+            vec![join(0, Permission::Write), set(slot(9), Permission::Write)],
+            vec![invite(0, Permission::Write), remove(invite_slot(0), None)],
+            vec![join(7, Permission::Relay)],
         ];
         let late = some(self, rng);
         ops.push(vec![remove(slot(8), Some(vec![late]))]);
@@ -235,8 +276,8 @@ impl Grown {
         let mut rng = Rng::new(seed);
         let rng = &mut rng;
         let mut grown = Self::start(rng, None);
-        let all: Vec<u8> = vec![0, 1, 2, 3, 4, 5, 6, 8];
-        match seed % 6 {
+        let all: Vec<u8> = vec![0, 1, 2, 3, 4, 5, 6, 8, 9, 10];
+        match seed % 7 {
             0 => {
                 grown.grow(rng, 25, &all, &slots(), View::Any, false);
                 grown.grow(rng, 15, &[3, 4, 5, 6, 8], &slots(), View::Any, true);
@@ -261,6 +302,12 @@ impl Grown {
                 let one = [slot(8), slot(8), slot(8), Slot::Everyone];
                 grown.grow(rng, 40, &[0, 1, 1, 2, 3, 4, 8, 8], &one, View::Any, false);
                 grown.grow(rng, 10, &[0, 8], &one, View::Recent, true);
+            }
+            5 => {
+                // Two invites that everybody writes, and keys that join by them.
+                let invites = [invite_slot(0), invite_slot(0), invite_slot(1), slot(9)];
+                grown.grow(rng, 60, &[0, 1, 2, 3, 8, 8, 9, 9, 9, 10, 10], &invites, View::Any, false);
+                grown.grow(rng, 20, &[0, 1, 8, 9, 10], &invites, View::Recent, true);
             }
             _ => {
                 grown.grow(rng, 45, &all, &slots(), View::Recent, false);

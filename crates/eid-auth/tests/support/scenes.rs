@@ -4,9 +4,11 @@
 use eid_core::Permission::{Admin, Read, Write};
 use eid_core::Slot::Everyone;
 
-use super::play::Act::{Accept, Data, Fence, Put};
+use eid_core::SettingsOp::Rules;
+
+use super::play::Act::{Accept, Data, Fence, Join, Put, Withdraw};
 use super::play::{Scene, put, rev};
-use super::random::{leave, remove, set, slot};
+use super::random::{invite, invite_slot, leave, remove, set, slot};
 
 #[test]
 fn a_back_dated_write_of_a_revoked_key_is_void_and_earlier_work_is_kept() {
@@ -329,4 +331,235 @@ fn data_whose_author_lost_a_void_grant_is_accepted_without_the_grant() {
         ("ok", 0, Accept(&["d"]), "x c"),
     ]);
     assert!(s.stand("d") && s.fall("g"));
+}
+
+// ---- invites
+
+/// The base with the invite 0 to write, opened in "i" by key 1.
+fn invited() -> Scene {
+    let mut s = Scene::base();
+    s.valid([("i", 1, Put(vec![Rules(2), invite(0, Write)]), "w3")]);
+    s
+}
+
+#[test]
+fn whoever_holds_an_open_invite_joins_by_himself_with_as_much_as_it_gives_or_less() {
+    let mut s = invited();
+    let refused = s.play([
+        ("j", 8, Join(0, Write), "i"),
+        ("d", 8, Data, "j"),
+        ("early", 9, Join(0, Write), "w3"),
+        ("less", 10, Join(0, Read), "i"),
+        ("reader", 10, Data, "less"),
+    ]);
+    assert!(refused == ["early", "reader"] && s.stand("j d less"));
+    assert_eq!((s.permission(8), s.permission(10)), (Some(Write), Some(Read)));
+}
+
+#[test]
+fn invites_are_not_valid_under_the_first_rules_and_the_number_never_goes_back() {
+    let mut s = Scene::base();
+    let refused = s.play([
+        ("i", 1, Put(vec![invite(0, Write)]), "w3"),
+        ("two", 1, Put(vec![Rules(2)]), "w3"),
+        ("i2", 2, Put(vec![invite(0, Write)]), "two"),
+        ("one", 1, Put(vec![Rules(1)]), "two"),
+        ("j", 8, Join(0, Write), "one i2"),
+    ]);
+    assert!(refused == ["i"] && s.stand("j"));
+}
+
+#[test]
+fn rules_that_a_removed_admin_brought_stay() {
+    let mut s = Scene::base();
+    s.valid([
+        ("x", 0, Put(vec![rev(1)]), "w3"),
+        ("two", 1, Put(vec![Rules(2), invite(1, Read)]), "w3"),
+        ("i", 2, Put(vec![invite(0, Write)]), "x two"),
+        ("j", 8, Join(0, Write), "i"),
+    ]);
+    assert!(s.fall("two") && s.stand("i j"));
+}
+
+#[test]
+fn nobody_takes_more_than_an_invite_gives() {
+    let mut s = Scene::base();
+    s.valid([("i", 1, Put(vec![Rules(2), invite(0, Read)]), "w3")]);
+    assert_eq!(s.play([("up", 8, Join(0, Write), "i")]), ["up"]);
+    assert_eq!(s.slot(8), None);
+}
+
+#[test]
+fn who_was_removed_does_not_come_back_by_an_invite() {
+    let mut s = invited();
+    let refused = s.play([
+        ("x", 1, Put(vec![rev(8)]), "i"),
+        ("back", 8, Join(0, Write), "x"),
+        ("member", 3, Join(0, Write), "i"),
+        ("old", 8, Join(0, Write), "i"),
+        ("d", 8, Data, "old"),
+    ]);
+    assert!(refused == ["back", "member"] && s.fall("d"));
+    assert_eq!((s.slot(8), s.permission(8)), (Some(None), None));
+    assert_eq!(s.why("d"), "void because key 1 removed key 8 in x");
+}
+
+#[test]
+fn what_an_admin_wrote_to_a_slot_comes_before_a_join_beside_it() {
+    let mut s = invited();
+    s.valid([
+        ("set", 2, Put(vec![put(8, Read)]), "i"),
+        ("j", 8, Join(0, Write), "i"),
+        ("x", 2, Put(vec![rev(9)]), "i"),
+        ("k", 9, Join(0, Write), "i"),
+    ]);
+    assert_eq!((s.permission(8), s.slot(9)), (Some(Read), Some(None)));
+}
+
+#[test]
+fn a_withdrawn_invite_voids_joins_beside_its_end_and_keeps_those_before() {
+    let mut s = invited();
+    let refused = s.play([
+        ("j", 8, Join(0, Write), "i"),
+        ("x", 2, Put(vec![remove(invite_slot(0), None)]), "j"),
+        ("late", 9, Join(0, Write), "x"),
+        ("bad", 10, Join(0, Write), "i"),
+        ("db", 10, Data, "bad"),
+        ("d", 8, Data, "x"),
+    ]);
+    assert!(refused == ["late"] && s.fall("bad db") && s.stand("j d"));
+    assert_eq!(s.why("bad"), "void because key 2 removed the invite 0 in x");
+    assert_eq!(s.why("db"), "void because key 10 has no right to it without bad, which is void");
+    assert_eq!(s.slot(10), None);
+    // The wildcard opens no invite, and gives its right to whoever has no slot.
+    let refused = s.play([
+        ("wild", 1, Put(vec![set(Everyone, Write)]), "x"),
+        ("again", 9, Join(0, Write), "wild"),
+        ("never", 9, Join(2, Write), "wild"),
+    ]);
+    assert_eq!(refused, ["again", "never"]);
+}
+
+#[test]
+fn an_invite_withdrawn_with_leave_keeps_joins_beside_its_end() {
+    let mut s = invited();
+    let refused = s.play([
+        ("x", 1, Put(vec![leave(invite_slot(0))]), "i"),
+        ("j", 8, Join(0, Write), "i"),
+        ("late", 9, Join(0, Write), "x"),
+    ]);
+    assert!(refused == ["late"] && s.stand("j"));
+}
+
+#[test]
+fn an_invite_withdrawn_with_a_fence_takes_back_all_joins_outside_of_it() {
+    let mut s = invited();
+    s.valid([
+        ("before", 9, Join(0, Write), "i"),
+        ("j", 8, Join(0, Write), "i"),
+        ("d", 8, Data, "j"),
+        ("e", 3, Data, "d"),
+        ("x", 1, Withdraw(0, &["before"]), "e before"),
+    ]);
+    assert!(s.fall("j d") && s.stand("before e"));
+}
+
+#[test]
+fn an_invite_that_is_lowered_voids_joins_beside_it_that_took_more() {
+    let mut s = invited();
+    s.valid([
+        ("less", 2, Put(vec![invite(0, Read)]), "i"),
+        ("more", 8, Join(0, Write), "i"),
+        ("same", 9, Join(0, Read), "i"),
+    ]);
+    assert!(s.fall("more") && s.stand("same"));
+    assert_eq!(s.play([("late", 10, Join(0, Write), "less")]), ["late"]);
+}
+
+#[test]
+fn who_came_by_an_invite_falls_with_it_and_comes_back_with_it() {
+    let mut s = Scene::base();
+    s.valid([
+        ("two", 0, Put(vec![Rules(2)]), "w3"),
+        ("x", 1, Put(vec![rev(3)]), "two"),
+        ("i", 1, Put(vec![invite(0, Write)]), "x"),
+        ("j", 8, Join(0, Write), "i"),
+        ("d", 8, Data, "j"),
+        ("x1", 0, Fence(1, &["x"]), "d"),
+    ]);
+    assert!(s.fall("i j d") && s.slot(8).is_none());
+    let mut s = Scene::base();
+    s.valid([
+        ("two", 0, Put(vec![Rules(2)]), "w3"),
+        ("i", 1, Put(vec![invite(0, Write)]), "two"),
+        ("x1", 0, Put(vec![rev(1)]), "i"),
+        ("j", 8, Join(0, Write), "i"),
+        ("k", 9, Join(0, Write), "x1"),
+    ]);
+    assert!(s.stand("i j k"), "the remover had seen the invite");
+}
+
+#[test]
+fn what_is_void_because_an_invite_was_withdrawn_counts_again_when_that_is_void() {
+    let mut s = invited();
+    s.valid([
+        ("x", 2, Put(vec![remove(invite_slot(0), None)]), "i"),
+        ("j", 8, Join(0, Write), "i"),
+        ("d", 8, Data, "j"),
+    ]);
+    assert!(s.fall("j d"));
+    s.valid([("x2", 0, Fence(2, &["i"]), "x")]);
+    assert!(s.stand("j d") && s.fall("x"));
+}
+
+#[test]
+fn data_of_a_void_join_is_accepted_again() {
+    let mut s = invited();
+    s.valid([
+        ("x", 2, Put(vec![remove(invite_slot(0), None)]), "i"),
+        ("j", 8, Join(0, Write), "i"),
+        ("d", 8, Data, "j"),
+        ("ok", 1, Accept(&["d"]), "x d"),
+    ]);
+    assert!(s.fall("j") && s.stand("d"));
+}
+
+#[test]
+fn two_who_join_at_once_both_do_and_of_two_joins_of_one_key_the_more_restrictive_counts() {
+    let mut s = invited();
+    s.valid([
+        ("i1", 1, Put(vec![invite(1, Read)]), "i"),
+        ("j", 8, Join(0, Write), "i1"),
+        ("k", 9, Join(0, Write), "i1"),
+        ("l", 8, Join(1, Read), "i1"),
+        ("d", 8, Data, "j"),
+        ("m", 3, Data, "l k d"),
+    ]);
+    assert!(s.stand("j k l d") && s.permission(9) == Some(Write) && s.permission(8) == Some(Read));
+    assert_eq!(s.play([("late", 8, Data, "m")]), ["late"]);
+}
+
+#[test]
+fn a_withdrawn_invite_is_opened_again_with_the_rank_of_who_withdrew_it_only() {
+    let mut s = invited();
+    let refused = s.play([
+        ("x", 0, Put(vec![remove(invite_slot(0), None)]), "i"),
+        ("weak", 1, Put(vec![invite(0, Write)]), "x"),
+        ("again", 0, Put(vec![invite(0, Write)]), "x"),
+        ("j", 8, Join(0, Write), "again"),
+    ]);
+    assert!(refused == ["weak"] && s.stand("j"));
+}
+
+#[test]
+fn only_admins_invite_and_a_joiner_is_no_admin() {
+    let mut s = invited();
+    let refused = s.play([
+        ("writer", 3, Put(vec![invite(1, Read)]), "i"),
+        ("stranger", 8, Put(vec![invite(1, Read)]), "i"),
+        ("j", 8, Join(0, Write), "i"),
+        ("joiner", 8, Put(vec![invite(1, Read)]), "j"),
+        ("takes", 8, Put(vec![rev(3)]), "j"),
+    ]);
+    assert_eq!(refused, ["writer", "stranger", "joiner", "takes"]);
 }

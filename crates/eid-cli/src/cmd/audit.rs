@@ -1,6 +1,6 @@
 //! `eid audit` and `eid accept`.
 
-use eid::{EntryId, EntryStanding, KeyMode, SettingsOp};
+use eid::{EntryId, EntryStanding, KeyMode, SettingsOp, Slot};
 use serde_json::{Value, json};
 
 use crate::args::{Accept, Audit};
@@ -100,12 +100,23 @@ fn op_json(op: &SettingsOp) -> Value {
                 KeyMode::Remove { fence } => ("remove", fence.as_ref()),
             };
             let fence: Option<Vec<String>> = fence.map(|ids| ids.iter().map(ToString::to_string).collect());
-            json!({"op": "revoke", "key": slot_text(slot), "mode": mode, "fence": fence})
+            match slot {
+                Slot::Invite(key) => {
+                    json!({"op": "withdraw", "invite": key.to_string(), "mode": mode, "fence": fence})
+                }
+                _ => json!({"op": "revoke", "key": slot_text(slot), "mode": mode, "fence": fence}),
+            }
         }
         SettingsOp::Accept(ids) => {
             json!({"op": "accept", "entries": ids.iter().map(ToString::to_string).collect::<Vec<_>>()})
         }
         SettingsOp::Title(title) => json!({"op": "title", "title": title}),
+        SettingsOp::Invite { key, permission, expires_ms } => json!({
+            "op": "invite", "invite": key.to_string(), "permission": permission.to_string(), "expires_ms": expires_ms
+        }),
+        SettingsOp::Join { invite, permission, .. } => {
+            json!({"op": "join", "invite": invite.to_string(), "permission": permission.to_string()})
+        }
     }
 }
 
@@ -128,6 +139,8 @@ fn op_text(op: &SettingsOp) -> String {
             format!("accept {}", ids.join(" "))
         }
         SettingsOp::Title(title) => format!("title {}", printable(title)),
+        SettingsOp::Invite { key, permission, .. } => format!("invite {key} {permission}"),
+        SettingsOp::Join { invite, permission, .. } => format!("join by the invite {invite}: {permission}"),
     }
 }
 

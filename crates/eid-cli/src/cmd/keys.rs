@@ -181,6 +181,7 @@ pub(super) fn slot_text(slot: &Slot) -> String {
     match slot {
         Slot::Key(key) => key.to_string(),
         Slot::Everyone => "*".to_owned(),
+        Slot::Invite(key) => format!("invite {key}"),
     }
 }
 

@@ -107,6 +107,24 @@ fn title(value: &str) -> Vec<u8> {
     array(&[uint(4), text(value)])
 }
 
+fn invite(key: Vec<u8>, permission: u64, expires: Vec<u8>) -> Vec<u8> {
+    array(&[uint(5), key, uint(permission), expires])
+}
+
+fn withdraw(key: Vec<u8>, mode: u64, fence: Vec<u8>) -> Vec<u8> {
+    array(&[uint(6), key, uint(mode), fence])
+}
+
+fn join(invite: Vec<u8>, permission: u64, proof: &[u8]) -> Vec<u8> {
+    array(&[uint(7), invite, uint(permission), bstr(proof)])
+}
+
+/// What the key of an invite signs, by hand.
+fn proof(invite: &SecretKey, tree: &Bytes32, joiner: &SecretKey, permission: u8) -> [u8; 64] {
+    let message = [&tree[..], &joiner.public().0, &[permission]].concat();
+    sign(Domain::Join, invite, &message).0
+}
+
 fn id_list(ids: &[Bytes32]) -> Vec<u8> {
     array(&ids.iter().map(|id| bstr(id)).collect::<Vec<_>>())
 }
@@ -310,6 +328,7 @@ pub(crate) fn entries() -> Vec<Vector> {
     invalid_roots(&mut all);
     invalid_structure(&mut all);
     invalid_settings(&mut all);
+    invalid_proofs(&mut all);
     invalid_places(&mut all);
     invalid_signatures(&mut all);
     unsupported(&mut all);
@@ -326,6 +345,8 @@ fn valid_roots(all: &mut Vectors) {
     all.valid("root_minimal", minimal());
     let second = set(slot(&device()), 3, 1);
     all.valid("root_with_device_as_second_admin", Raw::root(settings(&[rules(1), first_admin(), second])));
+    let open = [rules(2), first_admin(), invite(slot(&other()), 2, NULL.into())];
+    all.valid("root_under_rules_2_with_an_invite", Raw::root(settings(&open)));
     all.valid("root_with_title", Raw::root(settings(&[rules(1), first_admin(), title("notes")])));
     let everyone = set(text("*"), 1, 0);
     all.valid("root_that_everyone_may_read", Raw::root(settings(&[rules(1), everyone, first_admin()])));
@@ -439,6 +460,19 @@ fn valid_settings(all: &mut Vectors) {
     one("settings_title_of_no_bytes", title(""));
     one("settings_title_of_256_bytes", title(&"t".repeat(256)));
     one("settings_rules_again", rules(1));
+    one("settings_rules_2", rules(2));
+    one("settings_invite_relay", invite(key(), 0, NULL.into()));
+    one("settings_invite_read_until", invite(key(), 1, uint(1_800_000_000_000)));
+    one("settings_invite_write_until_the_end", invite(key(), 2, uint(u64::MAX)));
+    one("settings_withdraw", withdraw(key(), 0, NULL.into()));
+    one("settings_withdraw_with_fence", withdraw(key(), 0, id_list(&ids(2))));
+    one("settings_withdraw_leave", withdraw(key(), 1, NULL.into()));
+    for (permission, name) in [(0, "relay"), (1, "read"), (2, "write")] {
+        let proof = proof(&other(), &TREE, &device(), permission);
+        one(&format!("settings_join_{name}"), join(key(), permission.into(), &proof));
+    }
+    let opened = [rules(2), invite(key(), 1, NULL.into()), set(key(), 1, 0)];
+    all.valid("settings_that_open_an_invite_and_set_its_key", Raw::change(settings(&opened)));
     let many = [set(key(), 2, 0), revoke(slot(&device()), 1, NULL.into()), set(text("*"), 0, 0), title("x")];
     all.valid("settings_of_several_operations", Raw::change(settings(&many)));
     let rotation = [set(key(), 3, 1), revoke(slot(&device()), 1, NULL.into())];
@@ -726,6 +760,41 @@ fn invalid_settings(all: &mut Vectors) {
     one("settings_title_as_bytes", array(&[uint(4), bstr(b"x")]));
     one("settings_title_not_utf8", array(&[uint(4), vec![0x61, 0xff]]));
     one("settings_rules_as_text", array(&[uint(0), text("1")]));
+    one("settings_invite_admin", invite(key(), 3, NULL.into()));
+    one("settings_invite_everyone", invite(text("*"), 1, NULL.into()));
+    one("settings_invite_until_a_text", invite(key(), 1, text("x")));
+    one("settings_invite_with_five_elements", array(&[uint(5), key(), uint(1), NULL.into(), uint(0)]));
+    one("settings_withdraw_everyone", withdraw(text("*"), 0, NULL.into()));
+    one("settings_withdraw_unknown_mode", withdraw(key(), 2, NULL.into()));
+    one("settings_withdraw_leave_with_fence", withdraw(key(), 1, id_list(&ids(1))));
+    one("settings_join_admin", join(key(), 3, &[7; 64]));
+    one("settings_join_with_proof_of_63_bytes", join(key(), 1, &[7; 63]));
+    one("settings_join_with_five_elements", array(&[uint(7), key(), uint(1), bstr(&[7; 64]), uint(0)]));
+    one("settings_revoke_of_a_slot_in_an_array", revoke(array(&[key()]), 0, NULL.into()));
+    let mut many = |name: &str, ops: &[Vec<u8>]| all.refused(code, name, Raw::change(settings(ops)));
+    let joins = || join(key(), 1, &proof(&other(), &TREE, &device(), 1));
+    many("settings_that_join_and_give_a_title", &[joins(), title("x")]);
+    many("settings_that_join_twice", &[joins(), join(slot(&recovery()), 1, &[7; 64])]);
+    let both = [invite(key(), 1, NULL.into()), withdraw(key(), 0, NULL.into())];
+    many("settings_that_open_and_withdraw_an_invite", &both);
+}
+
+/// Joins whose proof is not of this database, this key, this right, this invite, or this use.
+fn invalid_proofs(all: &mut Vectors) {
+    let mut bad = |name: &str, proof: [u8; 64]| {
+        let op = join(slot(&other()), 1, &proof);
+        all.refused("join_proof", name, Raw::change(settings(&[op])));
+    };
+    let message = [&TREE[..], &device().public().0, &[1]].concat();
+    bad("join_proof_of_zeros", [0; 64]);
+    bad("join_proof_for_another_database", proof(&other(), &[0x78; 32], &device(), 1));
+    bad("join_proof_for_another_key", proof(&other(), &TREE, &recovery(), 1));
+    bad("join_proof_for_less", proof(&other(), &TREE, &device(), 0));
+    bad("join_proof_for_more", proof(&other(), &TREE, &device(), 2));
+    bad("join_proof_by_another_invite", proof(&recovery(), &TREE, &device(), 1));
+    bad("join_proof_by_the_joiner", proof(&device(), &TREE, &device(), 1));
+    bad("join_proof_of_another_use", sign(Domain::KeyProof, &other(), &message).0);
+    bad("join_proof_without_the_right", sign(Domain::Join, &other(), &message[..64]).0);
 }
 
 fn invalid_places(all: &mut Vectors) {
@@ -754,14 +823,14 @@ fn unsupported(all: &mut Vectors) {
     let authority = array(&[bstr(&[1; 32])]);
     bad("unsupported_authority", "authority_array", Raw::child().element(AUTHORITY_AT, authority));
     bad("unsupported_authority", "authority_zero", Raw::child().element(AUTHORITY_AT, uint(0)));
-    bad("unsupported_rules", "rules_2_in_a_root", Raw::root(settings(&[rules(2), first_admin()])));
+    bad("unsupported_rules", "rules_3_in_a_root", Raw::root(settings(&[rules(3), first_admin()])));
     bad("unsupported_rules", "rules_0", Raw::change(settings(&[rules(0)])));
-    bad("unsupported_rules", "rules_2", Raw::change(settings(&[title("x"), rules(2)])));
+    bad("unsupported_rules", "rules_3", Raw::change(settings(&[title("x"), rules(3)])));
     let op = |code: u64| Raw::change(settings(&[array(&[uint(code), text("anything")])]));
-    bad("unsupported_settings_op", "settings_operation_5", op(5));
+    bad("unsupported_settings_op", "settings_operation_8", op(8));
     bad("unsupported_settings_op", "settings_operation_of_64_bits", op(u64::MAX));
-    bad("unsupported_settings_op", "settings_operation_6_of_no_elements", {
-        Raw::change(settings(&[title("x"), array(&[uint(6)])]))
+    bad("unsupported_settings_op", "settings_operation_8_of_no_elements", {
+        Raw::change(settings(&[title("x"), array(&[uint(8)])]))
     });
     let other_shape = array(&[uint(3), NULL.into(), text("a later version looks otherwise")]);
     all.refused_header("unsupported_version", "version_3_of_another_shape", Raw::child(), &other_shape);

@@ -84,7 +84,7 @@ impl World {
         let keys: Vec<PublicKey> = others.map(|(_, key)| key).collect();
         let is_villain = self.hosts[index].role == Role::Villain;
         if is_villain && rng.chance(500) {
-            match process.back_date(&tree.id, &keys, rng) {
+            match process.back_date(&tree.id, &keys, self.plan.invites, rng) {
                 Ok(Some(_)) => self.sim.sometimes("entry back-dated"),
                 Ok(None) => {}
                 Err(error) => self.sim.say(format_args!("n{index} back-dates: {}", chain(&*error))),
@@ -92,7 +92,12 @@ impl World {
             return;
         }
         let wildcard = self.plan.wildcard && !self.plan.stranger;
-        match process.change_settings(&tree.id, &keys, wildcard, rng) {
+        let changed = if self.plan.invites && rng.chance(350) {
+            process.use_invites(&tree.id, rng)
+        } else {
+            process.change_settings(&tree.id, &keys, wildcard, rng)
+        };
+        match changed {
             Ok((id, what)) => {
                 self.sim.say(format_args!(
                     "n{index} in {}: somebody {what} by {}",

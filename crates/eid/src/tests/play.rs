@@ -10,13 +10,15 @@ use eid_transport::memory::MemoryNet;
 use tokio::runtime::Runtime;
 
 use super::peers::{Honest, Rogue, root, section, sign};
-use super::random::{remove, secret, set, slot};
+use super::random::{invite_secret, invite_slot, remove, secret, set, slot};
 
 /// What an entry of a scene does.
 pub(super) enum Act {
     Data,
     Put(Vec<SettingsOp>),
     Fence(u8, &'static [&'static str]),
+    Withdraw(u8, &'static [&'static str]),
+    Join(u8, Permission),
     Accept(&'static [&'static str]),
 }
 
@@ -94,6 +96,11 @@ impl Scene {
                 Act::Data => None,
                 Act::Put(ops) => Some(ops),
                 Act::Fence(n, list) => Some(vec![remove(slot(n), Some(self.ids(list)))]),
+                Act::Withdraw(n, list) => Some(vec![remove(invite_slot(n), Some(self.ids(list)))]),
+                Act::Join(n, permission) => {
+                    let joiner = secret(author).public();
+                    Some(vec![SettingsOp::join(&invite_secret(n), &self.tree, &joiner, permission)])
+                }
                 Act::Accept(list) => Some(vec![SettingsOp::Accept(self.ids(list))]),
             };
             let parents: Vec<&Entry> = parents.split_whitespace().map(|name| &self.entries[name]).collect();
@@ -167,8 +174,11 @@ impl Scene {
         for (name, entry) in &self.entries {
             why = why.replace(&entry.id().to_string(), name);
         }
-        for n in 0..10 {
+        for n in 0..11 {
             why = why.replace(&secret(n).public().to_string(), &format!("key {n}"));
+        }
+        for n in 0..3 {
+            why = why.replace(&invite_secret(n).public().to_string(), &n.to_string());
         }
         why
     }
