@@ -54,6 +54,135 @@ impl Logged {
     }
 }
 
+/// Entries of a range of positions as they lie in the log, in one piece of memory: who reads many of them allocates
+/// nothing for each.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    bytes: Bytes,
+    entries: Vec<Lying>,
+    payloads: Vec<Option<Range<usize>>>,
+    parents: Vec<Seq>,
+}
+
+/// Where the parts of one entry of a [`Run`] lie.
+#[derive(Debug, Clone)]
+struct Lying {
+    seq: Seq,
+    short: ShortId,
+    block: Range<usize>,
+    payloads: Range<usize>,
+    parents: Range<usize>,
+}
+
+/// One entry of a [`Run`].
+#[derive(Debug, Clone, Copy)]
+pub struct InRun<'a> {
+    run: &'a Run,
+    lying: &'a Lying,
+}
+
+impl Run {
+    /// A run without entries, whose entries will lie in these bytes.
+    #[must_use]
+    pub fn new(bytes: Bytes) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    /// Adds the entry at a position above those before: where its block and its payloads lie, one for each section and
+    /// `None` where it is not here, and what the edges say of it.
+    ///
+    /// # Panics
+    /// When something lies beyond the bytes.
+    pub fn push(
+        &mut self,
+        seq: Seq,
+        block: Range<usize>,
+        payloads: impl IntoIterator<Item = Option<Range<usize>>>,
+        short: ShortId,
+        parents: impl IntoIterator<Item = Seq>,
+    ) {
+        let (first_payload, first_parent) = (self.payloads.len(), self.parents.len());
+        self.payloads.extend(payloads);
+        self.parents.extend(parents);
+        let fits = |range: &Range<usize>| self.bytes.get(range.clone()).is_some();
+        assert!(fits(&block) && self.payloads[first_payload..].iter().flatten().all(fits));
+        let payloads = first_payload..self.payloads.len();
+        let parents = first_parent..self.parents.len();
+        self.entries.push(Lying { seq, short, block, payloads, parents });
+    }
+
+    /// Copies entries together.
+    pub fn of(logged: &[Logged], dag: &(impl Replica + ?Sized)) -> Result<Self, ReadError> {
+        let mut bytes = Vec::with_capacity(logged.iter().map(Logged::bytes_len).sum());
+        let mut places = Vec::with_capacity(logged.len());
+        for entry in logged {
+            let mut place = |part: &Bytes| {
+                bytes.extend_from_slice(part);
+                bytes.len() - part.len()..bytes.len()
+            };
+            let block = place(&entry.block);
+            let payloads: Vec<_> = entry.payloads.iter().map(|part| part.as_ref().map(&mut place)).collect();
+            places.push((block, payloads));
+        }
+        let mut run = Self::new(bytes.into());
+        for (entry, (block, payloads)) in logged.iter().zip(places) {
+            let Some(named) = dag.named(entry.seq, 1)?.pop() else { break };
+            run.push(entry.seq, block, payloads, named.short, named.parents);
+        }
+        Ok(run)
+    }
+
+    /// The entries, ascending.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = InRun<'_>> + ExactSizeIterator {
+        self.entries.iter().map(|lying| InRun { run: self, lying })
+    }
+
+    /// Whether it has no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl<'a> InRun<'a> {
+    /// Where it lies in the log.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.lying.seq
+    }
+
+    /// Its canonical block.
+    #[must_use]
+    pub fn block(&self) -> &'a [u8] {
+        &self.run.bytes[self.lying.block.clone()]
+    }
+
+    /// One per section; `None` where it is not here.
+    pub fn payloads(&self) -> impl ExactSizeIterator<Item = Option<&'a [u8]>> + Clone + use<'a> {
+        let run = self.run;
+        let part = |part: &'a Option<Range<usize>>| part.clone().map(|part| &run.bytes[part]);
+        run.payloads[self.lying.payloads.clone()].iter().map(part)
+    }
+
+    /// The first bytes of its id, as the edges have them.
+    #[must_use]
+    pub fn short(&self) -> ShortId {
+        self.lying.short
+    }
+
+    /// The positions of its parents in the order of its header, as the edges have them.
+    #[must_use]
+    pub fn parents(&self) -> &'a [Seq] {
+        &self.run.parents[self.lying.parents.clone()]
+    }
+
+    /// Bytes of block and payloads.
+    #[must_use]
+    pub fn bytes_len(&self) -> usize {
+        self.lying.block.len() + self.payloads().flatten().map(<[u8]>::len).sum::<usize>()
+    }
+}
+
 /// An entry as walks see it that tell entries by their short ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
@@ -81,6 +210,10 @@ pub trait Replica: Dag {
     fn sketch(&self) -> Result<Option<Sketch>, ReadError>;
     /// The entries of a range of positions, ascending, until `bytes_max` is reached; at least one if there is any.
     fn log(&self, range: Range<Seq>, bytes_max: usize) -> Result<Vec<Logged>, ReadError>;
+    /// The same in one piece of memory, with what the edges say of them.
+    fn run(&self, range: Range<Seq>, bytes_max: usize) -> Result<Run, ReadError> {
+        Run::of(&self.log(range, bytes_max)?, self)
+    }
     /// How many payloads are not here and are wanted.
     fn missing(&self) -> u64 {
         0

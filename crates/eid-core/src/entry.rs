@@ -34,10 +34,12 @@ impl StoreName {
     /// Checks the length of a name.
     pub fn new(name: impl Into<String>) -> Result<Self, Invalid> {
         let name = name.into();
-        if name.is_empty() || name.len() > STORE_NAME_BYTES_MAX {
-            return Err(Invalid::StoreName);
-        }
+        Self::check(&name)?;
         Ok(Self(name))
+    }
+
+    fn check(name: &str) -> Result<(), Invalid> {
+        if name.is_empty() || name.len() > STORE_NAME_BYTES_MAX { Err(Invalid::StoreName) } else { Ok(()) }
     }
 
     /// The settings of the database.
@@ -157,52 +159,10 @@ impl Header {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        if bytes.len() > HEADER_BYTES_MAX {
-            return Err(Invalid::HeaderTooLarge.into());
-        }
-        let mut r = Reader::new(bytes);
-        let elements = r.array(usize::MAX).map_err(header_error)?;
-        let version = r.uint().map_err(header_error)?;
-        if version != VERSION {
-            return Err(if version == 0 {
-                Invalid::HeaderMalformed.into()
-            } else {
-                Unsupported::Version(version).into()
-            });
-        }
-        if elements != 10 {
-            return Err(Invalid::HeaderMalformed.into());
-        }
-        let tree = r.nullable(Reader::fixed).map_err(header_error)?.map(TreeId);
-        let count = r.array(usize::MAX).map_err(header_error)?;
-        if count > PARENTS_MAX {
-            return Err(Invalid::TooManyParents.into());
-        }
-        let mut parents = Vec::with_capacity(count);
-        for _ in 0..count {
-            parents.push(EntryId(r.fixed().map_err(header_error)?));
-        }
-        let height = Height(r.uint().map_err(header_error)?);
-        let time = Time(r.uint().map_err(header_error)?);
-        let author = PublicKey(r.fixed().map_err(header_error)?);
-        let authority = r.skip(crate::limits::NESTING_MAX).map_err(header_error)?;
-        if authority != NULL {
-            return Err(Unsupported::Authority.into());
-        }
-        let count = r.array(usize::MAX).map_err(header_error)?;
-        if count > SECTIONS_MAX {
-            return Err(Invalid::TooManySections.into());
-        }
-        let mut sections = Vec::with_capacity(count);
-        for _ in 0..count {
-            sections.push(decode_section(&mut r)?);
-        }
-        let nonce = r.nullable(Reader::fixed).map_err(header_error)?.map(Nonce);
-        let ext = r.skip(crate::limits::NESTING_MAX).map_err(header_error)?;
-        r.finish().map_err(header_error)?;
-        if ext != NULL {
-            return Err(Unsupported::Extension.into());
-        }
+        let mut fields = Fields::default();
+        fields.read(bytes)?;
+        let Fields { tree, parents, height, time, author, sections, nonce } = fields;
+        let sections = sections.into_iter().map(SectionFields::into_section).collect();
         Ok(Self { tree, parents, height, time, author, sections, nonce })
     }
 
@@ -264,23 +224,128 @@ fn header_error(error: CborError) -> Refusal {
     }
 }
 
-fn decode_section(r: &mut Reader<'_>) -> Result<Section, Refusal> {
-    r.array_exact(5).map_err(header_error)?;
-    let store = StoreName::new(r.text(usize::MAX).map_err(header_error)?)?;
-    let enc = r.nullable(|r| r.bytes(usize::MAX)).map_err(header_error)?;
-    if enc.is_some_and(|enc| enc.len() > ENC_BYTES_MAX) {
-        return Err(Invalid::EncTooLarge.into());
+/// A header as it lies in a block, its variable parts borrowed: a reader of many keeps one and its room.
+#[derive(Debug)]
+pub(crate) struct Fields<'a> {
+    pub(crate) tree: Option<TreeId>,
+    pub(crate) parents: Vec<EntryId>,
+    pub(crate) height: Height,
+    pub(crate) time: Time,
+    pub(crate) author: PublicKey,
+    pub(crate) sections: Vec<SectionFields<'a>>,
+    pub(crate) nonce: Option<Nonce>,
+}
+
+impl Default for Fields<'_> {
+    fn default() -> Self {
+        Self {
+            tree: None,
+            parents: Vec::new(),
+            height: Height(0),
+            time: Time(0),
+            author: PublicKey([0; 32]),
+            sections: Vec::new(),
+            nonce: None,
+        }
     }
-    let len = r.uint().map_err(header_error)?;
-    let payload_len = u32::try_from(len).map_err(|_| Invalid::PayloadTooLarge)?;
-    let payload_hash = r.fixed().map_err(header_error)?;
-    let count = r.array(BLOBS_MAX).map_err(header_error)?;
-    let mut blobs = Vec::with_capacity(count);
-    for _ in 0..count {
-        r.array_exact(2).map_err(header_error)?;
-        blobs.push(BlobRef { len: r.uint().map_err(header_error)?, hash: r.fixed().map_err(header_error)? });
+}
+
+impl<'a> Fields<'a> {
+    /// Reads a header. What reads has one encoding. After an error there is nothing to be learnt from the fields.
+    pub(crate) fn read(&mut self, bytes: &'a [u8]) -> Result<(), Refusal> {
+        self.parents.clear();
+        self.sections.clear();
+        if bytes.len() > HEADER_BYTES_MAX {
+            return Err(Invalid::HeaderTooLarge.into());
+        }
+        let mut r = Reader::new(bytes);
+        let elements = r.array(usize::MAX).map_err(header_error)?;
+        let version = r.uint().map_err(header_error)?;
+        if version != VERSION {
+            return Err(if version == 0 {
+                Invalid::HeaderMalformed.into()
+            } else {
+                Unsupported::Version(version).into()
+            });
+        }
+        if elements != 10 {
+            return Err(Invalid::HeaderMalformed.into());
+        }
+        self.tree = r.nullable(Reader::fixed).map_err(header_error)?.map(TreeId);
+        let count = r.array(usize::MAX).map_err(header_error)?;
+        if count > PARENTS_MAX {
+            return Err(Invalid::TooManyParents.into());
+        }
+        self.parents.reserve(count);
+        for _ in 0..count {
+            self.parents.push(EntryId(r.fixed().map_err(header_error)?));
+        }
+        self.height = Height(r.uint().map_err(header_error)?);
+        self.time = Time(r.uint().map_err(header_error)?);
+        self.author = PublicKey(r.fixed().map_err(header_error)?);
+        let authority = r.skip(crate::limits::NESTING_MAX).map_err(header_error)?;
+        if authority != NULL {
+            return Err(Unsupported::Authority.into());
+        }
+        let count = r.array(usize::MAX).map_err(header_error)?;
+        if count > SECTIONS_MAX {
+            return Err(Invalid::TooManySections.into());
+        }
+        self.sections.reserve(count);
+        for _ in 0..count {
+            self.sections.push(SectionFields::read(&mut r)?);
+        }
+        self.nonce = r.nullable(Reader::fixed).map_err(header_error)?.map(Nonce);
+        let ext = r.skip(crate::limits::NESTING_MAX).map_err(header_error)?;
+        r.finish().map_err(header_error)?;
+        if ext != NULL {
+            return Err(Unsupported::Extension.into());
+        }
+        Ok(())
     }
-    Ok(Section { store, enc: enc.map(Bytes::copy_from_slice), payload_len, payload_hash, blobs })
+}
+
+/// A section as it lies in a header.
+#[derive(Debug)]
+pub(crate) struct SectionFields<'a> {
+    pub(crate) store: &'a str,
+    pub(crate) enc: Option<&'a [u8]>,
+    pub(crate) payload_len: u32,
+    pub(crate) payload_hash: [u8; 32],
+    pub(crate) blobs: Vec<BlobRef>,
+}
+
+impl<'a> SectionFields<'a> {
+    fn read(r: &mut Reader<'a>) -> Result<Self, Refusal> {
+        r.array_exact(5).map_err(header_error)?;
+        let store = r.text(usize::MAX).map_err(header_error)?;
+        StoreName::check(store)?;
+        let enc = r.nullable(|r| r.bytes(usize::MAX)).map_err(header_error)?;
+        if enc.is_some_and(|enc| enc.len() > ENC_BYTES_MAX) {
+            return Err(Invalid::EncTooLarge.into());
+        }
+        let len = r.uint().map_err(header_error)?;
+        let payload_len = u32::try_from(len).map_err(|_| Invalid::PayloadTooLarge)?;
+        let payload_hash = r.fixed().map_err(header_error)?;
+        let count = r.array(BLOBS_MAX).map_err(header_error)?;
+        let mut blobs = Vec::with_capacity(count);
+        for _ in 0..count {
+            r.array_exact(2).map_err(header_error)?;
+            let len = r.uint().map_err(header_error)?;
+            blobs.push(BlobRef { len, hash: r.fixed().map_err(header_error)? });
+        }
+        Ok(Self { store, enc, payload_len, payload_hash, blobs })
+    }
+
+    fn into_section(self) -> Section {
+        Section {
+            store: StoreName(self.store.to_owned()),
+            enc: self.enc.map(Bytes::copy_from_slice),
+            payload_len: self.payload_len,
+            payload_hash: self.payload_hash,
+            blobs: self.blobs,
+        }
+    }
 }
 
 /// An immutable node of the DAG whose bytes are canonical, whose id is their hash, and whose payloads, as far as

@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::cbor::{CborError, Kind, Reader, Writer};
-use crate::entry::{block_of, split_block};
+use crate::dag::{InRun, Seq};
+use crate::entry::{Fields, SectionFields, block_of, split_block};
 use crate::limits::{
     BLOBS_MAX, ENC_BYTES_MAX, HEADER_BYTES_MAX, PARENTS_MAX, PAYLOAD_BYTES_MAX, SECTIONS_MAX,
     STORE_NAME_BYTES_MAX,
 };
+use crate::sketch::ShortId;
 use crate::{BlobRef, EntryId, Header, Height, PublicKey, Section, Signature, StoreName, Time, TreeId};
 
 /// Before an entry that travels as it is.
@@ -72,12 +74,29 @@ impl From<CborError> for UnpackError {
 
 /// Packs the entries of one database, in their order.
 #[must_use]
-pub fn pack<'a>(tree: &TreeId, entries: impl IntoIterator<Item = &'a Arrived>) -> Bytes {
-    let mut packer = Packer::default();
+pub fn pack<'a>(tree: &'a TreeId, entries: impl IntoIterator<Item = &'a Arrived>) -> Bytes {
+    let (mut packer, mut known) = (Packer::new(tree), ByIds::default());
     for entry in entries {
-        packer.push(tree, entry);
+        let payloads = entry.payloads.iter().map(|payload| payload.as_deref());
+        packer.push(&entry.block, payloads, &Source::ByIds(&known));
+        known.place(&entry.block);
     }
-    Bytes::from(packer.out.into_bytes())
+    packer.end()
+}
+
+/// Packs entries of one database as a store holds them, in the order of their positions: the same bytes as [`pack`].
+///
+/// What a store holds was verified when it came, so nothing is hashed: payloads are taken to be those that are named, and
+/// parents to be where the edges say. Where that is not so, because the store is damaged, an entry is unpacked that has
+/// another id, and its signature does not hold.
+#[must_use]
+pub fn pack_stored<'a>(tree: &'a TreeId, entries: impl IntoIterator<Item = InRun<'a>>) -> Bytes {
+    let (mut packer, mut known) = (Packer::new(tree), Vec::new());
+    for entry in entries {
+        packer.push(entry.block(), entry.payloads(), &Source::Stored(&known, entry.parents()));
+        known.push((entry.seq(), entry.short()));
+    }
+    packer.end()
 }
 
 /// Rebuilds the entries of a batch that was packed for this database.
@@ -116,9 +135,8 @@ struct Place {
 impl Said {
     /// What the height of an entry most likely is, by its parents in the batch.
     fn height(&self, parents: impl Iterator<Item = usize>) -> u64 {
-        let above =
-            parents.filter_map(|at| self.placed.get(at)).map(|place| place.height.0.saturating_add(1));
-        above.max().unwrap_or_else(|| self.placed.last().map_or(0, |place| place.height.0))
+        let parents = parents.filter_map(|at| self.placed.get(at)).map(|place| &place.height);
+        likely_height(parents, self.placed.last().map(|place| &place.height))
     }
 
     fn time(&self) -> u64 {
@@ -132,38 +150,140 @@ impl Said {
     }
 }
 
-#[derive(Default)]
-struct Packer {
-    out: Writer,
-    said: Said,
-    /// By the beginning of the id.
-    at: BTreeMap<u64, usize>,
-    authors: BTreeMap<PublicKey, u64>,
-    stores: BTreeMap<StoreName, u64>,
+/// What the height of an entry most likely is, by those of its parents in the batch and of the entry before it.
+fn likely_height<'a>(parents: impl Iterator<Item = &'a Height>, last: Option<&Height>) -> u64 {
+    let above = parents.map(|height| height.0.saturating_add(1));
+    above.max().unwrap_or_else(|| last.map_or(0, |height| height.0))
 }
 
-impl Packer {
-    fn push(&mut self, tree: &TreeId, entry: &Arrived) {
-        let parts = parts(tree, entry);
-        match &parts {
-            Some((header, signature)) => self.push_packed(header, signature, &entry.payloads),
-            None => self.push_whole(entry),
-        }
-        self.said.place(&entry.block, parts.as_ref().map(|(header, _)| header));
-        if let Some(place) = self.said.placed.last() {
-            self.at.insert(first(&place.id), self.said.placed.len() - 1);
-        }
+/// How a packer knows which parents came before in the batch.
+enum Source<'a> {
+    /// The ids of the entries before; hashes of payloads are looked at as well.
+    ByIds(&'a ByIds),
+    /// The positions and short ids of the entries before, and the positions of the parents.
+    Stored(&'a [(Seq, ShortId)], &'a [Seq]),
+}
+
+/// The entries of a batch by the beginning of their ids.
+#[derive(Default)]
+struct ByIds {
+    placed: Vec<EntryId>,
+    at: BTreeMap<u64, usize>,
+}
+
+impl ByIds {
+    fn place(&mut self, block: &[u8]) {
+        let id = EntryId::of_block(block);
+        self.at.insert(first(&id), self.placed.len());
+        self.placed.push(id);
     }
 
-    /// Which entry of the batch this is.
     fn at(&self, id: &EntryId) -> Option<usize> {
-        let at = self.at.get(&first(id)).copied();
-        at.filter(|at| self.said.placed.get(*at).is_some_and(|place| place.id == *id))
+        // Short ids meet by chance or by somebody's work; then a parent travels in full.
+        self.at.get(&first(id)).copied().filter(|at| self.placed[*at] == *id)
+    }
+}
+
+fn first(id: &EntryId) -> u64 {
+    u64::from_be_bytes(id.prefix())
+}
+
+impl Source<'_> {
+    /// Which entry of the batch a parent is, the `n`th of its child.
+    fn at(&self, n: usize, parent: &EntryId) -> Option<usize> {
+        match self {
+            Self::ByIds(known) => known.at(parent),
+            Self::Stored(known, parents) => {
+                let seq = parents.get(n)?;
+                let at = known.binary_search_by_key(seq, |(seq, _)| *seq).ok()?;
+                // The edges of a store that is damaged are not followed.
+                Some(at).filter(|at| known[*at].1 == parent.prefix())
+            }
+        }
     }
 
-    fn push_whole(&mut self, entry: &Arrived) {
-        self.out.uint(WHOLE).bytes(&entry.block).array(entry.payloads.len());
-        for payload in &entry.payloads {
+    /// Whether the payload is the one that the section names, of a store as far as its length tells.
+    fn fits(&self, section: &SectionFields<'_>, payload: &[u8]) -> bool {
+        payload.len() == section.payload_len as usize
+            && match self {
+                Self::ByIds(_) => *blake3::hash(payload).as_bytes() == section.payload_hash,
+                Self::Stored(..) => true,
+            }
+    }
+}
+
+struct Packer<'a> {
+    tree: &'a TreeId,
+    out: Writer,
+    /// What the receiver takes an entry's height and time to be, for those that came before.
+    heights: Vec<Height>,
+    time: Time,
+    authors: BTreeMap<PublicKey, u64>,
+    stores: BTreeMap<&'a str, u64>,
+    /// Room that is used again for each entry.
+    header: Fields<'a>,
+    back: Vec<Option<usize>>,
+}
+
+impl<'a> Packer<'a> {
+    fn new(tree: &'a TreeId) -> Self {
+        Self {
+            tree,
+            out: Writer::new(),
+            heights: Vec::new(),
+            time: Time(0),
+            authors: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            header: Fields::default(),
+            back: Vec::new(),
+        }
+    }
+
+    fn end(self) -> Bytes {
+        self.out.into_bytes().into()
+    }
+
+    fn push<P>(&mut self, block: &'a [u8], payloads: P, source: &Source<'_>)
+    where
+        P: ExactSizeIterator<Item = Option<&'a [u8]>> + Clone,
+    {
+        let (height, time) = match self.read(block, payloads.clone(), source) {
+            Some(signature) => {
+                self.push_packed(&signature, payloads, source);
+                (self.header.height, self.header.time)
+            }
+            None => {
+                self.push_whole(block, payloads);
+                (Height(0), Time(0))
+            }
+        };
+        self.heights.push(height);
+        self.time = time;
+    }
+
+    /// Reads the header. Gives the signature, where the rest of the entry follows from them: what reads has one encoding.
+    fn read<P>(&mut self, block: &'a [u8], payloads: P, source: &Source<'_>) -> Option<Signature>
+    where
+        P: ExactSizeIterator<Item = Option<&'a [u8]>>,
+    {
+        let (at, signature) = split_block(block).ok()?;
+        self.header.read(&block[at.0..at.1]).ok()?;
+        let header = &self.header;
+        let follows = header.tree == Some(*self.tree)
+            && header.nonce.is_none()
+            && header.parents.is_sorted_by(|a, b| a < b)
+            && header.sections.len() == payloads.len()
+            && header
+                .sections
+                .iter()
+                .zip(payloads)
+                .all(|(section, payload)| payload.is_none_or(|payload| source.fits(section, payload)));
+        follows.then_some(signature)
+    }
+
+    fn push_whole(&mut self, block: &[u8], payloads: impl ExactSizeIterator<Item = Option<&'a [u8]>>) {
+        self.out.uint(WHOLE).bytes(block).array(payloads.len());
+        for payload in payloads {
             match payload {
                 Some(payload) => self.out.bytes(payload),
                 None => self.out.null(),
@@ -171,78 +291,68 @@ impl Packer {
         }
     }
 
-    fn push_packed(&mut self, header: &Header, signature: &Signature, payloads: &[Option<Bytes>]) {
-        self.out.uint(PACKED).array(header.parents.len());
-        let here = self.said.placed.len();
-        for parent in &header.parents {
-            match self.at(parent) {
-                Some(at) => self.out.uint((here - at) as u64),
-                None => self.out.bytes(&parent.0),
+    fn push_packed<P>(&mut self, signature: &Signature, payloads: P, source: &Source<'_>)
+    where
+        P: Iterator<Item = Option<&'a [u8]>>,
+    {
+        let Self { out, heights, header, back, .. } = self;
+        out.uint(PACKED).array(header.parents.len());
+        back.clear();
+        back.extend(header.parents.iter().enumerate().map(|(n, parent)| source.at(n, parent)));
+        for (parent, at) in header.parents.iter().zip(&*back) {
+            match at {
+                Some(at) => out.uint((heights.len() - at) as u64),
+                None => out.bytes(&parent.0),
             };
         }
-        let height = self.said.height(header.parents.iter().filter_map(|parent| self.at(parent)));
-        self.out.int(i128::from(header.height.0) - i128::from(height));
-        self.out.int(i128::from(header.time.0) - i128::from(self.said.time()));
+        let height = likely_height(back.iter().flatten().filter_map(|at| heights.get(*at)), heights.last());
+        out.int(i128::from(header.height.0) - i128::from(height));
+        out.int(i128::from(header.time.0) - i128::from(self.time.0));
         match self.authors.get(&header.author) {
-            Some(at) => drop(self.out.uint(*at)),
+            Some(at) => drop(out.uint(*at)),
             None => {
-                self.out.bytes(&header.author.0);
+                out.bytes(&header.author.0);
                 self.authors.insert(header.author, self.authors.len() as u64);
             }
         }
-        self.out.array(header.sections.len());
+        out.array(header.sections.len());
         for (section, payload) in header.sections.iter().zip(payloads) {
-            self.push_section(section, payload.as_ref());
+            push_section(out, &mut self.stores, section, payload);
         }
-        self.out.bytes(&signature.0);
-    }
-
-    fn push_section(&mut self, section: &Section, payload: Option<&Bytes>) {
-        match self.stores.get(&section.store) {
-            Some(at) => drop(self.out.uint(*at)),
-            None => {
-                self.out.text(section.store.as_str());
-                self.stores.insert(section.store.clone(), self.stores.len() as u64);
-            }
-        }
-        match payload {
-            Some(payload) => self.out.bytes(payload),
-            None => self.out.array(2).uint(u64::from(section.payload_len)).bytes(&section.payload_hash),
-        };
-        if section.enc.is_none() && section.blobs.is_empty() {
-            self.out.null();
-            return;
-        }
-        self.out.array(2);
-        match &section.enc {
-            Some(enc) => self.out.bytes(enc),
-            None => self.out.null(),
-        };
-        self.out.array(section.blobs.len());
-        for blob in &section.blobs {
-            self.out.array(2).uint(blob.len).bytes(&blob.hash);
-        }
+        out.bytes(&signature.0);
     }
 }
 
-/// Short ids meet by chance or by somebody's work; then a parent travels in full.
-fn first(id: &EntryId) -> u64 {
-    u64::from_be_bytes(id.prefix())
-}
-
-/// The header and the signature, where the rest of the entry follows from them: what decodes has one encoding.
-fn parts(tree: &TreeId, entry: &Arrived) -> Option<(Header, Signature)> {
-    let (at, signature) = split_block(&entry.block).ok()?;
-    let header = Header::decode(&entry.block[at.0..at.1]).ok()?;
-    let fits = |(section, payload): (&Section, &Option<Bytes>)| {
-        payload.as_ref().is_none_or(|payload| section.names(payload))
+fn push_section<'a>(
+    out: &mut Writer,
+    stores: &mut BTreeMap<&'a str, u64>,
+    section: &SectionFields<'a>,
+    payload: Option<&[u8]>,
+) {
+    match stores.get(section.store) {
+        Some(at) => drop(out.uint(*at)),
+        None => {
+            out.text(section.store);
+            stores.insert(section.store, stores.len() as u64);
+        }
+    }
+    match payload {
+        Some(payload) => out.bytes(payload),
+        None => out.array(2).uint(u64::from(section.payload_len)).bytes(&section.payload_hash),
     };
-    let follows = header.tree == Some(*tree)
-        && header.nonce.is_none()
-        && header.parents.is_sorted_by(|a, b| a < b)
-        && header.sections.len() == entry.payloads.len()
-        && header.sections.iter().zip(&entry.payloads).all(fits);
-    follows.then_some((header, signature))
+    if section.enc.is_none() && section.blobs.is_empty() {
+        out.null();
+        return;
+    }
+    out.array(2);
+    match section.enc {
+        Some(enc) => out.bytes(enc),
+        None => out.null(),
+    };
+    out.array(section.blobs.len());
+    for blob in &section.blobs {
+        out.array(2).uint(blob.len).bytes(&blob.hash);
+    }
 }
 
 struct Unpacker<'a> {

@@ -3,14 +3,15 @@
 
 use bytes::Bytes;
 use eid_core::cbor::Writer;
+use eid_core::dag::{Run, Seq};
 use eid_core::limits::{
     BLOBS_MAX, ENC_BYTES_MAX, HEADER_BYTES_MAX, PARENTS_MAX, PAYLOAD_BYTES_MAX, SECTIONS_MAX,
     STORE_NAME_BYTES_MAX,
 };
-use eid_core::pack::{Arrived, Bounds, UnpackError, pack, unpack};
+use eid_core::pack::{Arrived, Bounds, UnpackError, pack, pack_stored, unpack};
 use eid_core::{
-    Draft, Entry, EntryId, Header, Nonce, Payload, Permission, SecretKey, SectionDraft, SettingsOp, Slot,
-    StoreName, Time, TreeId,
+    Draft, Entry, EntryId, Header, Invalid, Nonce, Payload, Permission, SecretKey, SectionDraft, SettingsOp,
+    Signed, Slot, StoreName, Time, TreeId,
 };
 use proptest::prelude::*;
 
@@ -28,6 +29,32 @@ fn root() -> Entry {
 
 fn carried(entry: &Entry) -> Arrived {
     Arrived { block: entry.block().clone(), payloads: entry.payloads().to_vec() }
+}
+
+/// Entries as they lie in a log, and where the edges say that their parents lie.
+fn stored(entries: &[Arrived], named: &[(EntryId, Vec<Seq>)]) -> Run {
+    let mut bytes = Vec::new();
+    let mut lay = |part: &Bytes| {
+        bytes.extend_from_slice(part);
+        bytes.len() - part.len()..bytes.len()
+    };
+    let mut places = Vec::new();
+    for entry in entries {
+        let block = lay(&entry.block);
+        let payloads = entry.payloads.iter().map(|payload| payload.as_ref().map(&mut lay));
+        places.push((block, payloads.collect::<Vec<_>>()));
+    }
+    let mut run = Run::new(bytes.into());
+    for (seq, ((block, payloads), (id, parents))) in (0..).zip(places.into_iter().zip(named)) {
+        run.push(Seq(seq), block, payloads, id.prefix(), parents.iter().copied());
+    }
+    run
+}
+
+/// The ids of entries, and where their parents lie.
+fn named(entries: &[Entry]) -> Vec<(EntryId, Vec<Seq>)> {
+    let at = |id: &EntryId| Seq(entries.iter().position(|entry| entry.id() == *id).unwrap() as u64);
+    entries.iter().map(|entry| (entry.id(), entry.header().parents.iter().map(at).collect())).collect()
 }
 
 /// One entry to be: how far back its parents are, who writes it, when, and how long what it writes to which stores is.
@@ -101,6 +128,34 @@ proptest! {
     }
 
     #[test]
+    fn what_a_store_holds_is_packed_to_the_same_bytes(
+        plans in plans(),
+        sent in proptest::collection::vec(any::<bool>(), 20),
+        withheld in proptest::collection::vec(any::<bool>(), 80),
+    ) {
+        let mut entries = vec![root()];
+        for plan in &plans {
+            entries.push(written(entries[0].tree(), &entries, plan));
+        }
+        entries.dedup_by_key(|entry| entry.id());
+        let mut batch: Vec<Arrived> = entries.iter().map(carried).collect();
+        let mut withheld = withheld.into_iter();
+        for payload in batch.iter_mut().flat_map(|entry| &mut entry.payloads) {
+            if withheld.next() == Some(true) {
+                *payload = None;
+            }
+        }
+        let run = stored(&batch, &named(&entries));
+        let is_sent = |at: usize| sent.get(at).copied().unwrap_or(true);
+        let tree = entries[0].tree();
+        let packed = pack_stored(&tree, run.iter().filter(|entry| is_sent(entry.seq().0 as usize)));
+        let batch: Vec<Arrived> =
+            batch.into_iter().enumerate().filter(|(at, _)| is_sent(*at)).map(|(_, entry)| entry).collect();
+        prop_assert_eq!(&packed, &pack(&tree, &batch));
+        prop_assert_eq!(unpack(&tree, &packed, BOUNDS).unwrap(), batch);
+    }
+
+    #[test]
     fn whatever_arrives_is_unpacked_within_bounds_or_refused(
         plans in plans(),
         changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6),
@@ -135,6 +190,71 @@ fn an_entry_behind_another_costs_its_signature_its_payload_and_a_few_bytes() {
     let payloads: usize = entries[1..].iter().flat_map(Entry::payloads).flatten().map(Bytes::len).sum();
     let over = packed.len() - payloads - 64 * batch.len();
     assert!(over < 20 * batch.len(), "{over} bytes for {} entries", batch.len());
+}
+
+/// A root and two lines above it.
+fn two_lines() -> Vec<Entry> {
+    let mut entries = vec![root()];
+    for n in 0..10 {
+        entries.push(written(entries[0].tree(), &entries, &(vec![1], 1, n << 20, vec![(0, 50, false)])));
+    }
+    entries
+}
+
+#[test]
+fn edges_that_do_not_agree_with_a_block_are_not_followed() {
+    let entries = two_lines();
+    let (tree, batch): (_, Vec<Arrived>) = (entries[0].tree(), entries.iter().map(carried).collect());
+    let sound = named(&entries);
+    let packed = pack_stored(&tree, stored(&batch, &sound).iter());
+    let damage: [&dyn Fn(&mut Vec<(EntryId, Vec<Seq>)>); 4] = [
+        &|named| named[7].1[0] = Seq(6),
+        &|named| named[7].1[0] = Seq(7),
+        &|named| named[7].1.clear(),
+        &|named| named[5].0 = EntryId([1; 32]),
+    ];
+    for damage in damage {
+        let mut named = sound.clone();
+        damage(&mut named);
+        let longer = pack_stored(&tree, stored(&batch, &named).iter());
+        assert_eq!(unpack(&tree, &longer, BOUNDS).unwrap(), batch);
+        assert!(longer.len() > packed.len());
+    }
+}
+
+#[test]
+fn what_is_damaged_in_a_store_does_not_pass_for_what_was_signed() {
+    let entries = two_lines();
+    let tree = entries[0].tree();
+    let arrive = |damage: &dyn Fn(&mut Arrived)| {
+        let mut batch: Vec<Arrived> = entries.iter().map(carried).collect();
+        damage(&mut batch[4]);
+        let packed = pack_stored(&tree, stored(&batch, &named(&entries)).iter());
+        let arrived = unpack(&tree, &packed, BOUNDS).unwrap();
+        let checked = arrived.iter().map(|arrived| {
+            Entry::parse(arrived.block.clone(), arrived.payloads.clone())
+                .and_then(|entry| Ok(Signed::check(entry)?))
+        });
+        let refused = checked.enumerate().filter_map(|(at, checked)| Some((at, checked.err()?)));
+        refused.collect::<Vec<_>>()
+    };
+    let flipped = |bytes: &Bytes, at: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 1;
+        Bytes::from(bytes)
+    };
+    let payload = |entry: &Arrived| entry.payloads[0].clone().unwrap();
+    assert_eq!(arrive(&|_| {}), []);
+    let changed = |entry: &mut Arrived| entry.payloads = vec![Some(flipped(&payload(entry), 20))];
+    // Those that descend from it are named by what they descend from: they are not what was signed either, as long as
+    // they are said to descend from what has come.
+    assert_eq!(arrive(&changed).first(), Some(&(4, Invalid::Signature.into())));
+    let cut = |entry: &mut Arrived| entry.payloads = vec![Some(payload(entry).slice(1..))];
+    assert_eq!(arrive(&cut), [(4, Invalid::PayloadMismatch.into())]);
+    let signed = |entry: &mut Arrived| entry.block = flipped(&entry.block, entry.block.len() - 1);
+    assert_eq!(arrive(&signed).first(), Some(&(4, Invalid::Signature.into())));
+    let head = |entry: &mut Arrived| entry.block = flipped(&entry.block, 12);
+    assert!(arrive(&head).iter().any(|(at, _)| *at == 4));
 }
 
 #[test]

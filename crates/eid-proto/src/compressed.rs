@@ -5,8 +5,6 @@
 //! nothing behind it. Without the cargo feature `zstd` nothing is compressed, and no compressed batch is read.
 
 use bytes::Bytes;
-use eid_core::TreeId;
-use eid_core::pack::Arrived;
 
 use crate::limits::{COMPRESS_BYTES_MIN, COMPRESS_LEFT, COMPRESS_RATIO_MAX, FRAME_BYTES_MAX};
 #[cfg(feature = "zstd")]
@@ -183,8 +181,7 @@ impl Packing {
         self.compresses
     }
 
-    pub(crate) fn pack(&mut self, tree: &TreeId, entries: &[Arrived], upto: u64) -> Packed {
-        let batch = Batch::pack(tree, entries, upto);
+    pub(crate) fn pack(&mut self, batch: Batch) -> Packed {
         if !self.compresses || self.left > 0 {
             self.left = self.left.saturating_sub(1);
             return Packed::Plain(batch);

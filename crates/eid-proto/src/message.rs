@@ -4,7 +4,8 @@
 //! version, so that two programs that have no version in common can still say so.
 
 use bytes::Bytes;
-use eid_core::pack::{Arrived, Bounds, UnpackError, pack, unpack};
+use eid_core::dag::InRun;
+use eid_core::pack::{Arrived, Bounds, UnpackError, pack, pack_stored, unpack};
 use eid_core::sketch::STRATA;
 use eid_core::{Permission, TreeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -400,6 +401,16 @@ impl Batch {
     #[must_use]
     pub fn pack(tree: &TreeId, entries: &[Arrived], upto: u64) -> Self {
         Self { entries: pack(tree, entries), upto }
+    }
+
+    /// Packs entries as a store holds them.
+    #[must_use]
+    pub fn pack_stored<'a>(
+        tree: &'a TreeId,
+        entries: impl IntoIterator<Item = InRun<'a>>,
+        upto: u64,
+    ) -> Self {
+        Self { entries: pack_stored(tree, entries), upto }
     }
 
     /// The entries, none of them checked.

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -82,6 +83,56 @@ impl Scan {
     }
 }
 
+/// Rows of one range, one after another in one piece of memory: who reads many small ones allocates nothing for each.
+#[derive(Debug, Clone, Default)]
+pub struct Stretch {
+    bytes: Bytes,
+    /// Where each key ends, and its value after it.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Stretch {
+    /// Rows that lie behind one another, of which each key and its value end here.
+    ///
+    /// # Panics
+    /// When the ends do not ascend within the bytes.
+    #[must_use]
+    pub fn new(bytes: Bytes, ends: Vec<(usize, usize)>) -> Self {
+        assert!(ends.iter().flat_map(|(key, value)| [key, value]).is_sorted());
+        assert!(ends.last().is_none_or(|(_, end)| *end <= bytes.len()));
+        Self { bytes, ends }
+    }
+
+    /// Copies rows together.
+    #[must_use]
+    pub fn of(rows: &[(Key, Value)]) -> Self {
+        let bytes = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let (mut bytes, mut ends) = (Vec::with_capacity(bytes), Vec::with_capacity(rows.len()));
+        for (key, value) in rows {
+            bytes.extend_from_slice(key);
+            let key = bytes.len();
+            bytes.extend_from_slice(value);
+            ends.push((key, bytes.len()));
+        }
+        Self { bytes: bytes.into(), ends }
+    }
+
+    /// The memory that the rows lie in.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Each key, and where its value lies.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = (&[u8], Range<usize>)> {
+        (0..self.ends.len()).map(|at| {
+            let begin = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
+            let (key, value) = self.ends[at];
+            (&self.bytes[begin..key], key..value)
+        })
+    }
+}
+
 /// The smallest key above all keys with this prefix. A prefix of only `0xff` has no such key among the keys that
 /// this crate writes, which begin with a tag below `0xff`.
 #[must_use]
@@ -125,6 +176,12 @@ pub trait Snapshot: Debug + Send + Sync {
 
     /// The rows of these ranges, in their order.
     fn scan_many(&self, scans: &[Scan]) -> Result<Vec<Vec<(Key, Value)>>, BackendError>;
+
+    /// The rows of one range in one piece of memory.
+    fn stretch(&self, scan: &Scan) -> Result<Stretch, BackendError> {
+        let rows = self.scan_many(std::slice::from_ref(scan))?.pop();
+        Ok(Stretch::of(&rows.unwrap_or_default()))
+    }
 }
 
 /// What an engine can fail with.

@@ -1,6 +1,7 @@
 //! What every backend must do, whatever it keeps its rows in.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
@@ -91,6 +92,11 @@ pub fn scans_keep_order_direction_and_limits(backend: &dyn Backend) {
         Scan::prefix(&[0]),
     ];
     let found = snapshot(backend).scan_many(&scans).expect("ranges can be read");
+    for (scan, rows) in scans.iter().zip(&found) {
+        let stretch = snapshot(backend).stretch(scan).expect("a range can be read");
+        let row = |(key, value): (&[u8], Range<usize>)| (key.to_vec(), stretch.bytes().slice(value));
+        assert_eq!(stretch.rows().map(row).collect::<Vec<_>>(), *rows);
+    }
     let backward = |from: usize, to: usize| rows[from..to].iter().rev().cloned().collect::<Vec<_>>();
     assert_eq!(found[0], rows[100..200]);
     assert_eq!(found[1], backward(100, 200));

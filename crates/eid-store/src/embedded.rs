@@ -24,7 +24,10 @@ use bytes::Bytes;
 use eid_core::sabotage::{self, Sabotage};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use crate::backend::{Backend, BackendError, Batch, Direction, Durability, Key, Scan, Snapshot, Value};
+use crate::backend::{
+    Backend, BackendError, Batch, Direction, Durability, Key, Scan, Snapshot, Stretch, Value,
+};
+use crate::limits::STRETCH_BYTES;
 
 pub use crash_disk::CrashDisk;
 pub(crate) use crash_disk::Dice;
@@ -440,12 +443,12 @@ impl Rows {
         if self.stale.load(Ordering::SeqCst) { Err(BackendError::Poisoned) } else { Ok(read) }
     }
 
-    fn scan(rows: &Table, scan: &Scan) -> Result<Vec<(Key, Value)>, BackendError> {
-        let mut found = Vec::new();
+    /// Gives rows to `take` one by one.
+    fn scan(rows: &Table, scan: &Scan, mut take: impl FnMut(&[u8], &[u8])) -> Result<(), BackendError> {
         if scan.to <= scan.from || scan.max_rows == 0 {
-            return Ok(found);
+            return Ok(());
         }
-        let mut bytes = 0usize;
+        let (mut found, mut bytes) = (0usize, 0usize);
         let mut range = rows.range(&scan.from[..]..&scan.to[..]).map_err(storage_error)?;
         while let Some(row) = match scan.direction {
             Direction::Forward => range.next(),
@@ -453,13 +456,14 @@ impl Rows {
         } {
             let (key, value) = row.map_err(storage_error)?;
             let (key, value) = (key.value(), value.value());
+            take(key, value);
+            found += 1;
             bytes = bytes.saturating_add(key.len() + value.len());
-            found.push((key.to_vec(), Bytes::copy_from_slice(value)));
-            if found.len() >= scan.max_rows || bytes >= scan.max_bytes {
+            if found >= scan.max_rows || bytes >= scan.max_bytes {
                 break;
             }
         }
-        Ok(found)
+        Ok(())
     }
 }
 
@@ -476,7 +480,25 @@ impl Snapshot for Rows {
     }
 
     fn scan_many(&self, scans: &[Scan]) -> Result<Vec<Vec<(Key, Value)>>, BackendError> {
-        self.read(|rows| scans.iter().map(|scan| Self::scan(rows, scan)).collect())
+        let one = |rows: &Table, scan: &Scan| {
+            let mut found = Vec::new();
+            Self::scan(rows, scan, |key, value| found.push((key.to_vec(), Bytes::copy_from_slice(value))))?;
+            Ok(found)
+        };
+        self.read(|rows| scans.iter().map(|scan| one(rows, scan)).collect())
+    }
+
+    fn stretch(&self, scan: &Scan) -> Result<Stretch, BackendError> {
+        self.read(|rows| {
+            let (mut bytes, mut ends) = (Vec::with_capacity(scan.max_bytes.min(STRETCH_BYTES)), Vec::new());
+            Self::scan(rows, scan, |key, value| {
+                bytes.extend_from_slice(key);
+                let end_of_key = bytes.len();
+                bytes.extend_from_slice(value);
+                ends.push((end_of_key, bytes.len()));
+            })?;
+            Ok(Stretch::new(bytes.into(), ends))
+        })
     }
 }
 

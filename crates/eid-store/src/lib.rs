@@ -114,7 +114,7 @@ mod views;
 
 pub use apply::{Applied, Apply, Change, LOCAL_ROWS, ViewRows, Wanted};
 pub use backend::{
-    Backend, BackendError, Batch, Direction, Durability, Key, Scan, Snapshot, Value, prefix_end,
+    Backend, BackendError, Batch, Direction, Durability, Key, Scan, Snapshot, Stretch, Value, prefix_end,
 };
 pub use counting::{Counting, Counts};
 pub use embedded::{CrashDisk, Directory, Embedded, EmbeddedConfig, Vfs, VfsFile, is_engine_guarded};

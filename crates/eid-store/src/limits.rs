@@ -8,6 +8,8 @@ pub const GROUP_JOBS_MAX: usize = 256;
 /// Most bytes of blocks and payloads that one commit takes from the queue: with its rows it stays well within one
 /// checkpoint of the embedded backend.
 pub const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes that are made room for before rows are read in one piece of memory: a batch of a session and its last row.
+pub const STRETCH_BYTES: usize = 288 * 1024;
 /// How often a commit is tried again after another process changed the same tree.
 pub const CONFLICT_RETRIES: u32 = 8;
 /// Most settings entries and settings frontiers of one tree that are kept in memory; more are read one by one.

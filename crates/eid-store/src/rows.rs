@@ -5,8 +5,9 @@
 //! numbers in values are LEB128.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use eid_core::dag::{Epoch, Logged, Named, Seq};
 use eid_core::sketch::ShortId;
 use eid_core::{EntryId, Height, PublicKey, StoreName, Time, TreeId};
@@ -204,7 +205,7 @@ pub(crate) fn encode_checkpoint(mut tips: Vec<Seq>) -> Value {
 pub(crate) fn decode_checkpoint(value: &Value) -> Result<Vec<Seq>, StoreError> {
     let mut r = RowReader::new(value, "the tips of a checkpoint");
     let mut tips = Vec::new();
-    while !r.bytes.is_empty() {
+    while !r.is_empty() {
         tips.push(Seq(r.uint()?));
     }
     Ok(tips)
@@ -253,27 +254,36 @@ pub(crate) fn write_uint(out: &mut Vec<u8>, mut value: u64) {
 
 /// Reads values that this crate wrote. Anything else is damage.
 #[derive(Debug)]
-pub(crate) struct RowReader {
-    bytes: Bytes,
+pub(crate) struct RowReader<'a> {
+    bytes: &'a Bytes,
+    /// What is not read yet.
+    left: Range<usize>,
     what: &'static str,
 }
 
-impl RowReader {
-    pub(crate) fn new(bytes: &Bytes, what: &'static str) -> Self {
-        Self { bytes: bytes.clone(), what }
+impl<'a> RowReader<'a> {
+    pub(crate) fn new(bytes: &'a Bytes, what: &'static str) -> Self {
+        Self::of_part(bytes, 0..bytes.len(), what)
+    }
+
+    /// Reads a value that lies among others.
+    pub(crate) fn of_part(bytes: &'a Bytes, part: Range<usize>, what: &'static str) -> Self {
+        debug_assert!(bytes.get(part.clone()).is_some());
+        Self { bytes, left: part, what }
     }
 
     fn corrupt(&self) -> StoreError {
         StoreError::Corrupt { what: self.what }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
     pub(crate) fn uint(&mut self) -> Result<u64, StoreError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
-            if self.bytes.is_empty() {
-                return Err(self.corrupt());
-            }
-            let byte = self.bytes.get_u8();
+            let byte = self.bytes[self.place(1)?][0];
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 return Ok(value);
@@ -290,29 +300,33 @@ impl RowReader {
         usize::try_from(self.uint()?).map_err(|_| self.corrupt())
     }
 
-    pub(crate) fn bytes(&mut self, len: usize) -> Result<Bytes, StoreError> {
-        if self.bytes.len() < len {
+    /// Skips bytes, and gives where they lie.
+    pub(crate) fn place(&mut self, len: usize) -> Result<Range<usize>, StoreError> {
+        if self.left.len() < len {
             return Err(self.corrupt());
         }
-        Ok(self.bytes.split_to(len))
+        let begin = self.left.start;
+        self.left.start += len;
+        Ok(begin..self.left.start)
     }
 
-    pub(crate) fn fixed(&mut self) -> Result<[u8; 32], StoreError> {
-        if self.bytes.len() < 32 {
-            return Err(self.corrupt());
-        }
-        let mut out = [0; 32];
-        self.bytes.copy_to_slice(&mut out);
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<Bytes, StoreError> {
+        Ok(self.bytes.slice(self.place(len)?))
+    }
+
+    pub(crate) fn fixed<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
+        let mut out = [0; N];
+        out.copy_from_slice(&self.bytes[self.place(N)?]);
         Ok(out)
     }
 
     /// Everything that was not read.
     pub(crate) fn rest(self) -> Bytes {
-        self.bytes
+        self.bytes.slice(self.left)
     }
 
     pub(crate) fn finish(self) -> Result<(), StoreError> {
-        if self.bytes.is_empty() { Ok(()) } else { Err(self.corrupt()) }
+        if self.is_empty() { Ok(()) } else { Err(self.corrupt()) }
     }
 }
 
@@ -377,7 +391,7 @@ impl Facts {
         write_uint(out, u64::from(self.frontier));
     }
 
-    fn read(r: &mut RowReader) -> Result<Self, StoreError> {
+    fn read(r: &mut RowReader<'_>) -> Result<Self, StoreError> {
         Ok(Self { seq: Seq(r.uint()?), height: Height(r.uint()?), time: Time(r.uint()?), frontier: r.u32()? })
     }
 
@@ -468,9 +482,9 @@ impl Settled {
 
     pub(crate) fn decode(value: &Value) -> Result<Self, StoreError> {
         const WHAT: &str = "a change of what counts";
-        fn seqs(r: &mut RowReader) -> Result<Vec<Seq>, StoreError> {
+        fn seqs(r: &mut RowReader<'_>) -> Result<Vec<Seq>, StoreError> {
             let mut last = 0u64;
-            let read = |r: &mut RowReader, last: &mut u64| {
+            let read = |r: &mut RowReader<'_>, last: &mut u64| {
                 *last = last.checked_add(r.uint()?).ok_or(StoreError::Corrupt { what: WHAT })?;
                 Ok(Seq(*last))
             };
@@ -533,7 +547,7 @@ impl TreeState {
         for _ in 0..r.uint()? {
             state.tips.insert(EntryId(r.fixed()?), Facts::read(&mut r)?);
         }
-        if !r.bytes.is_empty() {
+        if !r.is_empty() {
             state.pruned = r.uint()?;
         }
         r.finish()?;
@@ -561,17 +575,40 @@ pub(crate) fn encode_log(block: &Bytes, payloads: &[Option<Bytes>]) -> Value {
 
 /// The slices share the memory of the row.
 pub(crate) fn decode_log(seq: Seq, value: &Value) -> Result<Logged, StoreError> {
-    let mut r = RowReader::new(value, "a row of the log");
-    let len = r.usize()?;
-    let block = r.bytes(len)?;
-    let mut payloads = Vec::new();
-    while !r.bytes.is_empty() {
-        payloads.push(match r.usize()? {
-            0 => None,
-            len => Some(r.bytes(len - 1)?),
-        });
+    let mut row = LogRow::new(value, 0..value.len());
+    let block = value.slice(row.block()?);
+    let payloads = row.map(|place| Ok(place?.map(|place| value.slice(place))));
+    Ok(Logged { seq, block, payloads: payloads.collect::<Result<_, StoreError>>()? })
+}
+
+/// Where the parts of a row of the log lie that lies among others: the block, and then one payload after another.
+#[derive(Debug)]
+pub(crate) struct LogRow<'a>(RowReader<'a>);
+
+impl<'a> LogRow<'a> {
+    pub(crate) fn new(bytes: &'a Bytes, row: Range<usize>) -> Self {
+        Self(RowReader::of_part(bytes, row, "a row of the log"))
     }
-    Ok(Logged { seq, block, payloads })
+
+    pub(crate) fn block(&mut self) -> Result<Range<usize>, StoreError> {
+        let len = self.0.usize()?;
+        self.0.place(len)
+    }
+
+    fn payload(&mut self) -> Result<Option<Range<usize>>, StoreError> {
+        match self.0.usize()? {
+            0 => Ok(None),
+            len => self.0.place(len - 1).map(Some),
+        }
+    }
+}
+
+impl Iterator for LogRow<'_> {
+    type Item = Result<Option<Range<usize>>, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (!self.0.is_empty()).then(|| self.payload())
+    }
 }
 
 /// What the edges say of an entry.
@@ -601,15 +638,25 @@ impl Edge {
         out.into()
     }
 
-    fn read_named(r: &mut RowReader) -> Result<Named, StoreError> {
-        let mut short = ShortId::default();
-        r.bytes(short.len())?.copy_to_slice(&mut short);
+    /// The short id, and the parents.
+    fn read_named(r: &mut RowReader<'_>, parents: &mut Vec<Seq>) -> Result<ShortId, StoreError> {
+        let short = r.fixed()?;
         let count = r.usize()?;
-        let mut parents = Vec::with_capacity(count.min(eid_core::limits::PARENTS_MAX));
+        parents.clear();
+        parents.reserve(count.min(eid_core::limits::PARENTS_MAX));
         for _ in 0..count {
             parents.push(Seq(r.uint()?));
         }
-        Ok(Named { short, parents })
+        Ok(short)
+    }
+
+    /// The same of a row that lies among others.
+    pub(crate) fn read_named_in(
+        bytes: &Bytes,
+        row: Range<usize>,
+        parents: &mut Vec<Seq>,
+    ) -> Result<ShortId, StoreError> {
+        Self::read_named(&mut RowReader::of_part(bytes, row, "a row of edges"), parents)
     }
 
     /// Only the parents, for walks.
@@ -619,12 +666,15 @@ impl Edge {
 
     /// Only the short id and the parents.
     pub(crate) fn decode_named(value: &Value) -> Result<Named, StoreError> {
-        Self::read_named(&mut RowReader::new(value, "a row of edges"))
+        let mut parents = Vec::new();
+        let short = Self::read_named(&mut RowReader::new(value, "a row of edges"), &mut parents)?;
+        Ok(Named { short, parents })
     }
 
     pub(crate) fn decode(value: &Value) -> Result<Self, StoreError> {
         let mut r = RowReader::new(value, "a row of edges");
-        let Named { short, parents } = Self::read_named(&mut r)?;
+        let mut parents = Vec::new();
+        let short = Self::read_named(&mut r, &mut parents)?;
         let edge = Self {
             short,
             height: Height(r.uint()?),
@@ -645,7 +695,7 @@ pub(crate) fn write_ids(out: &mut Vec<u8>, ids: &[EntryId]) {
     }
 }
 
-pub(crate) fn read_ids(r: &mut RowReader) -> Result<Vec<EntryId>, StoreError> {
+pub(crate) fn read_ids(r: &mut RowReader<'_>) -> Result<Vec<EntryId>, StoreError> {
     let count = r.usize()?;
     let mut ids = Vec::with_capacity(count.min(eid_core::limits::PARENTS_MAX));
     for _ in 0..count {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
+use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Run, Seq};
 use eid_core::sketch::Sketch;
 use eid_core::{
     Entry, EntryId, Height, History, Judge, PublicKey, ReadError, SettingsNode, SettingsPast, StoreName,
@@ -18,7 +18,7 @@ use crate::backend::{Direction, Key, Scan, Snapshot, Value, prefix_end};
 use crate::error::StoreError;
 use crate::past::decode_changed;
 use crate::rows::{
-    Edge, Facts, PRUNED, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_log, id_key,
+    Edge, Facts, LogRow, PRUNED, Space, StoreRow, TreeNo, TreeState, VIEW_PREFIX_BYTES, decode_log, id_key,
     missing_key, place_of_missing_key, seq_key, seq_of_key, state_key, store_key, store_of_key, tree_key,
     tree_range, view_key,
 };
@@ -483,6 +483,36 @@ impl Replica for TreeSnapshot {
             }
         }
         Ok(logged)
+    }
+
+    fn run(&self, range: Range<Seq>, bytes_max: usize) -> Result<Run, ReadError> {
+        if self.version.is_some() {
+            return Run::of(&self.log(range, bytes_max)?, self);
+        }
+        let number = self.memory.number;
+        let keys = |space, from, to| Scan::range(seq_key(space, number, from), seq_key(space, number, to));
+        let to = range.end.min(self.state.next_seq);
+        let log = Scan { max_bytes: bytes_max, ..keys(Space::Log, range.start, to) };
+        let log = self.snapshot.stretch(&log).map_err(ReadError::new)?;
+        let Some((last, _)) = log.rows().last() else { return Ok(Run::default()) };
+        let last = seq_of_key(last)?;
+        let edges = keys(Space::Edges, range.start, Seq(last.0 + 1));
+        let edges = self.snapshot.stretch(&edges).map_err(ReadError::new)?;
+        let mut edges_of = edges.rows();
+        let (mut payloads, mut parents) = (Vec::new(), Vec::new());
+        let mut run = Run::new(log.bytes().clone());
+        for (key, row) in log.rows() {
+            let edge = edges_of.find(|(edge, _)| edge[1..] == key[1..]);
+            let (_, edge) = edge.ok_or(StoreError::Corrupt { what: "an entry has no edges" })?;
+            let short = Edge::read_named_in(edges.bytes(), edge, &mut parents)?;
+            let mut row = LogRow::new(log.bytes(), row);
+            let block = row.block()?;
+            for payload in row {
+                payloads.push(payload?);
+            }
+            run.push(seq_of_key(key)?, block, payloads.drain(..), short, parents.drain(..));
+        }
+        Ok(run)
     }
 
     fn missing(&self) -> u64 {

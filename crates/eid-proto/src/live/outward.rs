@@ -9,7 +9,7 @@ use eid_core::{EntryId, TreeId};
 use super::came::Came;
 use crate::compressed::{Packed, Packing};
 use crate::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, LIVE_BEHIND_MAX, LIVE_WINDOW_BYTES};
-use crate::message::LiveMessage;
+use crate::message::{Batch, LiveMessage};
 use crate::session::{Arrived, Cursor, SessionError};
 
 /// One follower of one database.
@@ -168,7 +168,7 @@ impl Outward {
             }
             let bytes = entries.iter().map(Arrived::bytes_len).sum::<usize>() as u64;
             let from = self.told.0;
-            said.push(match packing.pack(tree, &entries, self.next.0) {
+            said.push(match packing.pack(Batch::pack(tree, &entries, self.next.0)) {
                 Packed::Plain(batch) => LiveMessage::Push { number, from, batch },
                 Packed::Compressed(batch) => LiveMessage::PushCompressed { number, from, batch },
             });

@@ -1,8 +1,7 @@
 //! The sending half of a session: finds what the other side lacks, and streams it within the other side's credit.
 
 use bytes::Bytes;
-use eid_core::dag::{Difference, Estimate, Estimated, Logged, Mark, Probe, Replica, Seq, SeqSet};
-use eid_core::pack::Arrived;
+use eid_core::dag::{Difference, Estimate, Estimated, InRun, Mark, Probe, Replica, Run, Seq, SeqSet};
 use eid_core::sketch::ShortId;
 use eid_core::{EntryId, TreeId};
 
@@ -411,12 +410,16 @@ impl Outgoing {
                     Ok(if self.stopped { Step::Wait } else { Step::Spent })
                 }
                 Some(_) => {
-                    let (entries, bytes, next) = read_batch(replica, &plan, at, self.credit)?;
+                    let (runs, next) = read_batch(replica, &plan, at, self.credit)?;
                     let upto = plan.next_run(next).map_or(self.end.0, |run| run.start.0);
+                    let planned = |entry: &InRun<'_>| plan.contains(entry.seq());
+                    let entries = || runs.iter().flat_map(Run::iter).filter(planned);
+                    let bytes = entries().map(|entry| entry.bytes_len() as u64).sum();
+                    let batch = Batch::pack_stored(tree, entries(), upto);
                     self.credit = self.credit.saturating_sub(bytes);
-                    self.sent += entries.len() as u64;
+                    self.sent += entries().count() as u64;
                     self.stage = Stage::Streaming { plan, at: next };
-                    Ok(Step::Say(Box::new(match packing.pack(tree, &entries, upto) {
+                    Ok(Step::Say(Box::new(match packing.pack(batch) {
                         Packed::Plain(batch) => Message::Batch(batch),
                         Packed::Compressed(batch) => Message::Compressed(batch),
                     })))
@@ -486,10 +489,9 @@ impl Outgoing {
         oversent: u64,
         theirs: Option<u64>,
     ) -> Result<bool, SessionError> {
-        let newest = replica.log(Seq(self.end.0.saturating_sub(MEAN_OF))..self.end, BATCH_BYTES_TARGET)?;
-        let count = newest.len().max(1);
-        let newest: Vec<Arrived> = newest.into_iter().map(arrived).collect();
-        let mean = (Batch::pack(tree, &newest, 0).entries.len() / count) as u64;
+        let newest = replica.run(Seq(self.end.0.saturating_sub(MEAN_OF))..self.end, BATCH_BYTES_TARGET)?;
+        let count = newest.iter().len().max(1);
+        let mean = (Batch::pack_stored(tree, newest.iter(), 0).entries.len() / count) as u64;
         let lacked = found.saturating_sub(oversent);
         let differing =
             lacked + theirs.map_or(0, |theirs| theirs.saturating_add(lacked).saturating_sub(self.end.0));
@@ -517,22 +519,19 @@ fn lacked(replica: &dyn Replica, plan: &Plan) -> Result<Option<SeqSet>, SessionE
     Ok(lacked)
 }
 
-fn arrived(logged: Logged) -> Arrived {
-    Arrived { block: logged.block, payloads: logged.payloads }
-}
-
-/// Reads the next entries of a plan: at least one, else as many as fit. Gives their bytes and where to go on.
+/// Reads the next entries of a plan, and some that lie between them: at least one, else as many as fit. Gives where to go
+/// on.
 fn read_batch(
     replica: &dyn Replica,
     plan: &SeqSet,
     from: Seq,
     credit: u64,
-) -> Result<(Vec<Arrived>, u64, Seq), SessionError> {
+) -> Result<(Vec<Run>, Seq), SessionError> {
     let bytes_max = usize::try_from(credit).unwrap_or(usize::MAX).min(BATCH_BYTES_TARGET);
-    let (mut entries, mut bytes, mut at) = (Vec::new(), 0usize, from);
-    while entries.len() < BATCH_ENTRIES_MAX && bytes < bytes_max {
+    let (mut runs, mut entries, mut bytes, mut at) = (Vec::new(), 0usize, 0usize, from);
+    while entries < BATCH_ENTRIES_MAX && bytes < bytes_max {
         let Some(run) = plan.next_run(at) else { break };
-        let positions_max = (BATCH_ENTRIES_MAX - entries.len()) as u64;
+        let positions_max = (BATCH_ENTRIES_MAX - entries) as u64;
         let mut to = run.end.0.min(run.start.0 + positions_max);
         while let Some(next) = plan.next_run(Seq(to)) {
             if next.start.0 - to > GAP_MAX || next.start.0 - run.start.0 >= positions_max {
@@ -543,15 +542,16 @@ fn read_batch(
             }
             to = next.end.0.min(run.start.0 + positions_max);
         }
-        let logged = replica.log(run.start..Seq(to), bytes_max - bytes)?;
-        let Some(last) = logged.last() else { return Err(SessionError::Hole) };
-        at = Seq(last.seq.0 + 1);
-        for logged in logged.into_iter().filter(|logged| plan.contains(logged.seq)) {
-            bytes += logged.bytes_len();
-            entries.push(arrived(logged));
+        let run = replica.run(run.start..Seq(to), bytes_max - bytes)?;
+        let Some(last) = run.iter().last() else { return Err(SessionError::Hole) };
+        at = Seq(last.seq().0 + 1);
+        for entry in run.iter().filter(|entry| plan.contains(entry.seq())) {
+            bytes += entry.bytes_len();
+            entries += 1;
         }
+        runs.push(run);
     }
-    Ok((entries, bytes as u64, at))
+    Ok((runs, at))
 }
 
 /// The entries that the other side asks about, answered.

@@ -295,6 +295,32 @@ fn a_snapshot_reads_what_was_there_when_it_was_taken() {
     assert_eq!((log.len(), log[0].seq), (1, Seq(1)));
     assert_eq!(log[0].block, *entries[1].block());
     assert_eq!(after.entry_at(Seq(3)).unwrap().unwrap(), entries[3]);
+    assert!(before.run(Seq(2)..Seq(4), usize::MAX).unwrap().is_empty());
+}
+
+#[test]
+fn a_run_is_what_the_log_and_the_edges_say() {
+    let (root, entries) = diamond();
+    let store = store();
+    admit(&store, &entries.iter().take(3).collect::<Vec<_>>());
+    let bare = Offer { block: entries[3].block().clone(), payloads: vec![None; entries[3].payloads().len()] };
+    admit_offers(&store, root.tree(), vec![bare]);
+    let tree = store.tree(&root.tree()).unwrap().unwrap();
+    for (range, bytes_max) in
+        [(0..9, usize::MAX), (1..3, usize::MAX), (2..4, 1), (3..9, usize::MAX), (4..9, 9)]
+    {
+        let range = Seq(range.start)..Seq(range.end);
+        let (run, log) = (tree.run(range.clone(), bytes_max).unwrap(), tree.log(range, bytes_max).unwrap());
+        assert_eq!(run.iter().len(), log.len());
+        for (entry, logged) in run.iter().zip(&log) {
+            let named = tree.named(logged.seq, 1).unwrap().remove(0);
+            let payloads: Vec<Option<&[u8]>> = logged.payloads.iter().map(Option::as_deref).collect();
+            assert_eq!((entry.seq(), entry.block()), (logged.seq, &logged.block[..]));
+            assert_eq!(entry.payloads().collect::<Vec<_>>(), payloads);
+            assert_eq!((entry.short(), entry.parents()), (named.short, &named.parents[..]));
+            assert_eq!(entry.bytes_len(), logged.bytes_len());
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eid_core::cbor::{Reader, Writer};
-use eid_core::dag::{Replica, Seq};
+use eid_core::dag::{InRun, Logged, Replica, Seq};
 use eid_core::{
     Entry, EntryId, History, Judge, KeyMode, Payload, Permission, PublicKey, Question, Reach, ReadError,
     Refusal, SectionDraft, SettingsNode, SettingsOp, Slot, Stands, StoreName, TreeId,
@@ -320,6 +320,10 @@ pub(super) fn see_version(snapshot: &TreeSnapshot) -> Version {
     }
     let logged = snapshot.log(Seq(0)..snapshot.end(), usize::MAX).unwrap();
     let ids: BTreeSet<EntryId> = logged.iter().map(|logged| EntryId::of_block(&logged.block)).collect();
+    let run = snapshot.run(Seq(0)..snapshot.end(), usize::MAX).unwrap();
+    let of_run = |entry: InRun<'_>| (entry.seq(), EntryId::of_block(entry.block()), entry.short());
+    let of_log = |logged: &Logged| (logged.seq, EntryId::of_block(&logged.block));
+    assert!(run.iter().map(of_run).eq(logged.iter().map(of_log).map(|(seq, id)| (seq, id, id.prefix()))));
     let nodes = snapshot.nodes(Seq(0), usize::MAX >> 1).unwrap();
     assert_eq!(nodes.len(), logged.len());
     let seqs: Vec<Seq> = nodes.iter().map(|node| node.seq).collect();
