@@ -302,10 +302,20 @@ fn change(write: &WriteTransaction, puts: &[(Key, Value)], deletes: &[Key]) -> R
     // In key order neighbouring rows find their page at hand.
     let mut order: Vec<&(Key, Value)> = puts.iter().collect();
     order.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    for (key, value) in order {
+    for (key, value) in filling(&order) {
         rows.insert(&key[..], &value[..]).map_err(storage_error)?;
     }
     Ok(())
+}
+
+/// Rows in an order in which they fill pages. The engine divides a page that is full in the middle, so rows that come
+/// one behind another leave half of each page empty; the rows of a log do. Of every eight, five come first, and the other
+/// three go into the pages that those have left.
+fn filling<T: Copy>(rows: &[T]) -> impl Iterator<Item = T> {
+    const FIRST: usize = 5;
+    let is_first = |n: &usize| n % 8 * FIRST % 8 < FIRST;
+    let at = (0..rows.len()).filter(is_first).chain((0..rows.len()).filter(move |n| !is_first(n)));
+    at.map(|n| rows[n])
 }
 
 /// Commits; with a position, so that the engine holds everything up to there.

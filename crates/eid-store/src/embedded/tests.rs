@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{CrashDisk, Dice, ENGINE_FILE, Embedded, EmbeddedConfig, LOG_FILE};
+use super::{CrashDisk, Dice, ENGINE_FILE, Embedded, EmbeddedConfig, LOG_FILE, ROWS};
 use crate::backend::{Backend, BackendError, Batch, Durability, Key, Scan, Value};
 
 fn small() -> EmbeddedConfig {
@@ -305,4 +305,24 @@ fn a_record_that_outlived_a_lost_one_does_not_continue_what_was_written_instead(
         assert_eq!(found, model(&[row(0, Durability::Durable), instead()]), "seed {seed}");
     }
     assert!(lost_the_first > 10);
+}
+
+#[test]
+fn rows_that_come_one_behind_another_fill_their_pages() {
+    use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path(), EmbeddedConfig::default()).unwrap();
+    let row =
+        |space: u8, n: u64| ([&[space][..], &n.to_be_bytes()].concat(), Bytes::from(vec![n as u8; 300]));
+    for batch in 0..20 {
+        // Others lie behind them.
+        let rows = (batch * 512..(batch + 1) * 512).flat_map(|n| [row(1, n), row(2, n)]);
+        store.commit(Batch { puts: rows.collect(), ..Batch::default() }).unwrap();
+    }
+    let engine = store.read_engine();
+    let table =
+        engine.as_ref().unwrap().redb.as_ref().unwrap().begin_read().unwrap().open_table(ROWS).unwrap();
+    let stats = table.stats().unwrap();
+    let (held, empty) = (stats.stored_bytes(), stats.fragmented_bytes());
+    assert!(held > 6 * 1024 * 1024 && empty < held / 3, "{empty} bytes lie empty beside {held}");
 }
