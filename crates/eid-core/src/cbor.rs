@@ -258,6 +258,12 @@ impl Writer {
         Self::default()
     }
 
+    /// Starts empty, with room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// The bytes so far.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {

@@ -133,7 +133,7 @@ impl Run {
     }
 
     /// The entries, ascending.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = InRun<'_>> + ExactSizeIterator {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = InRun<'_>> + ExactSizeIterator + Clone {
         self.entries.iter().map(|lying| InRun { run: self, lying })
     }
 

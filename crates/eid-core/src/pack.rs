@@ -90,8 +90,10 @@ pub fn pack<'a>(tree: &'a TreeId, entries: impl IntoIterator<Item = &'a Arrived>
 /// parents to be where the edges say. Where that is not so, because the store is damaged, an entry is unpacked that has
 /// another id, and its signature does not hold.
 #[must_use]
-pub fn pack_stored<'a>(tree: &'a TreeId, entries: impl IntoIterator<Item = InRun<'a>>) -> Bytes {
+pub fn pack_stored<'a>(tree: &'a TreeId, entries: impl Iterator<Item = InRun<'a>> + Clone) -> Bytes {
     let (mut packer, mut known) = (Packer::new(tree), Vec::new());
+    // Packed they take less.
+    packer.out = Writer::with_capacity(entries.clone().map(|entry| entry.bytes_len()).sum());
     for entry in entries {
         packer.push(entry.block(), entry.payloads(), &Source::Stored(&known, entry.parents()));
         known.push((entry.seq(), entry.short()));

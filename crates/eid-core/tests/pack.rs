@@ -31,8 +31,14 @@ fn carried(entry: &Entry) -> Arrived {
     Arrived { block: entry.block().clone(), payloads: entry.payloads().to_vec() }
 }
 
+/// The id of an entry, and where its parents lie.
+type Name = (EntryId, Vec<Seq>);
+
+/// What befalls the edges.
+type Damage = dyn Fn(&mut Vec<Name>);
+
 /// Entries as they lie in a log, and where the edges say that their parents lie.
-fn stored(entries: &[Arrived], named: &[(EntryId, Vec<Seq>)]) -> Run {
+fn stored(entries: &[Arrived], named: &[Name]) -> Run {
     let mut bytes = Vec::new();
     let mut lay = |part: &Bytes| {
         bytes.extend_from_slice(part);
@@ -52,7 +58,7 @@ fn stored(entries: &[Arrived], named: &[(EntryId, Vec<Seq>)]) -> Run {
 }
 
 /// The ids of entries, and where their parents lie.
-fn named(entries: &[Entry]) -> Vec<(EntryId, Vec<Seq>)> {
+fn named(entries: &[Entry]) -> Vec<Name> {
     let at = |id: &EntryId| Seq(entries.iter().position(|entry| entry.id() == *id).unwrap() as u64);
     entries.iter().map(|entry| (entry.id(), entry.header().parents.iter().map(at).collect())).collect()
 }
@@ -207,7 +213,7 @@ fn edges_that_do_not_agree_with_a_block_are_not_followed() {
     let (tree, batch): (_, Vec<Arrived>) = (entries[0].tree(), entries.iter().map(carried).collect());
     let sound = named(&entries);
     let packed = pack_stored(&tree, stored(&batch, &sound).iter());
-    let damage: [&dyn Fn(&mut Vec<(EntryId, Vec<Seq>)>); 4] = [
+    let damage: [&Damage; 4] = [
         &|named| named[7].1[0] = Seq(6),
         &|named| named[7].1[0] = Seq(7),
         &|named| named[7].1.clear(),

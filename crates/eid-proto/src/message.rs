@@ -407,7 +407,7 @@ impl Batch {
     #[must_use]
     pub fn pack_stored<'a>(
         tree: &'a TreeId,
-        entries: impl IntoIterator<Item = InRun<'a>>,
+        entries: impl Iterator<Item = InRun<'a>> + Clone,
         upto: u64,
     ) -> Self {
         Self { entries: pack_stored(tree, entries), upto }
@@ -556,7 +556,10 @@ frames!(Message, PROTOCOL_VERSION);
 frames!(LiveMessage, LIVE);
 
 fn encode(first: u8, message: &impl Serialize) -> Bytes {
-    postcard::to_extend(message, vec![first]).expect("messages are made of what postcard can say").into()
+    let sized = postcard::experimental::serialized_size(message);
+    let mut frame = Vec::with_capacity(1 + sized.expect("messages are made of what postcard can say"));
+    frame.push(first);
+    postcard::to_extend(message, frame).expect("messages are made of what postcard can say").into()
 }
 
 fn decode<T: Serialize + DeserializeOwned>(first: u8, frame: &[u8]) -> Result<T, DecodeError> {
