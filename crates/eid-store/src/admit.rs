@@ -37,7 +37,8 @@ use crate::views::{PendingChange, PendingIds, Views};
 /// One caller's work.
 #[derive(Debug)]
 pub(crate) enum Job {
-    Foreign(Prepared),
+    /// Batches of one tree, in their order.
+    Foreign(Vec<Prepared>),
     Local(Box<LocalJob>),
     /// Nothing here: its caller runs something of its own while nobody else is within the door.
     Exclusive,
@@ -62,7 +63,7 @@ impl Job {
     /// Bytes of blocks and payloads, nearly.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Foreign(prepared) => prepared.bytes,
+            Self::Foreign(batches) => batches.iter().map(|prepared| prepared.bytes).sum(),
             Self::Local(local) => {
                 local.commit.sections.iter().map(|section| section.payload.len() + 256).sum()
             }
@@ -72,7 +73,7 @@ impl Job {
 
     fn tree(&self) -> Option<TreeId> {
         match self {
-            Self::Foreign(prepared) => Some(prepared.tree),
+            Self::Foreign(batches) => batches.first().map(|prepared| prepared.tree),
             Self::Local(local) => local.commit.tree.or_else(|| local.tree_of_root()),
             Self::Exclusive => None,
         }
@@ -82,7 +83,7 @@ impl Job {
 /// What came of one job.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Foreign(Admission),
+    Foreign(Vec<Admission>),
     Local(Result<Committed, StoreError>),
     Exclusive,
 }
@@ -132,9 +133,10 @@ pub(crate) fn judge_group(
     let mut durability = Durability::Relaxed;
     for job in jobs {
         outcomes.push(match job {
-            Job::Foreign(prepared) => {
+            Job::Foreign(batches) => {
                 durability = Durability::Durable;
-                Outcome::Foreign(group.foreign(prepared)?)
+                let admissions = batches.iter().map(|prepared| group.foreign(prepared));
+                Outcome::Foreign(admissions.collect::<Result<_, StoreError>>()?)
             }
             Job::Local(local) => {
                 durability = durability.max(local.commit.durability);
@@ -293,8 +295,9 @@ impl<'a> Group<'a> {
                 }
             };
             match job {
-                Job::Foreign(prepared) => {
-                    for sound in prepared.items.iter().filter_map(Item::sound) {
+                Job::Foreign(batches) => {
+                    let items = batches.iter().flat_map(|prepared| &prepared.items);
+                    for sound in items.filter_map(Item::sound) {
                         ask_id(&sound.entry.entry().id());
                         sound.entry.entry().header().parents.iter().for_each(&mut ask_id);
                     }
@@ -466,8 +469,9 @@ enum Asked {
 impl Job {
     fn writes(&self) -> Box<dyn Iterator<Item = &Write> + '_> {
         match self {
-            Self::Foreign(prepared) => {
-                Box::new(prepared.items.iter().filter_map(Item::sound).flat_map(|sound| &sound.writes))
+            Self::Foreign(batches) => {
+                let items = batches.iter().flat_map(|prepared| &prepared.items);
+                Box::new(items.filter_map(Item::sound).flat_map(|sound| &sound.writes))
             }
             Self::Local(local) => Box::new(local.writes.iter()),
             Self::Exclusive => Box::new(std::iter::empty()),

@@ -231,13 +231,23 @@ impl EntryStore {
     /// When it brings settings that change what counts, views are in line with it when this returns, unless
     /// [`TreeSnapshot::is_stale`] says otherwise.
     pub fn admit(&self, prepared: Prepared) -> Result<Admission, StoreError> {
-        let tree = prepared.tree;
-        let sound = prepared.items.iter().filter_map(Item::sound);
+        let mut admissions = self.admit_all(vec![prepared])?;
+        Ok(admissions.pop().expect("each batch has an admission"))
+    }
+
+    /// Admits batches of one tree in their order, with one flush.
+    ///
+    /// # Panics
+    /// When they are of several trees.
+    pub fn admit_all(&self, batches: Vec<Prepared>) -> Result<Vec<Admission>, StoreError> {
+        let Some(tree) = batches.first().map(|prepared| prepared.tree) else { return Ok(Vec::new()) };
+        assert!(batches.iter().all(|prepared| prepared.tree == tree), "batches are of one tree");
+        let sound = batches.iter().flat_map(|prepared| &prepared.items).filter_map(Item::sound);
         let patience = Patience::of(sound.map(|sound| sound.entry.entry().header().is_settings()));
-        match self.submit(Job::Foreign(prepared))? {
-            Outcome::Foreign(admission) => {
+        match self.submit(Job::Foreign(batches))? {
+            Outcome::Foreign(admissions) => {
                 self.settle_if_possible(&tree, patience);
-                Ok(admission)
+                Ok(admissions)
             }
             Outcome::Local(_) | Outcome::Exclusive => unreachable!("a job has an outcome of its own kind"),
         }

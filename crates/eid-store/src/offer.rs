@@ -40,6 +40,12 @@ impl Prepared {
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
+
+    /// Bytes of their blocks and payloads.
+    #[must_use]
+    pub fn bytes_len(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// What became of a batch of offers.

@@ -23,8 +23,8 @@ use crate::error::SyncError;
 use crate::gaps::Gaps;
 use crate::hub::Hub;
 use crate::limits::{
-    BURST_BYTES, FRAME_MS, IDLE_MS, MEMORY_LOOK_MS, POLLS_MAX, RIGHTS_MS, SABOTAGE_MS, SESSIONS_MAX,
-    TURN_BYTES_PER_SECOND_MIN,
+    BURST_BYTES, FRAME_MS, IDLE_MS, MEMORY_LOOK_MS, POLLS_MAX, PREPARED_MAX, RIGHTS_MS, SABOTAGE_MS,
+    SESSIONS_MAX, TOGETHER_BYTES_MAX, TURN_BYTES_PER_SECOND_MIN,
 };
 use crate::memory::{Held, Memory};
 use crate::place::Place;
@@ -576,13 +576,16 @@ impl Replica for Nothing {
     }
 }
 
-/// Admits batches in their order: the signatures of one are verified while the one before becomes durable.
+/// Admits batches in their order: the signatures of one are verified while those before become durable, with one flush for
+/// all that were verified meanwhile.
 #[derive(Default)]
 struct Admitter {
     queue: VecDeque<(TreeId, Vec<Offer>)>,
     preparing: Option<BoxFuture<'static, Option<Result<Prepared, StoreError>>>>,
-    prepared: Option<Prepared>,
-    committing: Option<BoxFuture<'static, Option<Result<Admission, StoreError>>>>,
+    prepared: VecDeque<Prepared>,
+    committing: Option<BoxFuture<'static, Option<Result<Vec<Admission>, StoreError>>>>,
+    /// Of batches that are durable, and were not handed out.
+    verdicts: VecDeque<Vec<Outcome>>,
 }
 
 impl Admitter {
@@ -593,8 +596,9 @@ impl Admitter {
     fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.preparing.is_none()
-            && self.prepared.is_none()
+            && self.prepared.is_empty()
             && self.committing.is_none()
+            && self.verdicts.is_empty()
     }
 
     /// The verdicts of the oldest batch, once it is durable.
@@ -609,52 +613,67 @@ impl Admitter {
     fn poll(&mut self, cx: &mut Waking<'_>, context: &Context) -> Poll<Result<Vec<Outcome>, SyncError>> {
         loop {
             if let Some(committing) = &mut self.committing
-                && let Poll::Ready(admission) = committing.as_mut().poll(cx)
+                && let Poll::Ready(admissions) = committing.as_mut().poll(cx)
             {
                 self.committing = None;
-                let admission = admission.ok_or(SyncError::Stopped).and_then(|done| Ok(done?));
-                return Poll::Ready(admission.map(|done| done.verdicts.into_iter().map(outcome).collect()));
+                match admissions.ok_or(SyncError::Stopped).and_then(|done| Ok(done?)) {
+                    Ok(admissions) => self.verdicts.extend(admissions.into_iter().map(outcomes)),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
             }
             if let Some(preparing) = &mut self.preparing
                 && let Poll::Ready(prepared) = preparing.as_mut().poll(cx)
             {
                 self.preparing = None;
                 match prepared {
-                    Some(Ok(prepared)) => self.prepared = Some(prepared),
+                    Some(Ok(prepared)) => self.prepared.push_back(prepared),
                     Some(Err(error)) => return Poll::Ready(Err(error.into())),
                     None => return Poll::Ready(Err(SyncError::Stopped)),
                 }
             }
-            if self.committing.is_none()
-                && let Some(prepared) = self.prepared.take()
-            {
-                self.committing = Some(commit(context, prepared));
+            if self.committing.is_none() && !self.prepared.is_empty() {
+                self.committing = Some(commit(context, self.together()));
                 continue;
             }
             if self.preparing.is_none()
-                && self.prepared.is_none()
+                && self.prepared.len() < PREPARED_MAX
                 && let Some((tree, offers)) = self.queue.pop_front()
             {
                 let store = Arc::clone(&context.store);
                 self.preparing = Some(blocking(&*context.runtime, move || store.prepare(tree, offers)));
                 continue;
             }
-            return Poll::Pending;
+            return self.verdicts.pop_front().map_or(Poll::Pending, |outcomes| Poll::Ready(Ok(outcomes)));
         }
+    }
+
+    /// Takes batches that go through the door together.
+    fn together(&mut self) -> Vec<Prepared> {
+        let mut bytes = 0;
+        let fits = |prepared: &&Prepared| {
+            bytes += prepared.bytes_len();
+            bytes <= TOGETHER_BYTES_MAX
+        };
+        let count = self.prepared.iter().take_while(fits).count();
+        self.prepared.drain(..count.max(1)).collect()
     }
 }
 
 fn commit(
     context: &Context,
-    prepared: Prepared,
-) -> BoxFuture<'static, Option<Result<Admission, StoreError>>> {
+    prepared: Vec<Prepared>,
+) -> BoxFuture<'static, Option<Result<Vec<Admission>, StoreError>>> {
     let (store, runtime) = (Arc::clone(&context.store), Arc::clone(&context.runtime));
     Box::pin(async move {
         if sabotage::is(Sabotage::AckBeforeCommit) {
             runtime.sleep(SABOTAGE_MS).await;
         }
-        blocking(&*runtime, move || store.admit(prepared)).await
+        blocking(&*runtime, move || store.admit_all(prepared)).await
     })
+}
+
+fn outcomes(admission: Admission) -> Vec<Outcome> {
+    admission.verdicts.into_iter().map(outcome).collect()
 }
 
 pub(crate) fn outcome(verdict: Verdict) -> Outcome {

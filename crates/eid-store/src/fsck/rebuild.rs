@@ -171,7 +171,7 @@ struct Into<'a> {
 impl Into<'_> {
     fn admit(self, offers: Vec<Offer>) -> Result<Vec<Verdict>, StoreError> {
         let store = self.store;
-        let job = Job::Foreign(prepare(store.judge(), self.tree, offers));
+        let job = Job::Foreign(vec![prepare(store.judge(), self.tree, offers)]);
         let snapshot = self.target.snapshot()?;
         let door = Door { judge: store.judge(), apply: store.apply(), snapshot: &*snapshot };
         let judged = judge_group(door, &[&job], &|_| Some(self.memory.clone()))?;
@@ -186,7 +186,9 @@ impl Into<'_> {
             learned.memory.absorb(learned.pending);
         }
         match judged.outcomes.into_iter().next() {
-            Some(Outcome::Foreign(admission)) => Ok(admission.verdicts),
+            Some(Outcome::Foreign(admissions)) => {
+                Ok(admissions.into_iter().flat_map(|admission| admission.verdicts).collect())
+            }
             _ => Ok(Vec::new()),
         }
     }

@@ -7,7 +7,7 @@ use eid_core::{Draft, Entry, Permission, SettingsPast, Time, TreeId};
 use proptest::prelude::*;
 
 use super::kit::*;
-use crate::{Backend, BackendError, Batch, Memory, Offer, Snapshot, StoreError, Verdict};
+use crate::{Backend, BackendError, Batch, Counting, Memory, Offer, Snapshot, StoreError, Verdict};
 
 /// r <- a, r <- b, a b <- c, c <- d
 fn diamond() -> (Entry, Vec<Entry>) {
@@ -476,4 +476,32 @@ impl Backend for Interrupted {
     fn commit(&self, batch: Batch) -> Result<(), BackendError> {
         self.rows.commit(batch)
     }
+}
+
+#[test]
+fn batches_that_come_together_get_the_verdicts_that_they_get_one_after_another_and_one_flush() {
+    let (root, entries) = diamond();
+    let tree = root.tree();
+    let late = child(&[&entries[3]], 8);
+    let orphan = child(&[&late], 9);
+    let mut forged = entries[2].block().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    let forged = Offer { block: forged.into(), payloads: entries[2].payloads().to_vec() };
+    let batches = [
+        vec![offer(&entries[0]), offer(&entries[1]), offer(&entries[0]), forged],
+        vec![offer(&entries[1]), offer(&orphan), offer(&entries[2]), offer(&entries[2])],
+        vec![],
+        vec![offer(&entries[3]), offer(&entries[0]), offer(&late), offer(&orphan)],
+    ];
+    let alone = store();
+    let one_by_one = batches.clone().map(|batch| admit_offers(&alone, tree, batch));
+    let backend = Arc::new(Counting::new(Memory::new()));
+    let store = open_on(backend.clone());
+    let prepared = batches.map(|batch| store.prepare(tree, batch).unwrap());
+    let before = backend.counts();
+    let together = store.admit_all(prepared.into()).unwrap();
+    assert_eq!((backend.counts() - before).commits, 1);
+    assert_eq!(together.into_iter().map(|admission| admission.verdicts).collect::<Vec<_>>(), one_by_one);
+    assert_eq!(see(&store, tree).unwrap(), see(&alone, tree).unwrap());
+    assert_eq!(store.admit_all(Vec::new()).unwrap(), []);
 }

@@ -423,8 +423,8 @@ fn arrival() -> impl Strategy<Value = Arrival> {
 
 /// Admits without bringing views in line with what counts, as when the process ends before that.
 pub(super) fn admit_alone(store: &EntryStore, tree: TreeId, offers: Vec<Offer>) -> Vec<Verdict> {
-    match store.submit(Job::Foreign(store.prepare(tree, offers).unwrap())).unwrap() {
-        Outcome::Foreign(admission) => admission.verdicts,
+    match store.submit(Job::Foreign(vec![store.prepare(tree, offers).unwrap()])).unwrap() {
+        Outcome::Foreign(mut admissions) => admissions.remove(0).verdicts,
         other => panic!("{other:?}"),
     }
 }
