@@ -35,7 +35,7 @@ eid-benches live [--json] [--rows N]
 
 eid-benches push [--link LINK] [--entries N] [--json]
 
-  --link       memory (default; two devices in one process), http or quic (in two)
+  --link       memory (default; two devices in one process), http, quic or iroh (in two)
   --entries N  length of the history behind which commits are pushed (default 100000), besides 1000
 
 eid-benches many [--databases N] [--link LINK] [--json]

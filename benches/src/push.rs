@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use eid::{Access, Address, Database, Http, Instance, Listener, Quic};
+use eid::{Access, Address, Database, Http, Instance, Iroh, Listener, Quic, Relay};
 use eid_transport::Transport;
 use eid_transport::memory::MemoryNet;
 use serde_json::json;
@@ -29,6 +29,8 @@ enum Wire {
     Memory,
     Http,
     Quic,
+    /// Straight, without a relay.
+    Iroh,
 }
 
 impl Wire {
@@ -37,7 +39,8 @@ impl Wire {
             "memory" => Ok(Self::Memory),
             "http" => Ok(Self::Http),
             "quic" => Ok(Self::Quic),
-            _ => Err(format!("--link takes memory, http or quic, not {text}").into()),
+            "iroh" => Ok(Self::Iroh),
+            _ => Err(format!("--link takes memory, http, quic or iroh, not {text}").into()),
         }
     }
 
@@ -46,6 +49,7 @@ impl Wire {
             Self::Memory => "memory",
             Self::Http => "http",
             Self::Quic => "quic",
+            Self::Iroh => "iroh",
         }
     }
 
@@ -54,6 +58,7 @@ impl Wire {
             Self::Memory => Listener::from(MemoryNet::new().endpoint("a") as Arc<dyn Transport>),
             Self::Http => Http::on("127.0.0.1:0").into(),
             Self::Quic => Quic::on("127.0.0.1:0").into(),
+            Self::Iroh => Iroh::over(Relay::Off).on(([127, 0, 0, 1], 0).into()).into(),
         }
     }
 }
@@ -140,6 +145,10 @@ async fn measure(link: Wire, length: u64) -> Result<Took, Failed> {
         let ticket = there.share(Access::write()).await?;
         (Writer::Here(there), ticket)
     } else {
+        if link == Wire::Iroh {
+            // It dials from where it listens: otherwise over the relays of its defaults.
+            node.listen(link.listener()).await?;
+        }
         Writer::start(&dir.path().join("a"), link, length)?
     };
     let here = node.join(&ticket).within(PATIENCE).await?;

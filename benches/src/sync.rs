@@ -102,7 +102,10 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failed> {
         ("entries/s", format!("{rate:.0}, {:.2} of the signatures alone", rate / limit)),
         ("bytes an entry", format!("{:.0}", seen.total_bytes as f64 / moved as f64)),
         ("entries visited", format!("{}", seen.walk_visits)),
-        ("processor of the server", format!("{:.0} us", seen.server.cpu_us)),
+        (
+            "processor, client and server",
+            format!("{:.0} us, {:.0} us", seen.client_cpu_us, seen.server.cpu_us),
+        ),
         (
             "peak memory, client and server",
             format!("{:.1} MiB, {:.1} MiB", seen.client_peak_mib, seen.server.peak_mib),
@@ -125,6 +128,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failed> {
                 "over_signatures": rate / limit,
                 "peak_mib": seen.client_peak_mib.max(seen.server.peak_mib),
                 "server_cpu_us": seen.server.cpu_us,
+                "client_cpu_us": seen.client_cpu_us,
                 "walk_visits": seen.walk_visits,
                 "duplicates": seen.duplicates,
                 "rung": seen.rung,

@@ -110,6 +110,8 @@ pub(crate) struct Seen {
     pub ms: f64,
     pub walk_visits: u64,
     pub client_peak_mib: f64,
+    /// Of the processor, in the session; with both sides in it where there is one process.
+    pub client_cpu_us: f64,
     pub server: Side,
     pub equal: bool,
     pub held: u64,
@@ -274,8 +276,9 @@ fn line(from: &mut BufReader<ChildStdout>) -> Result<String, Failed> {
 }
 
 async fn side(end: &End, events: &mut Events, cpu: f64) -> Result<Side, Failed> {
-    let cpu_us = cpu_us()? - cpu;
+    // Its session ends after the other side's.
     let walk_visits = last_session(events).await?.visited;
+    let cpu_us = cpu_us()? - cpu;
     Ok(Side { walk_visits, cpu_us, peak_mib: mib(memory("VmHWM:")?), state: end.state()? })
 }
 
@@ -327,9 +330,9 @@ pub(crate) fn client(plan: &Plan) -> Result<Seen, Failed> {
         let peer = end.engine.connect_to_peer(&address, Some(key), &[]).await?;
         counts.clear();
         server.mark()?;
-        let begin = Instant::now();
+        let (begin, cpu) = (Instant::now(), cpu_us()?);
         let report = end.engine.sync_tree_with_peer(&peer, plan.tree).await?;
-        let ms = begin.elapsed().as_secs_f64() * 1e3;
+        let (ms, client_cpu_us) = (begin.elapsed().as_secs_f64() * 1e3, cpu_us()? - cpu);
         let side = server.report().await?;
         peer.close().await;
         let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::SeqCst);
@@ -344,6 +347,7 @@ pub(crate) fn client(plan: &Plan) -> Result<Seen, Failed> {
             refused: report.refused,
             rung: report.rung.map(|rung| rung.to_string()).unwrap_or_default(),
             ms,
+            client_cpu_us,
             walk_visits: report.visited + side.walk_visits,
             client_peak_mib: mib(memory("VmHWM:")?),
             equal: end.state()? == side.state,
