@@ -576,14 +576,17 @@ impl Replica for Nothing {
     }
 }
 
+/// Work on a blocking thread; nothing where that was stopped.
+type Working<T> = BoxFuture<'static, Option<Result<T, StoreError>>>;
+
 /// Admits batches in their order: the signatures of one are verified while those before become durable, with one flush for
 /// all that were verified meanwhile.
 #[derive(Default)]
 struct Admitter {
     queue: VecDeque<(TreeId, Vec<Offer>)>,
-    preparing: Option<BoxFuture<'static, Option<Result<Prepared, StoreError>>>>,
+    preparing: Option<Working<Prepared>>,
     prepared: VecDeque<Prepared>,
-    committing: Option<BoxFuture<'static, Option<Result<Vec<Admission>, StoreError>>>>,
+    committing: Option<Working<Vec<Admission>>>,
     /// Of batches that are durable, and were not handed out.
     verdicts: VecDeque<Vec<Outcome>>,
 }
@@ -659,10 +662,7 @@ impl Admitter {
     }
 }
 
-fn commit(
-    context: &Context,
-    prepared: Vec<Prepared>,
-) -> BoxFuture<'static, Option<Result<Vec<Admission>, StoreError>>> {
+fn commit(context: &Context, prepared: Vec<Prepared>) -> Working<Vec<Admission>> {
     let (store, runtime) = (Arc::clone(&context.store), Arc::clone(&context.runtime));
     Box::pin(async move {
         if sabotage::is(Sabotage::AckBeforeCommit) {
