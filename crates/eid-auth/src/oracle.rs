@@ -90,6 +90,10 @@ impl Mutant {
         Self::Flat,
         Self::Lww,
         Self::Accept,
+        Self::Closed,
+        Self::Rejoin,
+        Self::Latejoin,
+        Self::Strongjoin,
         Self::Winner,
         Self::Equal,
         Self::Undecided,
@@ -97,13 +101,9 @@ impl Mutant {
         Self::Wild,
         Self::Noleave,
         Self::Norules,
-        Self::Closed,
         Self::Joinup,
-        Self::Rejoin,
-        Self::Latejoin,
         Self::Lowered,
         Self::Wildjoin,
-        Self::Strongjoin,
     ];
 
     /// The name that the model gives it.
