@@ -136,7 +136,13 @@ pub enum Command {
     /// Delivers what peers lack (entries go both ways, as in `sync`)
     #[command(after_help = "Example:\n  eid push notes --peer laptop")]
     Push(Sync),
-    /// Peers: list, add, forget
+    /// Lists the databases that whoever answers at an address lets this device read
+    #[command(
+        after_help = "Only what this device, or the --user, may read; `eid join TICKET` brings another one here.\n\n\
+            Example:\n  eid discover http://192.0.2.7:7070"
+    )]
+    Discover(Discover),
+    /// Peers: list, add, block, unblock, forget
     #[command(subcommand, after_help = "Example:\n  eid peers list\n  eid peers add http://192.0.2.7:7070")]
     Peers(Peers),
     /// Who may do what: list, grant, revoke, rotate
@@ -772,6 +778,16 @@ pub struct Sync {
     pub wait: u64,
 }
 
+/// `eid discover`
+#[derive(Debug, Clone, Args)]
+pub struct Discover {
+    /// `http://HOST:PORT`, `quic:HOST:PORT`, `iroh:KEY?..`
+    pub address: Address,
+    /// Gives up after this many seconds
+    #[arg(long, short = 'w', value_name = "SECONDS", default_value_t = crate::limits::NETWORK_WAIT_SECONDS)]
+    pub wait: u64,
+}
+
 /// `eid peers`
 #[derive(Debug, Clone, Subcommand)]
 pub enum Peers {
@@ -784,7 +800,22 @@ pub enum Peers {
         /// `http://HOST:PORT`, `quic:HOST:PORT`, `iroh:KEY?..`
         address: Address,
     },
-    /// Forgets a peer with all its addresses; its rights and what it wrote stay
+    /// Has nothing to do with a peer any more: neither dials nor answers it; its rights and what it wrote stay
+    #[command(
+        after_help = "What it wrote still comes by way of others. To take its rights away, see `eid keys revoke`.\n\n\
+            Example:\n  eid peers block laptop\n  eid peers unblock laptop"
+    )]
+    Block {
+        /// Its key, its name or an address of it
+        peer: String,
+    },
+    /// Deals with a peer again that was blocked
+    #[command(after_help = "Example:\n  eid peers unblock laptop")]
+    Unblock {
+        /// Its key, its name or an address of it
+        peer: String,
+    },
+    /// Forgets a peer with all its addresses, and that it was blocked; its rights and what it wrote stay
     #[command(after_help = "To take its rights away, see `eid keys revoke`.\n\n\
             Example:\n  eid peers forget laptop\n  eid peers forget http://192.0.2.7:7070")]
     Forget {

@@ -160,6 +160,10 @@ pub struct TreeInfo {
     pub title: Text<TITLE_BYTES_MAX>,
     /// How many entries the answering side holds.
     pub entries: u64,
+    /// When the last of them that came to it was written, in milliseconds since 1970, by the clock of its author.
+    pub changed_ms: u64,
+    /// What the proven keys may do.
+    pub right: Right,
 }
 
 /// A permission.

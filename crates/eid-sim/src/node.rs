@@ -278,7 +278,9 @@ impl Access for NodeAccess {
     fn describe(&self, tree: &TreeId) -> TreeSummary {
         let database = self.instance.database_by_id(*tree);
         let title = database.title().ok().flatten().unwrap_or_default();
-        TreeSummary { tree: *tree, title, entries: database.entries().unwrap_or(0) }
+        let last = database.log(1).ok().and_then(|mut last| last.pop());
+        let changed_ms = last.map_or(0, |last| last.time.ms());
+        TreeSummary { tree: *tree, title, entries: database.entries().unwrap_or(0), changed_ms }
     }
 
     fn redeem(

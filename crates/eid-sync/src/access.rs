@@ -4,7 +4,6 @@ use std::fmt::Debug;
 
 use eid_core::{Permission, PublicKey, TreeId};
 use eid_proto::RefusalCode;
-use eid_transport::Address;
 
 /// A database as others see it who may read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +14,17 @@ pub struct TreeSummary {
     pub title: String,
     /// How many entries the answering side holds.
     pub entries: u64,
+    /// When the last of them that came to it was written, in milliseconds since 1970, by the clock of its author.
+    pub changed_ms: u64,
+}
+
+/// A database that a peer lets this device read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    /// What the peer says of it.
+    pub summary: TreeSummary,
+    /// What this device, or a user who is logged in here, may do in it, as far as the peer knows.
+    pub right: Permission,
 }
 
 /// Answers for users, rights and preferences. Synchronous: the engine asks on blocking threads.
@@ -31,11 +41,6 @@ pub trait Access: Debug + Send + Sync {
     /// Whether what comes to a database is to be told at once, when everything is kept in step with a peer.
     fn is_live(&self, _tree: &TreeId) -> bool {
         true
-    }
-
-    /// Where a peer was reached, the last success first.
-    fn reached(&self, _peer: &PublicKey) -> Vec<Address> {
-        Vec::new()
     }
 
     /// What is said of a database to those who may read it.

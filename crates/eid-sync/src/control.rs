@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eid_core::dag::{Replica, tips_hash};
-use eid_core::{EntryId, PublicKey, TreeId};
+use eid_core::{EntryId, Permission, PublicKey, TreeId};
 use eid_proto::limits::STATES_MAX;
 use eid_proto::message::{Request, Response, TreeInfo};
 use eid_proto::{Established, Handshake, HandshakeOutput, List, RefusalCode, Text, bits, state_of};
@@ -211,11 +211,18 @@ fn answer(request: Request, context: &Context, caller: &Caller) -> Result<Respon
     match request {
         Request::OpenMany(asked) => open_many(&asked, context),
         Request::Discover => {
-            let readable =
-                context.access.trees().into_iter().filter(|tree| context.rights_in(tree).read).map(|tree| {
-                    let summary = context.access.describe(&tree);
-                    TreeInfo { tree: tree.0, title: Text::new(&summary.title), entries: summary.entries }
-                });
+            let offered = |tree: TreeId| {
+                let right = context.permission(&tree).filter(|right| *right >= Permission::Read)?;
+                let summary = context.access.describe(&tree);
+                Some(TreeInfo {
+                    tree: tree.0,
+                    title: Text::new(&summary.title),
+                    entries: summary.entries,
+                    changed_ms: summary.changed_ms,
+                    right: right.into(),
+                })
+            };
+            let readable = context.access.trees().into_iter().filter_map(offered);
             Ok(Response::Discover(List::new(readable.collect())))
         }
         Request::Redeem { tree, name } => Ok(redeem(&TreeId(tree), &name.into_string(), context, caller)),
@@ -257,7 +264,14 @@ fn redeem(tree: &TreeId, name: &str, context: &Context, caller: &Caller) -> Resp
         };
     }
     match context.access.redeem(tree, &caller.further, &caller.device, name) {
-        Ok(permission) => Response::Granted(permission.into()),
+        Ok(permission) => {
+            // The right is granted, whether or not it is remembered to whom.
+            let joined = context.peers.joined(caller.device, name, context.runtime.now_ms());
+            if let Err(error) = joined {
+                tracing::warn!(%tree, %error, "who joined could not be remembered");
+            }
+            Response::Granted(permission.into())
+        }
         // Somebody who joined before, and did not hear the answer, may ask again.
         Err(RefusalCode::InviteUsed | RefusalCode::InviteExpired) if context.rights(tree).read => {
             match context.access.permission(tree, &[caller.device]) {

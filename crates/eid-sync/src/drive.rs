@@ -27,6 +27,7 @@ use crate::limits::{
     SESSIONS_MAX, TOGETHER_BYTES_MAX, TURN_BYTES_PER_SECOND_MIN,
 };
 use crate::memory::{Held, Memory};
+use crate::peers::Peers;
 use crate::place::Place;
 use crate::progress::Meter;
 use crate::relations::Relations;
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) access: Arc<dyn Access>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) relations: Relations,
+    pub(crate) peers: Peers,
     /// The peer's device key.
     pub(crate) peer: PublicKey,
     /// Every key that the peer has proven, the device key among them.
@@ -109,9 +111,17 @@ impl Context {
         conduct.is_away(&self.peer, self.runtime.now_ms())
     }
 
+    /// What the keys of the peer are given; nothing while it is blocked.
+    pub(crate) fn permission(&self, tree: &TreeId) -> Option<Permission> {
+        if self.peers.is_blocked(&self.peer) {
+            return None;
+        }
+        self.access.permission(tree, &self.keys)
+    }
+
     /// The same for a database that takes part.
     pub(crate) fn rights_in(&self, tree: &TreeId) -> Rights {
-        let permission = self.access.permission(tree, &self.keys);
+        let permission = self.permission(tree);
         // Admission judges each entry, not who brings it: any right will do to bring the work of others.
         Rights { read: permission >= Some(Permission::Read), push: permission.is_some() }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_lock::Mutex as AsyncMutex;
 use eid_core::dag::{Replica, tips_hash};
@@ -17,7 +17,7 @@ use eid_transport::{
     Address, BoxFuture, Connection, Link, LinkBytes, LinkError, ListenError, Received, Transport,
 };
 
-use crate::access::{Access, TreeSummary};
+use crate::access::{Access, Offered, TreeSummary};
 use crate::conduct::Conduct;
 use crate::control::{Caller, Control, States, answer_requests, greet, states_for};
 use crate::drive::{Context, drive};
@@ -31,6 +31,7 @@ use crate::limits::{
 };
 use crate::live::LiveLinks;
 use crate::memory::Memory;
+use crate::peers::{PeerInfo, PeerStatus, Peers};
 use crate::place::Place;
 use crate::progress::Meter;
 use crate::race::Door;
@@ -99,6 +100,9 @@ pub(crate) struct Inner {
     pub(crate) access: Arc<dyn Access>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) relations: Relations,
+    pub(crate) peers: Peers,
+    /// Peers that were dialled.
+    dialled: Mutex<Vec<Weak<PeerInner>>>,
     hub: Arc<Hub>,
     /// The engine was stopped so often: who keeps something in step ends then.
     pub(crate) stopped: Signal,
@@ -214,6 +218,8 @@ impl SyncEngine {
     ) -> Self {
         let inner = Inner {
             relations: Relations::new(Arc::clone(&store)),
+            peers: Peers::in_store(&store),
+            dialled: Mutex::default(),
             hub: Arc::new(Hub::new(&store)),
             stopped: Signal::default(),
             store,
@@ -343,6 +349,60 @@ impl SyncEngine {
         Ok(self.inner.relations.forget_peer(peer)?)
     }
 
+    /// The book in which peers are remembered.
+    #[must_use]
+    pub fn peers(&self) -> &Peers {
+        &self.inner.peers
+    }
+
+    /// The peers that are remembered.
+    pub fn list_peers(&self) -> Result<Vec<PeerInfo>, SyncError> {
+        self.inner.peers.list()
+    }
+
+    /// Remembers a peer before it is met, and where it is reached.
+    pub fn register_peer(&self, peer: PublicKey, name: &str, addresses: &[Address]) -> Result<(), SyncError> {
+        self.inner.peers.register(peer, name, addresses)
+    }
+
+    /// Remembers a further address of a peer: it is tried after those where the peer was reached.
+    pub fn add_peer_address(&self, peer: &PublicKey, address: &Address) -> Result<(), SyncError> {
+        self.inner.peers.add_address(peer, address)
+    }
+
+    /// Changes what this device has to do with a peer, at once: the connections of one that is blocked are closed.
+    pub fn update_peer_status(&self, peer: &PublicKey, status: PeerStatus) -> Result<(), SyncError> {
+        let is_changed = self.inner.peers.set_status(peer, status)?;
+        if status == PeerStatus::Blocked {
+            self.hang_up(peer);
+        }
+        if is_changed {
+            self.inner.publisher.publish(&SyncEvent::Status { peer: *peer, status });
+        }
+        Ok(())
+    }
+
+    /// Closes every connection with a peer; nobody waits for that.
+    fn hang_up(&self, peer: &PublicKey) {
+        let mut connections = self.inner.seats.of(peer);
+        let dialled: Vec<_> = lock(&self.inner.dialled).iter().filter_map(Weak::upgrade).collect();
+        let dialled = dialled.into_iter().filter(|dialled| dialled.key == *peer);
+        connections.extend(dialled.map(|dialled| Arc::clone(&dialled.connection)));
+        for connection in connections {
+            self.inner.runtime.spawn(Box::pin(async move { connection.close().await }));
+        }
+    }
+
+    /// The peers that there was a session with about a database.
+    pub fn peers_of(&self, tree: &TreeId) -> Result<Vec<PublicKey>, SyncError> {
+        Ok(self.known_peers(tree)?.into_iter().map(|(peer, _)| peer).collect())
+    }
+
+    /// The databases about which there was a session with a peer.
+    pub fn trees_of(&self, peer: &PublicKey) -> Result<Vec<TreeId>, SyncError> {
+        Ok(self.inner.relations.of_peer(peer)?)
+    }
+
     /// The schemes of the addresses that can be dialled.
     #[must_use]
     pub fn schemes(&self) -> Vec<String> {
@@ -362,8 +422,18 @@ impl SyncEngine {
         expected: Option<PublicKey>,
         keys: &[Arc<SecretKey>],
     ) -> Result<Peer, SyncError> {
+        self.allowed(expected.as_ref())?;
         let connection = self.dial(address, expected).await?;
         self.greet_server(connection, address, expected, keys, None).await
+    }
+
+    /// # Errors
+    /// [`SyncError::Blocked`].
+    pub(crate) fn allowed(&self, peer: Option<&PublicKey>) -> Result<(), SyncError> {
+        match peer.filter(|peer| self.inner.peers.is_blocked(peer)) {
+            Some(blocked) => Err(SyncError::Blocked(*blocked)),
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn dial(
@@ -408,11 +478,6 @@ impl SyncEngine {
             }
         };
         let LinkBytes { sent, received } = link.bytes();
-        self.inner.publisher.publish(&SyncEvent::Connected {
-            peer: established.peer,
-            name: established.name.clone(),
-            via: Some(address.clone()),
-        });
         let inner = PeerInner {
             connection,
             control: AsyncMutex::new(Control::new(link)),
@@ -424,7 +489,23 @@ impl SyncEngine {
             features: established.features,
             log: Log::default(),
         };
-        Ok(Peer { inner: Arc::new(inner) })
+        let peer = Peer { inner: Arc::new(inner) };
+        {
+            let mut dialled = lock(&self.inner.dialled);
+            dialled.retain(|other| other.strong_count() > 0);
+            dialled.push(Arc::downgrade(&peer.inner));
+        }
+        // Who is blocked meanwhile finds it in the list.
+        if let Err(error) = self.allowed(Some(&peer.key())) {
+            peer.close().await;
+            return Err(error);
+        }
+        self.inner.publisher.publish(&SyncEvent::Connected {
+            peer: peer.key(),
+            name: peer.name().to_owned(),
+            via: Some(address.clone()),
+        });
+        Ok(peer)
     }
 
     /// Synchronises one database with a peer, in both directions.
@@ -504,15 +585,19 @@ impl SyncEngine {
     }
 
     /// The databases that a peer lets this device read.
-    pub async fn discover_peer_trees(&self, peer: &Peer) -> Result<Vec<TreeSummary>, SyncError> {
+    pub async fn discover_peer_trees(&self, peer: &Peer) -> Result<Vec<Offered>, SyncError> {
         let (response, _, _) = self.request(peer, &Request::Discover).await?;
         let Response::Discover(list) = response else { return Err(SyncError::Misplaced) };
-        let summary = |info: eid_proto::message::TreeInfo| TreeSummary {
-            tree: TreeId(info.tree),
-            title: info.title.into_string(),
-            entries: info.entries,
+        let offered = |info: eid_proto::message::TreeInfo| Offered {
+            summary: TreeSummary {
+                tree: TreeId(info.tree),
+                title: info.title.into_string(),
+                entries: info.entries,
+                changed_ms: info.changed_ms,
+            },
+            right: info.right.into(),
         };
-        Ok(list.into_vec().into_iter().map(summary).collect())
+        Ok(list.into_vec().into_iter().map(offered).collect())
     }
 
     /// Redeems the invite of a ticket, if it has one, and brings the whole database here, from whichever of its addresses
@@ -615,6 +700,7 @@ impl Inner {
             access: Arc::clone(&self.access),
             runtime: Arc::clone(&self.runtime),
             relations: self.relations.clone(),
+            peers: self.peers.clone(),
             peer,
             keys,
             serving,
@@ -773,6 +859,10 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
     let (_seat, gone) = Seats::enter(&inner.seats, peer, connection, &running, CONNECTIONS_PER_KEY_MAX);
     if let Some(gone) = gone {
         runtime.spawn(Box::pin(async move { gone.close().await }));
+    }
+    // It has a seat by now: whoever is blocked later is looked for there.
+    if inner.peers.is_blocked(&peer) {
+        return Err(SyncError::Blocked(peer));
     }
     inner.publisher.publish(&SyncEvent::Connected { peer, name, via: None });
     let keys: Arc<[PublicKey]> = established.keys().into();

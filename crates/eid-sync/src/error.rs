@@ -1,5 +1,6 @@
 //! What can go wrong between this device and a peer.
 
+use eid_core::PublicKey;
 use eid_proto::message::DecodeError;
 use eid_proto::{HandshakeError, RefusalCode, SessionError};
 use eid_store::StoreError;
@@ -56,6 +57,15 @@ pub enum SyncError {
     /// The local store failed.
     #[error("the local store failed")]
     Store(#[from] StoreError),
+    /// The row of a peer is damaged, or cannot be written.
+    #[error("the row of a peer is damaged")]
+    Row(#[source] serde_json::Error),
+    /// The row of a peer is of a later version of this program.
+    #[error("a peer was remembered by a newer version, in rows of form {0}")]
+    NewerRow(u32),
+    /// This device has nothing to do with the peer.
+    #[error("this device has blocked the peer {}", .0.short())]
+    Blocked(PublicKey),
     /// The text is not a ticket.
     #[error(transparent)]
     Ticket(#[from] TicketError),
@@ -119,6 +129,9 @@ impl SyncError {
             | Self::NoAddress
             | Self::Malformed(_)
             | Self::Misplaced
+            | Self::Row(_)
+            | Self::NewerRow(_)
+            | Self::Blocked(_)
             | Self::Ticket(_)
             | Self::Invalid
             | Self::Stopped => false,

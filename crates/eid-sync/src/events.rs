@@ -11,6 +11,7 @@ use eid_proto::message::Versions;
 use eid_transport::Address;
 
 use crate::limits::EVENTS_MAX;
+use crate::peers::PeerStatus;
 use crate::progress::Progress;
 use crate::report::SessionReport;
 
@@ -77,6 +78,13 @@ pub enum SyncEvent {
         ours: Versions,
         /// Those of the other.
         theirs: Versions,
+    },
+    /// This device has to do something else with a peer than before.
+    Status {
+        /// Which.
+        peer: PublicKey,
+        /// What from now on.
+        status: PeerStatus,
     },
     /// An invite was redeemed here.
     Redeemed {

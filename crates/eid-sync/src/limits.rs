@@ -112,3 +112,10 @@ pub const OTHERS_MS: u64 = 1_000;
 pub const PERIOD_MS: u64 = 300_000;
 /// Milliseconds that a sabotaged receiver waits between acknowledging and committing.
 pub(crate) const SABOTAGE_MS: u64 = 200;
+
+/// Addresses remembered of one peer; the one that was used longest ago goes first.
+pub(crate) const PEER_ADDRESSES_MAX: usize = 8;
+/// Peers from which on a stranger that dials is not remembered any more: a list that a person can read has fewer.
+pub(crate) const PEERS_CALLING_MAX: usize = 4_096;
+/// Bytes kept of the text of a peer's last error.
+pub(crate) const PEER_ERROR_BYTES_MAX: usize = 512;

@@ -70,7 +70,7 @@ impl SyncEngine {
         let mut offered = BTreeMap::new();
         if !others.is_empty() {
             let trees = self.discover_peer_trees(peer).await?;
-            offered.extend(trees.into_iter().map(|offer| (offer.tree, offer.entries)));
+            offered.extend(trees.into_iter().map(|offer| (offer.summary.tree, offer.summary.entries)));
         }
         let others = others.into_iter().filter_map(|tree| Some((tree, *offered.get(&tree)?))).collect();
         let (mut equal, mut differing) = (VecDeque::new(), Vec::new());

@@ -125,6 +125,7 @@ impl SyncEngine {
         keys: &[Arc<SecretKey>],
         lost: Option<&Address>,
     ) -> Result<Peer, SyncError> {
+        self.allowed(expected.as_ref())?;
         let mut ordered = best_first(addresses, &self.reached(expected).await?);
         ordered.sort_by_key(|address| Some(address) == lost);
         let (door, runtime) = (Door::new(()), &*self.inner.runtime);
@@ -174,8 +175,9 @@ impl SyncEngine {
     /// Where a peer was reached, the last success first.
     async fn reached(&self, expected: Option<PublicKey>) -> Result<Vec<Address>, SyncError> {
         let Some(peer) = expected else { return Ok(Vec::new()) };
-        let access = Arc::clone(&self.inner.access);
-        blocking(&*self.inner.runtime, move || access.reached(&peer)).await.ok_or(SyncError::Stopped)
+        let peers = self.inner.peers.clone();
+        let known = blocking(&*self.inner.runtime, move || peers.of(&peer)).await;
+        Ok(known.ok_or(SyncError::Stopped)??.addresses)
     }
 
     fn racer<'a>(

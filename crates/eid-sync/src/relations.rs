@@ -69,6 +69,13 @@ impl Relations {
         Ok(rows.into_iter().filter_map(row).collect())
     }
 
+    /// Every database that there was a session with this peer about.
+    pub(crate) fn of_peer(&self, peer: &PublicKey) -> Result<Vec<TreeId>, StoreError> {
+        let rows = self.store.local().namespace(NAMESPACE).scan(&[])?;
+        let of_it = rows.iter().filter(|(key, _)| key.ends_with(&peer.0));
+        Ok(of_it.filter_map(|(key, _)| Some(TreeId(key.get(..32)?.try_into().ok()?))).collect())
+    }
+
     /// Forgets a peer's positions in every database.
     pub(crate) fn forget_peer(&self, peer: &PublicKey) -> Result<(), StoreError> {
         let local = self.store.local().namespace(NAMESPACE);

@@ -45,6 +45,12 @@ impl Seats {
         let seated = Seated { seats: Arc::clone(seats), key, connection: Arc::clone(connection) };
         (seated, gone.flatten())
     }
+
+    /// The connections of a key.
+    pub(crate) fn of(&self, key: &PublicKey) -> Vec<Arc<dyn Connection>> {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get(key).into_iter().flatten().map(|seat| Arc::clone(&seat.connection)).collect()
+    }
 }
 
 impl Drop for Seated {

@@ -256,8 +256,14 @@ async fn discovery_lists_exactly_what_may_be_read() {
     nodes.allow(second, &b, Permission::Read);
     nodes.allow(relayed, &b, Permission::Relay);
     let peer = b.engine.connect_to_peer(&a.address(), Some(a.key.public()), &[]).await.unwrap();
-    let mut listed: Vec<TreeId> =
-        b.engine.discover_peer_trees(&peer).await.unwrap().into_iter().map(|info| info.tree).collect();
+    let mut listed: Vec<TreeId> = b
+        .engine
+        .discover_peer_trees(&peer)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|offered| offered.summary.tree)
+        .collect();
     listed.sort_unstable();
     let mut expected = vec![tree, second];
     expected.sort_unstable();

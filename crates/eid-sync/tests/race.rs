@@ -229,7 +229,7 @@ async fn what_was_reached_last_is_dialled_first() {
     let (a, b) = (nodes.node(1).await, nodes.node(2).await);
     let silent = nodes.net.endpoint("silent");
     silent.listen().await.unwrap();
-    b.rights.reached.lock().unwrap().insert(a.key.public(), vec![a.address()]);
+    b.engine.peers().met(a.key.public(), &a.address(), None, 1).unwrap();
     let ways = addresses(&["memory:silent", "memory:n1"]);
     let began = Instant::now();
     let peer = b.engine.connect_to_any(&ways, Some(a.key.public()), &[]).await.unwrap();

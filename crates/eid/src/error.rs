@@ -311,6 +311,9 @@ fn sync_kind(error: &SyncError) -> ErrorKind {
     match error {
         SyncError::NoTransport(_) => ErrorKind::InvalidAddress,
         SyncError::NoAddress => ErrorKind::InvalidTicket,
+        SyncError::Row(_) => ErrorKind::Corrupt,
+        SyncError::NewerRow(_) => ErrorKind::NewerFormat,
+        SyncError::Blocked(_) => ErrorKind::Refused,
         SyncError::Dial(error) => dial_kind(error),
         SyncError::Handshake(HandshakeError::WrongServer { .. }) => ErrorKind::Refused,
         _ => match error.refusal() {

@@ -3,15 +3,11 @@
 use eid_core::{Permission, PublicKey, TreeId};
 use eid_db::{Instance, RedeemError};
 use eid_sync::{RefusalCode, TreeSummary};
-use eid_transport::Address;
-
-use crate::peers::Peers;
 
 /// Answers for one instance.
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) db: Instance,
-    pub(crate) peers: Peers,
 }
 
 impl eid_sync::Access for Gate {
@@ -48,20 +44,12 @@ impl eid_sync::Access for Gate {
         }
     }
 
-    fn reached(&self, peer: &PublicKey) -> Vec<Address> {
-        match self.peers.of(peer) {
-            Ok(known) => known.addresses,
-            Err(error) => {
-                tracing::error!(%peer, %error, "where a peer was reached cannot be read");
-                Vec::new()
-            }
-        }
-    }
-
     fn describe(&self, tree: &TreeId) -> TreeSummary {
         let database = self.db.database_by_id(*tree);
         let title = database.title().ok().flatten().unwrap_or_default();
-        TreeSummary { tree: *tree, title, entries: database.entries().unwrap_or(0) }
+        let last = database.log(1).ok().and_then(|mut last| last.pop());
+        let changed_ms = last.map_or(0, |last| last.time.ms());
+        TreeSummary { tree: *tree, title, entries: database.entries().unwrap_or(0), changed_ms }
     }
 
     fn redeem(
@@ -84,10 +72,6 @@ impl eid_sync::Access for Gate {
                 RefusalCode::Failed
             }
         })?;
-        // The right is granted, whether or not it is remembered to whom.
-        if let Err(error) = self.peers.joined(*joiner, name, self.db.env().clock.now_ms()) {
-            tracing::warn!(%tree, %error, "who joined could not be remembered");
-        }
         Ok(granted)
     }
 }

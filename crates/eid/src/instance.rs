@@ -12,8 +12,8 @@ use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_db::{Env, Instance as Db};
 use eid_store::{Backend, FsckReport, Memory};
 use eid_sync::{
-    Compression, DatabaseTicket, Delivered, EngineConfig, Events, SessionReport, SyncEngine, SyncEvent,
-    TokioRuntime,
+    Compression, DatabaseTicket, Delivered, EngineConfig, Events, Offered, PeerInfo, PeerStatus, Peers,
+    SessionReport, SyncEngine, SyncEvent, TokioRuntime,
 };
 use eid_transport::Address;
 
@@ -24,7 +24,6 @@ use crate::indexing::Indexing;
 use crate::join::{Join, Joined};
 use crate::listen::Listener;
 use crate::offload::offload;
-use crate::peers::{PeerInfo, Peers};
 use crate::sessions::Sessions;
 use crate::status::{PeerProgress, Status};
 use crate::users::User;
@@ -38,7 +37,6 @@ pub struct Instance {
 struct Inner {
     db: Db,
     engine: SyncEngine,
-    peers: Peers,
     sessions: Sessions,
     /// Whether a task notes what sessions there were.
     remembers_sessions: AtomicBool,
@@ -142,8 +140,7 @@ impl Builder {
         });
         let db = db.await??;
         let runtime = Arc::new(TokioRuntime::current());
-        let peers = Peers::in_store(db.store());
-        let gate = Arc::new(Gate { db: db.clone(), peers: peers.clone() });
+        let gate = Arc::new(Gate { db: db.clone() });
         let name = db.display_name()?.unwrap_or_default();
         let config = EngineConfig { name, compression, ..EngineConfig::default() };
         let engine = SyncEngine::new(Arc::clone(db.store()), db.device_key(), gate, runtime, config);
@@ -162,7 +159,7 @@ impl Builder {
         let (sessions, indexing) =
             (Sessions::in_store(db.store()), Indexing::start(db.clone(), engine.events()));
         let remembers_sessions = AtomicBool::new(false);
-        Ok(Instance { inner: Arc::new(Inner { db, engine, peers, sessions, remembers_sessions, indexing }) })
+        Ok(Instance { inner: Arc::new(Inner { db, engine, sessions, remembers_sessions, indexing }) })
     }
 }
 
@@ -334,7 +331,7 @@ impl Instance {
         if self.inner.remembers_sessions.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (mut events, peers) = (self.inner.engine.events(), self.inner.peers.clone());
+        let (mut events, peers) = (self.inner.engine.events(), self.inner.engine.peers().clone());
         let (sessions, clock) = (self.inner.sessions.clone(), Arc::clone(&self.inner.db.env().clock));
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
@@ -385,7 +382,7 @@ impl Instance {
         }
         let session = joined?;
         let (db, peers, sessions) =
-            (self.inner.db.clone(), self.inner.peers.clone(), self.inner.sessions.clone());
+            (self.inner.db.clone(), self.inner.engine.peers().clone(), self.inner.sessions.clone());
         let (id, name, now_ms, report) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.clone());
         let tracking = user.inner().clone();
         let remembering = offload(move || {
@@ -396,7 +393,7 @@ impl Instance {
                 // The title of this moment, so that nobody who changes it later gets between this device and its names.
                 None => db.keep_title_as_name(&id)?,
             }
-            peers.succeeded(report.peer, now_ms)
+            Ok::<(), Error>(peers.succeeded(report.peer, now_ms)?)
         });
         remembering.await??;
         let database = self.by_id(ticket.db);
@@ -411,9 +408,9 @@ impl Instance {
         if peer != ticket.key {
             return Ok(());
         }
-        let (peers, now_ms) = (self.inner.peers.clone(), self.now_ms());
-        offload(move || peers.met(peer, &via, Some(name.as_str()).filter(|name| !name.is_empty()), now_ms))
-            .await?
+        let (peers, now_ms) = (self.inner.engine.peers().clone(), self.now_ms());
+        let name = Some(name).filter(|name| !name.is_empty());
+        Ok(offload(move || peers.met(peer, &via, name.as_deref(), now_ms)).await??)
     }
 
     /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see. Then
@@ -481,7 +478,7 @@ impl Instance {
             Err(error) => Some(error.to_string()),
         };
         if let Some(text) = failure {
-            let (peers, address) = (self.inner.peers.clone(), address.clone());
+            let (peers, address) = (self.inner.engine.peers().clone(), address.clone());
             let now_ms = self.now_ms();
             offload(move || peers.failed(&address, &text, now_ms)).await??;
         }
@@ -510,7 +507,7 @@ impl Instance {
             Err(_) => false,
         };
         let succeeded = done.is_ok() && !incomplete;
-        let (peers, now_ms) = (self.inner.peers.clone(), self.now_ms());
+        let (peers, now_ms) = (self.inner.engine.peers().clone(), self.now_ms());
         let (sessions, in_sync) = (self.inner.sessions.clone(), done.as_ref().ok().cloned());
         let remembering = offload(move || {
             // A session that ended early is told as an event only, and one that had nothing to do as a report only.
@@ -521,7 +518,10 @@ impl Instance {
             }
             let name = Some(peer.name()).filter(|name| !name.is_empty());
             peers.met(peer.key(), peer.address(), name, now_ms)?;
-            if succeeded { peers.succeeded(peer.key(), now_ms) } else { Ok(()) }
+            if succeeded {
+                peers.succeeded(peer.key(), now_ms)?;
+            }
+            Ok::<(), Error>(())
         });
         remembering.await??;
         let reports = done?;
@@ -581,7 +581,7 @@ impl Instance {
 
     /// The devices that this one knows.
     pub fn peers(&self) -> Result<Vec<PeerInfo>, Error> {
-        self.inner.peers.list()
+        Ok(self.inner.engine.list_peers()?)
     }
 
     /// Remembers an address. Who is there is learnt when it answers first.
@@ -596,20 +596,58 @@ impl Instance {
             let message = format!("no transport serves {scheme}: addresses; there are: {known}");
             return Err(Error::new(ErrorKind::InvalidAddress, message));
         }
-        let (peers, address) = (self.inner.peers.clone(), address.clone());
-        offload(move || peers.add(&address)).await?
+        let (peers, address) = (self.inner.engine.peers().clone(), address.clone());
+        Ok(offload(move || peers.add(&address)).await??)
+    }
+
+    /// Changes what this device has to do with a peer, from this moment on. One that is blocked is neither dialled nor
+    /// served, and what runs with it ends; its rights and what it wrote stay.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when nobody was met at its address yet, so that its key is not known.
+    pub async fn set_peer_status(&self, peer: &PeerInfo, status: PeerStatus) -> Result<(), Error> {
+        let Some(key) = peer.key else {
+            let message = "nobody was met at this address yet, so there is no key to go by";
+            return Err(Error::new(ErrorKind::NotFound, message));
+        };
+        let engine = self.inner.engine.clone();
+        Ok(offload(move || engine.update_peer_status(&key, status)).await??)
+    }
+
+    /// The databases that whoever answers at an address lets this device read, and who that is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`], [`ErrorKind::TimedOut`].
+    pub async fn discover(
+        &self,
+        address: &Address,
+        within: Duration,
+    ) -> Result<(PublicKey, Vec<Offered>), Error> {
+        let (engine, db) = (&self.inner.engine, self.inner.db.clone());
+        let work = async {
+            let keys = offload(move || db.keys_to_prove(None)).await??;
+            let peer = engine.connect_to_peer(address, None, &keys).await?;
+            let found = engine.discover_peer_trees(&peer).await;
+            peer.close().await;
+            Ok((peer.key(), found?))
+        };
+        tokio::time::timeout(within, work).await.unwrap_or_else(|_| {
+            let message = format!("{address} took longer than {} s", within.as_secs());
+            Err(Error::new(ErrorKind::TimedOut, message))
+        })
     }
 
     /// Forgets a peer: its addresses, and how far it was with each database. Its rights and what it wrote stay.
     pub async fn forget_peer(&self, peer: &PeerInfo) -> Result<(), Error> {
-        let (peers, engine, peer) = (self.inner.peers.clone(), self.inner.engine.clone(), peer.clone());
+        let (peers, engine, peer) =
+            (self.inner.engine.peers().clone(), self.inner.engine.clone(), peer.clone());
         let sessions = self.inner.sessions.clone();
         offload(move || {
             if let Some(key) = &peer.key {
                 engine.forget_peer(key)?;
                 sessions.forget(&key.0)?;
             }
-            peers.forget(&peer)
+            Ok(peers.forget(&peer)?)
         })
         .await?
     }

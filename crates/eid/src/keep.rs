@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use eid_core::PublicKey;
-use eid_sync::{Delivered, SyncEvent, SyncHandle};
+use eid_sync::{Delivered, PeerInfo, PeerStatus, SyncEvent, SyncHandle};
 use eid_transport::Address;
 
 use crate::database::Database;
@@ -72,8 +72,8 @@ impl Instance {
         Ok(self.sync().keep_in_step(addresses, expected, &keys, tree))
     }
 
-    /// Keeps every database whose users want it at once in step with every known peer that has an address, also with those
-    /// that become known later.
+    /// Keeps every database whose users want it at once in step with every known peer that is active and has an address,
+    /// also with those that become known later.
     pub async fn keep_peers_in_step(&self) -> Result<PeersInStep, Error> {
         let mut events = self.events();
         let node = self.clone();
@@ -81,13 +81,13 @@ impl Instance {
         node.keep_known(&mut kept).await?;
         let task = tokio::spawn(async move {
             while let Some(delivered) = events.recv().await {
-                let is_dialled = match &delivered {
+                let may_differ = match &delivered {
                     Delivered::Event(SyncEvent::Connected { via, .. }) => via.is_some(),
                     Delivered::Event(SyncEvent::Session(report)) => report.via.is_some(),
+                    Delivered::Event(SyncEvent::Status { .. }) | Delivered::Lagged(_) => true,
                     Delivered::Event(_) => false,
-                    Delivered::Lagged(_) => true,
                 };
-                if is_dialled && let Err(error) = node.keep_known(&mut kept).await {
+                if may_differ && let Err(error) = node.keep_known(&mut kept).await {
                     tracing::warn!(%error, "a peer could not be kept in step");
                 }
             }
@@ -100,7 +100,8 @@ impl Instance {
         let node = self.clone();
         let peers = offload(move || node.peers()).await??;
         let mut known: Vec<Vec<Address>> = Vec::new();
-        for peer in peers.into_iter().filter(|peer| !peer.addresses.is_empty()) {
+        let is_dialled = |peer: &PeerInfo| peer.status == PeerStatus::Active && !peer.addresses.is_empty();
+        for peer in peers.into_iter().filter(is_dialled) {
             let mut addresses = peer.addresses.clone();
             addresses.sort_unstable();
             let is_kept = |handle: &SyncHandle| peer.key.is_some() && handle.peer_pubkey() == peer.key;

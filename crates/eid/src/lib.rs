@@ -79,7 +79,6 @@ pub mod limits;
 mod list;
 mod listen;
 mod offload;
-mod peers;
 mod sessions;
 mod status;
 mod stores;
@@ -110,8 +109,8 @@ pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowCh
 pub use eid_iroh::{Relay, RelayUrl};
 pub use eid_store::{FsckReport, Lost, Problem, is_engine_guarded};
 pub use eid_sync::{
-    Compression, DatabaseTicket, Delivered, Direction, Events, KeepState, Progress, Rung, SessionReport,
-    SyncEngine, SyncEvent, SyncHandle, SyncStatus, TicketError,
+    Compression, DatabaseTicket, Delivered, Direction, Events, KeepState, Offered, PeerInfo, PeerStatus,
+    Progress, Rung, SessionReport, SyncEngine, SyncEvent, SyncHandle, SyncStatus, TicketError, TreeSummary,
 };
 pub use eid_transport::Address;
 pub use error::{Error, ErrorKind};
@@ -127,7 +126,6 @@ pub use listen::Iroh;
 pub use listen::Listener;
 #[cfg(feature = "quic")]
 pub use listen::Quic;
-pub use peers::PeerInfo;
 pub use status::{DatabaseStatus, PeerProgress, Status};
 pub use stores::{PasswordStore, Registry};
 pub use table::{LiveQuery, Query, Table};

@@ -25,10 +25,3 @@ pub(crate) const CONTROL_REQUEST_WAIT: Duration = Duration::from_secs(5);
 /// How long the owner waits for a reader that takes no output.
 #[cfg(feature = "control")]
 pub(crate) const CONTROL_WRITE_WAIT: Duration = Duration::from_secs(30);
-
-/// Addresses remembered of one peer; the one that was used longest ago goes first.
-pub(crate) const PEER_ADDRESSES_MAX: usize = 8;
-/// Peers from which on a stranger that dials is not remembered any more: a list that a person can read has fewer.
-pub(crate) const PEERS_CALLING_MAX: usize = 4_096;
-/// Bytes kept of the text of a peer's last error.
-pub(crate) const PEER_ERROR_BYTES_MAX: usize = 512;

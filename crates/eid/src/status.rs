@@ -1,12 +1,12 @@
 //! What is known: never more than is true.
 
 use eid_core::{PublicKey, TreeId};
+use eid_sync::PeerInfo;
 use eid_transport::Address;
 
 use crate::database::Database;
 use crate::error::Error;
 use crate::instance::Instance;
-use crate::peers::PeerInfo;
 
 /// What an instance knows of itself, its databases and its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]

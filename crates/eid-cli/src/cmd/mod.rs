@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod db;
 pub mod demo;
+pub mod discover;
 pub mod doc;
 pub mod graph;
 pub mod history;
@@ -150,6 +151,7 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Share(args) => share::run(context, args).await,
         Command::Join(args) => join::run(context, args).await,
         Command::Sync(args) | Command::Pull(args) | Command::Push(args) => sync::run(context, args).await,
+        Command::Discover(args) => discover::run(context, args).await,
         Command::Peers(args) => peers::run(context, args).await,
         Command::Keys(args) => keys::run(context, args).await,
         Command::Audit(args) => audit::audit(context, args),

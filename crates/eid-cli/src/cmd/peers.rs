@@ -1,6 +1,6 @@
 //! `eid peers`.
 
-use eid::PeerInfo;
+use eid::{PeerInfo, PeerStatus};
 use serde_json::{Value, json};
 
 use crate::args::Peers;
@@ -27,8 +27,18 @@ pub async fn run(context: &Context, args: &Peers) -> Result<(), Failure> {
             context.out.say(&object(&found), || format!("forgot {name}"))?;
             Ok(())
         }
+        Peers::Block { peer } => status(context, peer, PeerStatus::Blocked, "blocked").await,
+        Peers::Unblock { peer } => status(context, peer, PeerStatus::Active, "deals again with").await,
         Peers::List => list(context),
     }
+}
+
+/// Changes what this device has to do with a peer.
+async fn status(context: &Context, peer: &str, status: PeerStatus, done: &str) -> Result<(), Failure> {
+    let found = named(context, peer)?;
+    context.node.set_peer_status(&found, status).await?;
+    let found = PeerInfo { status, ..found };
+    Ok(context.out.say(&object(&found), || format!("{done} {}", shown(&found)))?)
 }
 
 /// The peer that a person means by its key, its name or an address.
@@ -75,7 +85,9 @@ fn list(context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     let rows: Vec<Vec<String>> = peers.iter().map(cells).collect();
-    context.out.text(context.out.columns(&["PEER", "ADDRESS", "LAST SUCCESS", "LAST ERROR"], &rows))?;
+    context
+        .out
+        .text(context.out.columns(&["PEER", "STATUS", "ADDRESS", "LAST SUCCESS", "LAST ERROR"], &rows))?;
     Ok(())
 }
 
@@ -86,11 +98,21 @@ pub fn object(peer: &PeerInfo) -> Value {
     json!({
         "key": peer.key.map(|key| key.to_string()),
         "name": peer.name,
+        "status": state(peer.status),
         "addresses": addresses,
         "last_success": peer.last_success_ms,
         "last_attempt": peer.last_attempt_ms,
         "last_error": peer.last_error,
     })
+}
+
+/// What this device has to do with a peer, in one word.
+pub(super) fn state(status: PeerStatus) -> &'static str {
+    match status {
+        PeerStatus::Active => "active",
+        PeerStatus::Inactive => "inactive",
+        PeerStatus::Blocked => "blocked",
+    }
 }
 
 fn cells(peer: &PeerInfo) -> Vec<String> {
@@ -99,6 +121,7 @@ fn cells(peer: &PeerInfo) -> Vec<String> {
     let name = peer.name.as_deref().map_or(key.clone(), |name| format!("{} ({key})", printable(name)));
     vec![
         name,
+        state(peer.status).to_owned(),
         printable(&addresses.join(" ")),
         peer.last_success_ms.map_or_else(|| "never".to_owned(), utc),
         printable(peer.last_error.as_deref().unwrap_or("")),

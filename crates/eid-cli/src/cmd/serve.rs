@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Cli, Serve};
-use crate::cmd::sync;
+use crate::cmd::{peers, sync};
 use crate::failure::Failure;
 use crate::limits::{EVENTS_WAITING, OWNER_POLL, OWNER_WAIT, STOP_WAIT};
 use crate::output::{Out, count, printable};
@@ -222,6 +222,9 @@ fn object(event: &Delivered) -> Value {
         Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
             json!({"event": "joined", "id": tree.to_string(), "key": joiner.to_string()})
         }
+        Delivered::Event(SyncEvent::Status { peer, status }) => {
+            json!({"event": "peer", "peer": peer.to_string(), "status": peers::state(*status)})
+        }
     }
 }
 
@@ -269,6 +272,9 @@ fn line(event: &Delivered) -> String {
         ),
         Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
             format!("joined     {} by {}", tree.short(), joiner.short())
+        }
+        Delivered::Event(SyncEvent::Status { peer, status }) => {
+            format!("peer       {} is {} from now on", peer.short(), peers::state(*status))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eid::{PeerInfo, SessionReport, Synced};
+use eid::{PeerInfo, PeerStatus, SessionReport, Synced};
 use serde_json::{Value, json};
 
 use crate::args::Sync;
@@ -89,11 +89,15 @@ impl Done {
 fn targets(context: &Context, args: &Sync) -> Result<(Vec<PeerInfo>, Vec<PeerInfo>), Failure> {
     let mut peers = match &args.peer {
         Some(wanted) => vec![peers::named(context, wanted)?],
-        None => context.node.peers()?,
+        None => {
+            let mut active = context.node.peers()?;
+            active.retain(|peer| peer.status == PeerStatus::Active);
+            active
+        }
     };
     peers.retain(|peer| !peer.addresses.is_empty());
     if peers.is_empty() {
-        return Err(Failure::not_found("no peer with an address is known")
+        return Err(Failure::not_found("no peer with an address is known, or every one is blocked")
             .hint("name one with --address, or remember one with `eid peers add ADDRESS`"));
     }
     Ok(peers.into_iter().partition(|peer| peer.key.is_none()))

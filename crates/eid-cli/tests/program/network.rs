@@ -346,3 +346,49 @@ fn the_demo_converges() {
     }
     assert!(!eid.dir().exists(), "it leaves the data directory alone");
 }
+
+#[test]
+fn who_is_blocked_is_not_answered_until_it_is_not_any_more() {
+    let a = shared(|_| {});
+    let b = Eid::new();
+    b.ok(&["init", "--name", "Ben's phone"]);
+    b.ok(&["join", &a.ticket]);
+    let blocked = a.eid.ok(&["peers", "block", "Ben's phone"]).json();
+    assert_eq!(blocked["status"], "blocked");
+    b.ok(&["set", "notes", "x", "1"]);
+    assert_ne!(b.run(&["sync"]).code, Some(0));
+    a.eid.fails(&["get", "notes", "x"], 4, "not_found");
+    let listed = a.eid.ok(&["peers", "list"]).lines();
+    assert_eq!((&listed[0]["status"], listed.len()), (&json!("blocked"), 1));
+
+    a.eid.ok(&["peers", "unblock", "Ben's phone"]);
+    b.ok(&["sync"]);
+    assert_eq!(a.eid.ok(&["get", "notes", "x"]).json(), 1);
+    // What was only heard of has no key to go by.
+    b.ok(&["peers", "add", "http://127.0.0.1:1"]);
+    b.fails(&["peers", "block", "http://127.0.0.1:1"], 4, "not_found");
+    // Who dials does not go to a peer that it has blocked.
+    let server = b.ok(&["peers", "list"]).lines().into_iter().find(|peer| peer["key"].is_string()).unwrap();
+    let server = server["key"].as_str().unwrap();
+    b.ok(&["peers", "block", server]);
+    b.fails(&["sync", "--peer", server], 3, "refused");
+}
+
+#[test]
+fn what_may_be_read_at_an_address_is_listed_and_nothing_else() {
+    let a = shared(|a| {
+        a.ok(&["db", "create", "private"]);
+    });
+    let b = Eid::new();
+    assert!(b.ok(&["discover", &a.address]).lines().is_empty());
+    b.ok(&["join", &a.ticket]);
+    let found = b.ok(&["discover", &a.address]).lines();
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0]["name"], &found[0]["permission"]), (&json!("notes"), &json!("write")));
+    assert_eq!(found[0]["entries"], a.eid.ok(&["db", "show", "notes"]).json()["entries"]);
+    assert!(found[0]["changed"].as_u64().unwrap() > 1_700_000_000_000);
+    assert_eq!(found[0]["here"], true);
+    b.ok(&["db", "forget", "notes"]);
+    assert_eq!(b.ok(&["discover", &a.address]).lines()[0]["here"], false);
+    b.fails(&["discover", "http://127.0.0.1:1"], 5, "unreachable");
+}

@@ -64,8 +64,6 @@ pub struct Rights {
     pub asked_max: AtomicUsize,
     /// How often an invite was looked up.
     pub redeemed: AtomicUsize,
-    /// Where peers were reached, the last success first.
-    pub reached: Mutex<BTreeMap<PublicKey, Vec<Address>>>,
 }
 
 impl Access for Rights {
@@ -82,12 +80,8 @@ impl Access for Rights {
         self.trees.lock().unwrap().iter().copied().collect()
     }
 
-    fn reached(&self, peer: &PublicKey) -> Vec<Address> {
-        self.reached.lock().unwrap().get(peer).cloned().unwrap_or_default()
-    }
-
     fn describe(&self, tree: &TreeId) -> TreeSummary {
-        TreeSummary { tree: *tree, title: format!("title of {}", tree.short()), entries: 7 }
+        TreeSummary { tree: *tree, title: format!("title of {}", tree.short()), entries: 7, changed_ms: 8 }
     }
 
     fn redeem(
@@ -196,7 +190,6 @@ impl Nodes {
             asked: AtomicUsize::default(),
             asked_max: AtomicUsize::new(usize::MAX),
             redeemed: AtomicUsize::default(),
-            reached: Mutex::default(),
         });
         let engine = SyncEngine::new(
             store.clone(),
