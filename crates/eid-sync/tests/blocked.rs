@@ -53,6 +53,9 @@ async fn who_is_blocked_is_neither_served_nor_dialled_until_it_is_not_any_more()
     a.write(tree, 1);
     b.write(tree, 1);
     b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap_err();
+    if let Ok(met) = b.engine.connect_to_peer(&a.address(), None, &[]).await {
+        b.engine.discover_peer_trees(&met).await.expect_err("it is hung up on");
+    }
     assert!(is_blocked(a.engine.sync_with_peer(&there, Some(tree)).await));
     // It is not even looked for.
     let nowhere = ["memory:nowhere".parse().unwrap()];

@@ -15,7 +15,7 @@ use eid_core::{Permission, SecretKey, TreeId};
 use eid_proto::message::{Message, Request, Response};
 use eid_proto::{Known, List, Output, Rights, Session, Text, state_of};
 use eid_sync::limits::{CONTROL_IDLE_MS, HANDSHAKE_MS, IDLE_MS, SESSIONS_MAX, SESSIONS_PER_CONNECTION_MAX};
-use eid_sync::{Delivered, RefusalCode, SyncError, SyncEvent};
+use eid_sync::{Delivered, PeerStatus, RefusalCode, SyncError, SyncEvent};
 use eid_transport::{Connection, Link, LinkError, Received, Transport};
 use nodes::{Node, Nodes};
 
@@ -39,6 +39,8 @@ async fn a_server_tells_the_states_of_what_the_proven_keys_may_read_and_of_nothi
     assert!(told(9).await.is_empty());
     nodes.allow(closed, &b, Permission::Write);
     assert_eq!(told(2).await.len(), 2);
+    a.engine.update_peer_status(&b.key.public(), PeerStatus::Blocked).unwrap();
+    assert!(told(2).await.is_empty(), "who is blocked is told as much as a stranger");
 }
 
 #[tokio::test(start_paused = true)]
