@@ -141,7 +141,7 @@ impl Access for Everybody {
     }
 
     fn describe(&self, tree: &TreeId) -> TreeSummary {
-        TreeSummary { tree: *tree, title: String::new(), entries: 0 }
+        TreeSummary { tree: *tree, title: String::new(), entries: 0, changed_ms: 0 }
     }
 
     fn redeem(&self, _: &TreeId, _: &[PublicKey], _: &PublicKey, _: &str) -> Result<Permission, RefusalCode> {
