@@ -798,7 +798,7 @@ impl Process {
                 ops.push(SettingsOp::Invite { key: invite.public(), permission, expires_ms: None });
                 Ok((database.write_settings(&ops)?.id, "invite opened"))
             }
-            3 => {
+            3 | 4 => {
                 let snapshot = database.snapshot()?;
                 let seq = Seq(rng.below(snapshot.count().max(1)));
                 let fence = snapshot.entry_at(seq)?.map(|entry| vec![entry.id()]);

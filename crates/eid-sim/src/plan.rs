@@ -150,7 +150,7 @@ impl Plan {
             granted: rng.chance(400),
             settings_per_mille: if settings { of_authority.range(40..160) } else { 0 },
             wildcard: of_authority.chance(300),
-            invites: settings && Rng::new(seed, "invites").chance(600),
+            invites: settings && Rng::new(seed, "invites").chance(700),
             first_rung,
             live: Rng::new(seed, "live").chance(400),
         }

@@ -92,7 +92,7 @@ impl World {
             return;
         }
         let wildcard = self.plan.wildcard && !self.plan.stranger;
-        let changed = if self.plan.invites && rng.chance(350) {
+        let changed = if self.plan.invites && rng.chance(600) {
             process.use_invites(&tree.id, rng)
         } else {
             process.change_settings(&tree.id, &keys, wildcard, rng)
