@@ -11,7 +11,7 @@ use eid_core::{Permission, TreeId};
 use eid_proto::limits::{LIVE_BEHIND_MAX, LIVE_WINDOW_BYTES};
 use eid_proto::message::{Delivery, LiveMessage, Position};
 use eid_proto::{FEATURE_LIVE, Handshake, HandshakeOutput, Identity};
-use eid_sync::limits::{IDLE_MS, OTHERS_MS, PERIOD_MS, RIGHTS_MS};
+use eid_sync::limits::{IDLE_MS, OTHERS_MS, PERIOD_MS, RETRY_FIRST_MS, RIGHTS_MS};
 use eid_sync::{Delivered, Events, KeepState, RefusalCode, SyncEvent, SyncHandle};
 use eid_transport::{Connection, Link, Received, Transport};
 use nodes::{Node, Nodes};
@@ -301,9 +301,28 @@ async fn who_was_dialled_and_is_far_behind_is_brought_in_step_by_a_session() {
     let [a, b] = &members[..] else { panic!() };
     let kept = keep(b, a, tree).await;
     b.write(tree, usize::try_from(LIVE_BEHIND_MAX).unwrap() + 500);
+    let tells = async {
+        while kept.status().state == KeepState::InStep {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, tells).await.expect("it does not say that both are in step");
     arrives(a, b, tree).await;
     assert!(tokio::time::timeout(SOON, kept.wait_in_step()).await.unwrap());
     both_ways(b, a, tree).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_been_in_step_for_a_while_does_not_wait_for_its_session() {
+    let (_nodes, members, tree) = members(2).await;
+    let [a, b] = &members[..] else { panic!() };
+    let _kept = keep(b, a, tree).await;
+    tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs(10)).await;
+    let began = tokio::time::Instant::now();
+    b.write(tree, usize::try_from(LIVE_BEHIND_MAX).unwrap() + 500);
+    arrives(a, b, tree).await;
+    let waited = began.elapsed();
+    assert!(waited < Duration::from_millis(RETRY_FIRST_MS / 2), "{waited:?}");
 }
 
 /// A peer by hand that follows a database and takes nothing.
