@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use eid::{Access, Database, Instance, Listener};
+use eid::{Access, Compression, Database, Instance, Listener};
 use serde_json::{Value as Json, json};
 
 const SOON: Duration = Duration::from_secs(60);
 const DATABASES: usize = 12;
 
+/// What is measured here are the bytes of entries.
 async fn instance() -> Instance {
-    Instance::builder().memory().open().await.expect("memory is there")
+    let plain = Instance::builder().compression(Compression::Never);
+    plain.memory().open().await.expect("memory is there")
 }
 
 async fn fill(db: &Database, rows: u32) {
@@ -60,4 +62,22 @@ async fn several_databases_are_exchanged_over_quic() {
 #[tokio::test]
 async fn several_databases_are_exchanged_over_iroh() {
     exchange(eid::Iroh::over(eid::Relay::Off).on(([127, 0, 0, 1], 0).into())).await;
+}
+
+#[cfg(feature = "zstd")]
+#[tokio::test]
+async fn what_says_the_same_again_and_again_takes_less_where_both_sides_compress() {
+    let mut bytes = Vec::new();
+    for compression in [Compression::Never, Compression::default()] {
+        let a = Instance::builder().memory().open().await.unwrap();
+        let b = Instance::builder().compression(compression).memory().open().await.unwrap();
+        a.listen(eid::Http::on("127.0.0.1:0")).await.unwrap();
+        let db = a.create_database("db").await.unwrap();
+        fill(&db, 1_000).await;
+        let ticket = db.share(Access::write()).await.unwrap();
+        let joined = b.join(&ticket).within(SOON).run().await.unwrap();
+        assert_eq!(joined.database.state_hash().unwrap(), db.state_hash().unwrap());
+        bytes.push(joined.session.bytes_in);
+    }
+    assert!(bytes[0] > 500_000 && bytes[1] < bytes[0] / 4, "{bytes:?}");
 }
