@@ -81,11 +81,11 @@ pub const POLLS_MAX: u32 = 8;
 /// Peers and databases of which it is remembered that the peer has not given the payloads that are not here: to ask
 /// again costs 34 bytes for each of them.
 pub const VAIN_MAX: usize = 4_096;
-/// Greatest number of batches of a session that were verified and wait for the door: enough for a flush that takes long.
-pub const PREPARED_MAX: usize = 4;
-/// Greatest number of bytes of batches that go through the door together: as much as one commit of the store takes, and as
-/// much as has to be durable before a sender is granted more.
-pub const TOGETHER_BYTES_MAX: usize = 1024 * 1024;
+/// Greatest number of batches of a session that were verified and wait for the door: one, and one beside it.
+pub const PREPARED_MAX: usize = 2;
+/// Greatest number of bytes of batches that go through the door together. Four times as much makes a bootstrap faster by a
+/// fourth, and takes 40 MiB more of memory.
+pub const TOGETHER_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of frames that are made in one piece of blocking work: about one batch waits in memory to be sent.
 pub const BURST_BYTES: usize = 256 * 1024;
 /// Milliseconds without a word after which a side that is followed says that it is there: three fit into [`IDLE_MS`],
