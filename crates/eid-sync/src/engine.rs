@@ -495,7 +495,7 @@ impl SyncEngine {
             dialled.retain(|other| other.strong_count() > 0);
             dialled.push(Arc::downgrade(&peer.inner));
         }
-        // Who is blocked meanwhile finds it in the list.
+        // It is in the list by now, where a peer that is blocked later is looked for.
         if let Err(error) = self.allowed(Some(&peer.key())) {
             peer.close().await;
             return Err(error);

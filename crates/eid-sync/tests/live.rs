@@ -317,6 +317,7 @@ async fn who_has_been_in_step_for_a_while_does_not_wait_for_its_session() {
     let (_nodes, members, tree) = members(2).await;
     let [a, b] = &members[..] else { panic!() };
     let _kept = keep(b, a, tree).await;
+    // By the paused clock: longer than any wait after a session.
     tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs(10)).await;
     let began = tokio::time::Instant::now();
     b.write(tree, usize::try_from(LIVE_BEHIND_MAX).unwrap() + 500);
