@@ -52,6 +52,7 @@ const TABLE: &[Row] = &[
         )
     },
     row("eid-cli", 4, &["eid", "eid-core", "eid-store", "eid-transport", "eid-db", "eid-sync", "eid-http"]),
+    row("eid-chat", DEV, &["eid"]),
     row("eid-sim", DEV, EVERYTHING),
     row("eid-fuzz", DEV, EVERYTHING),
     row("eid-tests", DEV, EVERYTHING),

@@ -170,7 +170,7 @@ impl End {
             Arc::new(TokioRuntime::current()),
             EngineConfig { first_rung: plan.rung, compression: plan.compression, ..EngineConfig::default() },
         );
-        engine.register_transport(transport(instance.device_key()));
+        engine.add_transport(transport(instance.device_key()));
         Ok(Self { instance, engine, rest: plan.dir.join(format!("{name}.rest")), tree: plan.tree })
     }
 

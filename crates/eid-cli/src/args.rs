@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use eid::{Address, EntryId, Path as DocPath};
+use eid::{Address, EntryId, Path as DocPath, Permission};
 
 /// Everything on one command line.
 #[derive(Debug, Clone, Parser)]
@@ -72,7 +72,8 @@ pub enum Command {
     Init(Init),
     /// Runs the node until SIGINT or SIGTERM
     #[command(
-        after_help = "Example:\n  eid serve --http 127.0.0.1:7070\n  eid serve --http 127.0.0.1:0 --json\n  eid serve --iroh"
+        after_help = "Example:\n  eid serve --http 127.0.0.1:7070\n  eid serve --http 127.0.0.1:0 --json\n  eid serve --iroh\n  \
+            eid serve --http 0.0.0.0:7070 --rate 2M --peer-rate 500k"
     )]
     Serve(Serve),
     /// Databases: create, list, show, rename, title, forget
@@ -117,13 +118,24 @@ pub enum Command {
     Text(Text),
     /// Prints a ticket with which another device joins
     #[command(
-        after_help = "The instance that made the ticket redeems its invite, so it has to be reachable when the other joins.\n\n\
-            Example:\n  eid share notes --write\n  eid share notes --read --uses 3 --expires 7d"
+        after_help = "Without --uses the invite is in the settings of the database, and whoever has the ticket joins through any device \
+            that serves it. With --uses this one counts, and has to be reachable when the other joins.\n\n\
+            Example:\n  eid share notes --write\n  eid share notes --read --uses 3 --expires 7d\n  eid share notes --ask"
     )]
     Share(Share),
     /// Joins the database of a ticket
-    #[command(after_help = "Example:\n  eid join 'eid:?db=...'")]
+    #[command(
+        after_help = "With a ticket that gives nothing it asks for a right, and ends with exit code 7 while nobody has approved. What was \
+            asked for is remembered: `eid serve`, `eid sync`, and the same command again complete it.\n\n\
+            Example:\n  eid join 'eid:?db=...'\n  eid join 'eid:?db=...' --request write --wait 60"
+    )]
     Join(Join),
+    /// Who asks for access to the databases of this instance: list, approve, reject
+    #[command(
+        subcommand,
+        after_help = "Example:\n  eid requests list\n  eid requests approve 3f9c --as read"
+    )]
+    Requests(Requests),
     /// Synchronises with peers, both directions
     #[command(
         after_help = "Without --peer and --address it goes to every peer that is remembered (a join remembers the server).\n\n\
@@ -165,6 +177,12 @@ pub enum Command {
             Example:\n  eid user create ada\n  eid --user ada db create diary"
     )]
     User(User),
+    /// Tries every peer now and tells what is undelivered, and why
+    #[command(after_help = "Ends with 5 when something is undelivered.\n\nExample:\n  eid flush")]
+    Flush(Flush),
+    /// Tells why a peer is not known to have an entry
+    #[command(after_help = "Example:\n  eid log notes\n  eid why ENTRY laptop")]
+    Why(Why),
     /// Sets how a database is synchronised by itself, for --user or for the device
     #[command(
         after_help = "What several users want is combined: on if anybody wants it, with the shortest interval.\n\n\
@@ -178,7 +196,7 @@ pub enum Command {
         db: String,
     },
     /// Shows databases, peers and what is known of them
-    #[command(after_help = "Example:\n  eid status\n  eid status notes --json")]
+    #[command(after_help = "Example:\n  eid status\n  eid status notes --json\n  eid status --watch")]
     Status(Status),
     /// Lists the history of a database, the latest first
     #[command(
@@ -220,6 +238,21 @@ pub enum Command {
             Example:\n  eid verify\n  eid verify --repair"
     )]
     Verify(Verify),
+    /// Writes one consistent copy of everything into a file
+    #[command(
+        after_help = "Works while a node serves the directory: the copy is of the moment at which it begins. The file holds \
+            the keys of this device and what is not shared, so only its owner may read it: keep it like a key.\n\n\
+            Example:\n  eid backup notes.backup"
+    )]
+    Backup(Backup),
+    /// Makes the data directory of a backup
+    #[command(
+        after_help = "Into a new or empty directory only. The copy is a device of its own, which may read what it has and \
+            write once its key is granted a right: it prints the commands. --same-device is for when the device that was \
+            backed up is gone for good: two devices with one key take each other's entries for their own.\n\n\
+            Example:\n  eid --data restored restore notes.backup\n  eid restore notes.backup --same-device"
+    )]
+    Restore(Restore),
     /// Prints the completions of a shell
     #[command(
         after_help = "Example:\n  eid completions bash > ~/.local/share/bash-completion/completions/eid\n  eid completions fish > ~/.config/fish/completions/eid.fish"
@@ -285,6 +318,29 @@ pub struct Serve {
     #[cfg(feature = "iroh")]
     #[arg(long, requires = "iroh")]
     pub mdns: bool,
+    /// Sends, and receives, at most so many bytes a second with all peers together: `500k`, `2M`
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    pub rate: Option<u64>,
+    /// Sends, and receives, at most so many bytes a second with each peer
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    pub peer_rate: Option<u64>,
+}
+
+/// Bytes a second: a number, or one with `k` or `M` for 1,024 and 1,048,576 of them.
+fn rate(text: &str) -> Result<u64, String> {
+    let (number, times) = match text.strip_suffix(['k', 'K']) {
+        Some(number) => (number, 1024),
+        None => text.strip_suffix('M').map_or((text, 1), |number| (number, 1024 * 1024)),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(times));
+    let bytes = bytes.ok_or("a rate is a number of bytes a second, such as 500000, 500k or 2M")?;
+    if bytes < eid::BANDWIDTH_MIN {
+        return Err(format!(
+            "a rate is at least {}k, so that large entries get through",
+            eid::BANDWIDTH_MIN / 1024
+        ));
+    }
+    Ok(bytes)
 }
 
 #[cfg(feature = "iroh")]
@@ -735,8 +791,8 @@ pub struct Share {
     /// The joiner may read and write
     #[arg(long, short = 'w')]
     pub write: bool,
-    /// The joiner has to ask (not available yet)
-    #[arg(long, conflicts_with_all = ["read", "write"], hide = true)]
+    /// The joiner has to ask, and an admin approves: `eid requests`. Every member can make such a ticket
+    #[arg(long, conflicts_with_all = ["read", "write", "uses", "expires"])]
     pub ask: bool,
     /// How many devices may join with it [default: no limit]
     #[arg(long, short = 'u', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -757,9 +813,38 @@ pub struct Join {
     /// Name of the database on this device [default: the one it has at the other]
     #[arg(long, short = 'n', value_name = "NAME")]
     pub name: Option<String>,
-    /// Gives up after this many seconds
-    #[arg(long, short = 'w', value_name = "SECONDS", default_value_t = crate::limits::NETWORK_WAIT_SECONDS)]
-    pub wait: u64,
+    /// Asks for `read`, `write`, `admin` or `admin:LEVEL`, when the ticket gives nothing [default: read]
+    #[arg(long, short = 'r', value_name = "PERMISSION", value_parser = crate::value::wanted)]
+    pub request: Option<Permission>,
+    /// Says something with what is asked for, for whoever approves
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Gives up after this many seconds [default: 60; an approval is not waited for]
+    #[arg(long, short = 'w', value_name = "SECONDS")]
+    pub wait: Option<u64>,
+}
+
+/// `eid requests`
+#[derive(Debug, Clone, Subcommand)]
+pub enum Requests {
+    /// Lists who asks for access, and what was decided
+    #[command(after_help = "Example:\n  eid requests list --json")]
+    List,
+    /// Grants the key of a request what it asks for
+    #[command(after_help = "Example:\n  eid requests approve 3f9c17aa --as read")]
+    Approve {
+        /// The id of the request, or the beginning of it
+        id: String,
+        /// Grants this instead: `relay`, `read`, `write`, `admin`, `admin:LEVEL`
+        #[arg(long = "as", value_name = "PERMISSION", value_parser = crate::value::granted)]
+        permission: Option<Permission>,
+    },
+    /// Decides against a request: nobody is granted anything
+    #[command(after_help = "Example:\n  eid requests reject 3f9c17aa")]
+    Reject {
+        /// The id of the request, or the beginning of it
+        id: String,
+    },
 }
 
 /// `eid sync`, `eid pull`, `eid push`
@@ -776,6 +861,23 @@ pub struct Sync {
     /// Gives up after this many seconds
     #[arg(long, short = 'w', value_name = "SECONDS", default_value_t = crate::limits::NETWORK_WAIT_SECONDS)]
     pub wait: u64,
+}
+
+/// `eid flush`
+#[derive(Debug, Clone, Args)]
+pub struct Flush {
+    /// Gives up after this many seconds
+    #[arg(long, short = 'w', value_name = "SECONDS", default_value_t = crate::limits::NETWORK_WAIT_SECONDS)]
+    pub wait: u64,
+}
+
+/// `eid why`
+#[derive(Debug, Clone, Args)]
+pub struct Why {
+    /// The entry: its id
+    pub entry: EntryId,
+    /// The peer: its key, its name or an address
+    pub peer: String,
 }
 
 /// `eid discover`
@@ -852,13 +954,19 @@ pub enum Keys {
     #[command(
         after_help = "What the key wrote outside of what stays is void: it keeps its place and has no effect. `eid audit \
             DB --void` lists it, `eid accept` lets it count again.\n\n\
-            Example:\n  eid keys revoke notes ed25519:...\n  eid keys revoke notes ed25519:... --recovery-key notes.recovery"
+            Example:\n  eid keys revoke notes ed25519:...\n  eid keys revoke notes ed25519:... --recovery-key notes.recovery\n  \
+            eid keys revoke --everywhere ed25519:..."
     )]
     Revoke {
         /// Name, id, or at least 8 characters of the id
-        db: String,
+        #[arg(required_unless_present = "everywhere")]
+        db: Option<String>,
         /// `ed25519:...`, or `*` for everyone
-        key: String,
+        #[arg(required_unless_present = "everywhere")]
+        key: Option<String>,
+        /// Revokes this key, as of a lost device, in every database in which it has a permission of its own
+        #[arg(long, value_name = "KEY", conflicts_with_all = ["db", "key", "leave", "fence"])]
+        everywhere: Option<String>,
         /// Refuses only what comes after; what it wrote concurrently stays
         #[arg(long)]
         leave: bool,
@@ -957,6 +1065,9 @@ pub struct Track {
 pub struct Status {
     /// Name, id, or at least 8 characters of the id [default: all]
     pub db: Option<String>,
+    /// Shows it again each time that it has changed
+    #[arg(long, short = 'w')]
+    pub watch: bool,
 }
 
 /// `eid log`
@@ -1092,6 +1203,23 @@ pub struct Verify {
     /// Rebuilds what is derived where it is wrong, and leaves out what is damaged
     #[arg(long)]
     pub repair: bool,
+}
+
+/// `eid backup`
+#[derive(Debug, Clone, Args)]
+pub struct Backup {
+    /// The file; an earlier backup there is replaced once this one is whole
+    pub file: PathBuf,
+}
+
+/// `eid restore`
+#[derive(Debug, Clone, Args)]
+pub struct Restore {
+    /// The file that `eid backup` wrote
+    pub file: PathBuf,
+    /// Goes on as the device that was backed up, which must not be used any more
+    #[arg(long)]
+    pub same_device: bool,
 }
 
 fn parse_backend(text: &str) -> Result<BackendUrl, String> {

@@ -152,7 +152,8 @@ impl From<eid::Error> for Failure {
         let kind = error.kind();
         let exit = match kind {
             K::Ambiguous | K::InvalidName | K::InvalidTicket | K::InvalidAddress => Exit::Usage,
-            K::Refused | K::Forbidden | K::WrongPassword => Exit::Refused,
+            K::Refused | K::Forbidden | K::Rejected | K::WrongPassword => Exit::Refused,
+            K::Pending => Exit::Pending,
             K::NotFound => Exit::NotFound,
             K::Unreachable | K::TimedOut => Exit::Unreachable,
             K::Corrupt => Exit::Corrupt,
@@ -167,6 +168,11 @@ impl From<eid::Error> for Failure {
             K::TimedOut => {
                 Some("run it again: it goes on from where it stopped; `--wait SECONDS` waits longer")
             }
+            K::Pending => Some(
+                "the same command completes it once it is approved, and so do `eid sync` and a running `eid serve`",
+            ),
+            K::Rejected => Some("ask an admin of the database why; the same command asks again"),
+            K::Decided => Some("`eid requests list` shows what was decided; `eid keys` changes it"),
             K::Refused => Some("ask an admin of the database for a ticket or a permission"),
             K::Forbidden => Some(
                 "`eid keys list DB` shows who may do what, `eid audit DB` who changed it; an admin can grant more",
@@ -180,6 +186,7 @@ impl From<eid::Error> for Failure {
             K::AddressInUse => {
                 Some("choose another port, or 0 for a free one, or stop the program that uses it")
             }
+            K::NotEmpty => Some("choose another place"),
             K::NotAStore => Some("choose another directory with --data"),
             K::NewerFormat => Some("upgrade eid; nothing was changed"),
             K::Locked => Some("wait for the other program to end, or use another directory with --data"),

@@ -49,3 +49,7 @@ pub const PICTURE_ENTRIES_MAX: u64 = 100_000;
 pub const PICTURE_AUTHORS: usize = 24;
 /// How often a watch that has nothing to tell shows that it is there, and finds out whether anybody reads it.
 pub const WATCH_SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// Bytes of a backup between two times that a person is told how far it is.
+pub const BACKUP_TOLD_BYTES: u64 = 4 * 1024 * 1024;
+/// Between two looks of `eid status --watch`: as often as a person sees a difference.
+pub const STATUS_EVERY: Duration = Duration::from_millis(250);

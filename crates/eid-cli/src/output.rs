@@ -81,6 +81,15 @@ impl Out {
         self.sink.put(Frame::Out(text.into()))
     }
 
+    /// Text for people that takes the place of what a terminal shows; elsewhere it comes after it.
+    ///
+    /// # Errors
+    /// When nobody reads it any more.
+    pub fn page(&self, text: &str) -> Result<(), Gone> {
+        let clear = if self.reader.out_is_terminal { "\x1b[2J\x1b[H" } else { "" };
+        self.text(format!("{clear}{text}"))
+    }
+
     /// Data as it is; on a terminal, what would steer the terminal is escaped.
     ///
     /// # Errors

@@ -91,6 +91,7 @@ async fn here_or_there(cli: &Cli, argv: Vec<OsString>, out: &Out) -> Result<u8, 
     let place = Place::of(&cli.global)?;
     match &cli.command {
         Command::Demo(demo) => cmd::demo::run(demo, out).await.map(|()| 0),
+        Command::Restore(restore) => cmd::backup::restore(restore, &place, &cwd, out).await.map(|()| 0),
         Command::Text(Text::Edit { place: text }) => cmd::text::edit(cli, text, &place, &cwd, out).await,
         Command::Serve(serve) => cmd::serve::run(cli, serve, &place, out).await.map(|()| 0),
         command => {
@@ -147,7 +148,11 @@ fn conclude(out: &Out, command: &Command, result: Result<u8, Failure>) -> u8 {
 fn ends_half_done(command: &Command) -> bool {
     matches!(
         command,
-        Command::Table(Table::Import { .. } | Table::Index { .. }) | Command::Demo(_) | Command::Verify(_)
+        Command::Table(Table::Import { .. } | Table::Index { .. })
+            | Command::Demo(_)
+            | Command::Verify(_)
+            | Command::Backup(_)
+            | Command::Restore(_)
     )
 }
 

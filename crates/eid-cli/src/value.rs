@@ -1,5 +1,6 @@
 //! Texts that people type or files hold, parsed: values and durations.
 
+use eid::Permission;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -67,6 +68,28 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     number.checked_mul(factor).filter(|ms| *ms > 0).ok_or_else(wrong)
+}
+
+/// A right that somebody asks for; `admin` alone is an admin of whatever level.
+///
+/// # Errors
+/// When it is none that can be asked for.
+pub fn wanted(text: &str) -> Result<Permission, String> {
+    match granted(text) {
+        Ok(Permission::Relay) | Err(_) => Err("ask for read, write, admin or admin:LEVEL".to_owned()),
+        ok => ok,
+    }
+}
+
+/// A right that is granted to who asked; `admin` alone is one level below who grants it.
+///
+/// # Errors
+/// When it is none.
+pub fn granted(text: &str) -> Result<Permission, String> {
+    match text {
+        "admin" => Ok(eid::ANY_LEVEL),
+        text => text.parse::<Permission>().map_err(|error| error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,19 @@
 //! What working with databases can fail with.
 
 use eid_core::{EntryId, Invalid, ReadError, Refusal, TreeId};
-use eid_store::StoreError;
+use eid_store::{BackupError, StoreError};
 
 use crate::refusal::Refused;
+use crate::request::RequestStatus;
 use crate::typed::FormError;
+
+fn status_word(status: &RequestStatus) -> &'static str {
+    match status {
+        RequestStatus::Pending => "pending",
+        RequestStatus::Approved(_) => "approved",
+        RequestStatus::Rejected => "rejected",
+    }
+}
 
 /// Why something was not done. Nothing was written, unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +130,15 @@ pub enum DbError {
     /// A password to be set is empty or too long.
     #[error("a password has 1 to {max} bytes", max = crate::limits::PASSWORD_BYTES_MAX)]
     Password,
+    /// There is no such request for access, or it is about another database.
+    #[error("there is no such request for access")]
+    NoRequest,
+    /// The request was decided before.
+    #[error("the request was {} before", status_word(status))]
+    RequestDecided {
+        /// How.
+        status: RequestStatus,
+    },
     /// The login that a handle came from has ended.
     #[error("the user is logged out")]
     LoggedOut,
@@ -285,6 +303,9 @@ pub enum DbError {
         /// Which.
         what: &'static str,
     },
+    /// A backup could not be made or restored.
+    #[error(transparent)]
+    Backup(BackupError),
     /// The caller's own reason to give up a transaction.
     #[error(transparent)]
     Aborted(Box<dyn std::error::Error + Send + Sync>),

@@ -34,6 +34,7 @@ struct Inner {
     accounts: Users,
     made_keys: Mutex<(u64, u16)>,
     redeeming: Mutex<()>,
+    requesting: Mutex<()>,
     _watch: Watch,
 }
 
@@ -90,9 +91,11 @@ pub struct DatabaseInfo {
     pub entries: u64,
 }
 
-const DEVICE: &[u8] = b"device";
+/// Where what is known of the instance itself is kept.
+pub(crate) const INSTANCE: &str = "instance";
+pub(crate) const DEVICE: &[u8] = b"device";
 /// Where its further keys are kept.
-const FURTHER: &str = "device-keys";
+pub(crate) const FURTHER: &str = "device-keys";
 const DISPLAY_NAME: &[u8] = b"display name";
 
 fn check_name(name: &str) -> Result<(), DbError> {
@@ -105,7 +108,7 @@ impl Instance {
         let authority = Arc::new(Authority::new());
         let judge = Arc::clone(&authority);
         let store = EntryStore::open(backend, judge, Arc::new(Kinds), env.random())?;
-        let device = Arc::new(device_key(&store.local().namespace("instance"), &env)?);
+        let device = Arc::new(device_key(&store.local().namespace(INSTANCE), &env)?);
         let further = Mutex::new(further_keys(&store.local().namespace(FURTHER))?);
         let trees = Arc::new(Trees::default());
         let notified = Arc::clone(&trees);
@@ -120,6 +123,7 @@ impl Instance {
             accounts: Users::default(),
             made_keys: Mutex::default(),
             redeeming: Mutex::default(),
+            requesting: Mutex::default(),
             _watch: watch,
         })))
     }
@@ -142,6 +146,13 @@ impl Instance {
         let mut keys = vec![self.device_key()];
         keys.extend(self.0.further.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
         keys
+    }
+
+    /// A key of this device, or of a user who is logged in.
+    #[must_use]
+    pub fn own_key(&self, key: &PublicKey) -> Option<Arc<SecretKey>> {
+        let device = self.device_keys().into_iter().find(|own| own.public() == *key);
+        device.or_else(|| self.0.accounts.unlocked(key))
     }
 
     /// Makes another key of this device, and keeps it as the first one is kept.
@@ -184,20 +195,25 @@ impl Instance {
         self.0.redeeming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Held by who changes a request for access that it has read.
+    pub(crate) fn requesting(&self) -> &Mutex<()> {
+        &self.0.requesting
+    }
+
     fn names(&self) -> Local {
         self.0.store.local().namespace("databases")
     }
 
     /// What this device calls itself to others.
     pub fn display_name(&self) -> Result<Option<String>, DbError> {
-        let name = self.0.store.local().namespace("instance").get(DISPLAY_NAME)?;
+        let name = self.0.store.local().namespace(INSTANCE).get(DISPLAY_NAME)?;
         Ok(name.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Changes what this device calls itself.
     pub fn set_display_name(&self, name: &str) -> Result<(), DbError> {
         check_name(name)?;
-        Ok(self.0.store.local().namespace("instance").put(DISPLAY_NAME, name.as_bytes().to_vec())?)
+        Ok(self.0.store.local().namespace(INSTANCE).put(DISPLAY_NAME, name.as_bytes().to_vec())?)
     }
 
     /// Makes a database, which the user of the device tracks. Its name here is also the title that its members will
@@ -274,6 +290,7 @@ impl Instance {
         // is still listed, what is left of it is whole, and nothing is taken for what may come again under its id.
         crate::changes::end_life(self, tree)?;
         self.forget_invites(tree)?;
+        self.forget_requests(tree)?;
         self.forget_preferences(tree)?;
         crate::sealed::forget_tree(&self.0.store.local(), tree)?;
         crate::changes::forget_consumers(self, tree)?;

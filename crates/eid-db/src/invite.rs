@@ -1,6 +1,7 @@
 //! Invites: a key whose holder may be given a right once, or a few times, by the device that made it.
 
 use bytes::Bytes;
+use eid_auth::OpenInvite;
 use eid_core::cbor::{CborError, Reader, Writer};
 use eid_core::{Permission, PublicKey, SecretKey, SettingsOp, Slot, TreeId};
 use eid_store::Local;
@@ -99,6 +100,11 @@ impl Invite {
     }
 }
 
+/// Whether an open invite is past its date, by the clock of this device.
+fn is_over(invite: &OpenInvite, now_ms: u64) -> bool {
+    invite.expires_ms.is_some_and(|expires| expires <= now_ms)
+}
+
 fn row_key(tree: &TreeId, invite: &PublicKey) -> Vec<u8> {
     [tree.0, invite.0].concat()
 }
@@ -128,14 +134,52 @@ impl Database {
     }
 }
 
+impl Database {
+    /// What somebody who has proven these keys may do in a session: what the strongest of them may, and whoever holds the
+    /// key of an open invite that is not past its date by the clock of this device may read, so that it can join. A key
+    /// that was revoked gains nothing by an invite beside it.
+    pub fn permission_in_session(&self, keys: &[PublicKey]) -> Result<Option<Permission>, DbError> {
+        let settings = self.settings()?;
+        let held = keys.iter().filter_map(|key| settings.permission(key)).max();
+        if held >= Some(Permission::Read) || settings.invites().is_empty() {
+            return Ok(held);
+        }
+        let is_revoked = keys.iter().any(|key| settings.slot(&Slot::Key(*key)) == Some(None));
+        let now_ms = self.instance().env().clock.now_ms();
+        let open =
+            settings.invites().iter().filter(|open| keys.contains(&open.key) && !is_over(open, now_ms));
+        let by_invite = open.map(|open| open.permission.min(Permission::Read)).max();
+        Ok(if is_revoked { held } else { held.max(by_invite) })
+    }
+}
+
 impl Instance {
     fn invites(&self) -> Local {
         self.store().local().namespace("invites")
     }
 
+    /// Open invites that this device has made, with whose key. Whether one is open stands in the settings.
+    fn opened(&self) -> Local {
+        self.store().local().namespace("opened invites")
+    }
+
+    /// Remembers who has opened an invite here: who is an admin grants what it promises when it is proven, as no other
+    /// device that serves the database can, so that whoever joins is a member before anything has come.
+    pub(crate) fn remember_opened(
+        &self,
+        tree: &TreeId,
+        invite: &PublicKey,
+        issuer: &PublicKey,
+    ) -> Result<(), DbError> {
+        Ok(self.opened().put(&row_key(tree, invite), issuer.0.to_vec())?)
+    }
+
     pub(crate) fn forget_invites(&self, tree: &TreeId) -> Result<(), DbError> {
-        let rows = self.invites().scan(&tree.0)?;
-        Ok(self.invites().write(rows.into_iter().map(|(key, _)| (key, None)).collect())?)
+        for local in [self.invites(), self.opened()] {
+            let rows = local.scan(&tree.0)?;
+            local.write(rows.into_iter().map(|(key, _)| (key, None)).collect())?;
+        }
+        Ok(())
     }
 
     /// Makes an invite and gives its key, for the fragment of a ticket. Whoever proves to hold it is given
@@ -196,6 +240,9 @@ impl Instance {
     /// `proven` are the keys that were proven beside the joining device's. The first that is no invite is of a user: it
     /// is granted what is promised, and the device may read, so that it can fetch the database for the user.
     ///
+    /// An open invite of the settings is not redeemed: whoever holds it joins by itself. It is looked whether it could,
+    /// and what it would have then is given.
+    ///
     /// The use is on disk before the grant is, with the joiner's key: after a crash in between, the same joiner is
     /// granted it without another use.
     pub fn redeem(
@@ -206,15 +253,33 @@ impl Instance {
         name: &str,
     ) -> Result<Permission, RedeemError> {
         let _one_at_a_time = self.redeeming();
+        let open = self.open_among(tree, proven)?;
         let (mut invites, mut joiner) = (Vec::new(), *device);
         for key in proven {
             match self.invites().get(&row_key(tree, key)).map_err(DbError::from)? {
                 Some(bytes) => invites.push((row_key(tree, key), bytes)),
+                None if open.iter().any(|invite| invite.key == *key) => {}
                 None if joiner == *device => joiner = *key,
                 None => {}
             }
         }
         let mut refused = RedeemError::Unknown;
+        for invite in open {
+            let row = row_key(tree, &invite.key);
+            let issuer = self.opened().get(&row).map_err(DbError::from)?;
+            if let Some(issuer) = issuer.and_then(|issuer| issuer[..].try_into().ok()).map(PublicKey) {
+                let (permission, expires_ms) = (invite.permission, invite.expires_ms);
+                let held = Invite { permission, issuer, expires_ms, uses_left: None, joined: Vec::new() };
+                if let Ok(granted) = self.honour(tree, &row, held, (device, &joiner), name) {
+                    return Ok(granted);
+                }
+            }
+            // Whoever cannot grant it lets the joiner fetch what it needs to join by itself.
+            match self.joinable(tree, &invite, [device, &joiner]) {
+                Err(RedeemError::Expired) => refused = RedeemError::Expired,
+                done => return done,
+            }
+        }
         for (row, bytes) in invites {
             let held = Invite::decode(&bytes)
                 .map_err(|_| RedeemError::Db(DbError::Corrupt { what: "an invite" }))?;
@@ -226,6 +291,37 @@ impl Instance {
             }
         }
         Err(refused)
+    }
+
+    /// The open invites among these keys.
+    fn open_among(&self, tree: &TreeId, keys: &[PublicKey]) -> Result<Vec<OpenInvite>, DbError> {
+        match self.handle(*tree).settings() {
+            Ok(settings) => {
+                Ok(settings.invites().iter().filter(|o| keys.contains(&o.key)).copied().collect())
+            }
+            Err(DbError::NotHere) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What somebody has who joins by an open invite.
+    fn joinable(
+        &self,
+        tree: &TreeId,
+        invite: &OpenInvite,
+        [device, joiner]: [&PublicKey; 2],
+    ) -> Result<Permission, RedeemError> {
+        let settings = self.handle(*tree).settings()?;
+        if [device, joiner].iter().any(|key| settings.slot(&Slot::Key(**key)) == Some(None)) {
+            return Err(RedeemError::Revoked);
+        }
+        match settings.permission(joiner) {
+            Some(held) if held >= invite.permission => Ok(held),
+            // Its own slot is set, to less: only an admin changes that.
+            Some(held) if settings.slot(&Slot::Key(*joiner)).is_some() => Ok(held),
+            _ if is_over(invite, self.env().clock.now_ms()) => Err(RedeemError::Expired),
+            _ => Ok(invite.permission),
+        }
     }
 
     fn honour(
@@ -255,13 +351,17 @@ impl Instance {
             return Ok(granted);
         }
         held.check(joiner, self.env().clock.now_ms())?;
-        let own = self.device_keys().into_iter().find(|key| key.public() == held.issuer);
-        let issuer = own.or_else(|| self.accounts().unlocked(&held.issuer)).ok_or(RedeemError::IssuerAway)?;
+        let issuer = self.own_key(&held.issuer).ok_or(RedeemError::IssuerAway)?;
         let mut counted = held.clone();
         counted.count(joiner, name);
-        self.invites().put(row, counted.encode()).map_err(DbError::from)?;
+        let is_counted = counted != held;
+        if is_counted {
+            self.invites().put(row, counted.encode()).map_err(DbError::from)?;
+        }
         if let Err(error) = database.write_settings_as(&issuer, &grant) {
-            self.invites().put(row, held.encode()).map_err(DbError::from)?;
+            if is_counted {
+                self.invites().put(row, held.encode()).map_err(DbError::from)?;
+            }
             return Err(error.into());
         }
         if !counted.joined.is_empty() {

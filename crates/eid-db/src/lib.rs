@@ -32,6 +32,7 @@
 
 mod audit;
 mod authority;
+mod backup;
 mod changes;
 mod codec;
 mod concurrent;
@@ -54,6 +55,7 @@ mod path;
 mod query;
 mod refusal;
 mod registry;
+mod request;
 mod rows;
 mod sealed;
 mod sortable;
@@ -69,6 +71,7 @@ mod wrap;
 
 pub use audit::{KeyInfo, SettingsChange, VoidEntry};
 pub use authority::{Authority, Settings, SlotValue};
+pub use backup::{Identity, Restored, restore};
 pub use changes::{
     Change, ChangedStore, Changes, ConsumerInfo, Cursor, Event, Lagged, ParseCursorError, Restanding, Since,
 };
@@ -94,6 +97,7 @@ pub use query::{
 };
 pub use refusal::Refused;
 pub use registry::{Registry, StoreListing};
+pub use request::{ANY_LEVEL, AccessRequest, AskAnswer, Asking, RequestPolicy, RequestStatus};
 pub use sealed::{EncryptionStatus, PasswordStore, UnlockedStore};
 pub use table::{CounterField, RawTable, Table, TxTable};
 pub use text::{

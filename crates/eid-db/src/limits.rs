@@ -129,6 +129,10 @@ pub const ENGINES_MAX: usize = 1024;
 pub const REMEMBERED_SETTINGS_MAX: usize = 8;
 /// Most invites of one database that can be open at once: each is a row of this device.
 pub const INVITES_MAX: usize = 1024;
+/// Most requests for access to one database that are remembered: a person has to look at each. Strangers cause them.
+pub const REQUESTS_PER_DATABASE_MAX: usize = if cfg!(test) { 4 } else { 64 };
+/// Most requests for access to all databases: at most 1.5 MiB, read when somebody asks for the first time.
+pub const REQUESTS_MAX: usize = if cfg!(test) { 6 } else { 1024 };
 /// Most bytes of the name of a database on this device: as much as a shared title.
 pub const NAME_BYTES_MAX: usize = eid_core::limits::TITLE_BYTES_MAX;
 /// Fewest characters of an id that name a database.

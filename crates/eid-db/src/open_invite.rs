@@ -28,7 +28,9 @@ impl Database {
         if self.settings()?.rules() < RULES_INVITES {
             ops.insert(0, SettingsOp::Rules(RULES_INVITES));
         }
+        let issuer = self.author_key()?;
         self.write_settings(&ops)?;
+        self.instance().remember_opened(&self.id(), &invite.public(), &issuer)?;
         Ok(invite)
     }
 

@@ -1,6 +1,7 @@
 //! Tests of the crate as a whole: whatever its parts do, this is what somebody who uses it sees.
 
 mod authority;
+mod backups;
 mod changes;
 mod documents;
 mod fields;
@@ -13,6 +14,7 @@ mod live;
 mod queries;
 mod registry;
 mod replicas;
+mod requests;
 mod rights;
 mod sealed;
 mod sealed_faults;

@@ -75,7 +75,13 @@ pub(crate) fn ticket_seeds() -> Vec<Vec<u8>> {
         address_seeds().iter().filter_map(|text| std::str::from_utf8(text).ok()?.parse().ok()).collect();
     let ticket = |addresses: &[Address], invite: Option<SecretKey>| {
         let key = SecretKey::from_seed([2; 32]).public();
-        let ticket = DatabaseTicket { db: TreeId([1; 32]), key, addresses: addresses.to_vec(), invite };
+        let ticket = DatabaseTicket {
+            db: TreeId([1; 32]),
+            key,
+            addresses: addresses.to_vec(),
+            others: Vec::new(),
+            invite,
+        };
         [&[1], ticket.to_string().as_bytes()].concat()
     };
     // Text that grows when it is escaped.

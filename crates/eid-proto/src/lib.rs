@@ -49,6 +49,7 @@ mod handshake;
 pub mod limits;
 mod live;
 pub mod message;
+mod metadata;
 mod session;
 
 pub use bounded::{List, Text};
@@ -59,6 +60,7 @@ pub use handshake::{
 };
 pub use live::{Due, Live, LiveEvent, Side};
 pub use message::RefusalCode;
+pub use metadata::Metadata;
 pub use session::{
     Arrived, Cursor, Known, Outcome, Output, Rights, Rung, Session, SessionError, Summary, state_of,
 };

@@ -97,6 +97,10 @@ pub const EQUAL_TIPS_MAX: usize = 32;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Greatest length of a shared title in bytes, as in the entry format.
 pub const TITLE_BYTES_MAX: usize = 256;
+/// Greatest number of named texts that somebody says with a request for access: what a person reads at a glance.
+pub const METADATA_FIELDS_MAX: usize = 16;
+/// Bytes of these names and texts together: strangers send them, and they are stored.
+pub const METADATA_BYTES_MAX: usize = 1024;
 /// Greatest number of databases in one request of the control link: 64 kB.
 pub const OPEN_MANY_MAX: usize = 1024;
 /// Greatest number of databases that one discovery lists.

@@ -16,6 +16,7 @@ use crate::limits::{
     LACKS_MAX, NAME_BYTES_MAX, OPEN_MANY_MAX, PLAN_TIPS_MAX, SAMPLES_MAX, STATES_MAX, TITLE_BYTES_MAX,
     WANT_MAX, WINDOW_IDS_MAX,
 };
+use crate::metadata::Metadata;
 
 /// The first byte of a greeting, in every version.
 const GREETING: u8 = 0;
@@ -131,6 +132,17 @@ pub enum Request {
         /// What people call the joiner.
         name: Text<NAME_BYTES_MAX>,
     },
+    /// Asks that somebody grants the device key, or the first further key that was proven, a right.
+    Ask {
+        /// The database.
+        tree: [u8; 32],
+        /// What is wanted at least.
+        wanted: Right,
+        /// What people call who asks.
+        name: Text<NAME_BYTES_MAX>,
+        /// What else it says of itself.
+        metadata: Metadata,
+    },
 }
 
 /// Answers on the control link.
@@ -149,6 +161,16 @@ pub enum Response {
     Granted(Right),
     /// The request was refused.
     Refused(RefusalCode),
+    /// Somebody may approve what is asked for, or nobody ever: one answer, whether or not there is such a database.
+    Pending {
+        /// Names the request towards who approves; the same for the same key and database.
+        request: [u8; 16],
+    },
+    /// Somebody has rejected what is asked for.
+    Rejected {
+        /// As above.
+        request: [u8; 16],
+    },
 }
 
 /// A database as discovery lists it.

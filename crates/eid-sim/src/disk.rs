@@ -5,11 +5,12 @@
 //! sees of a disk, this one or the embedded backend over torn and reordered sectors: it counts commits down to the
 //! crash that the plan wants, and fails the ones that the plan wants to fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use eid_core::EntryId;
 use eid_store::{Backend, BackendError, Batch, CrashDisk, Durability, Key, Memory, Snapshot, Value};
 
 use crate::executor::lock;
@@ -80,9 +81,73 @@ impl Backend for Journal {
     }
 }
 
+/// What a node has on its disk for good, by the contract of a backend: everything that a durable commit has come after.
+/// It outlives the processes of the node.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    state: Mutex<LedgerState>,
+}
+
+#[derive(Debug, Default)]
+struct LedgerState {
+    commits: u64,
+    beliefs: u64,
+    durable: BTreeSet<EntryId>,
+    relaxed: Vec<EntryId>,
+}
+
+/// Begins the keys under which entries are found by their id: the number of the tree and the id follow.
+const ID_SPACE: u8 = 0x12;
+/// Begins the keys of what is remembered of peers and databases.
+const RELATIONS: &[u8] = b"\x04\x09relations";
+
+impl Ledger {
+    fn note(&self, keys: impl Iterator<Item = Key>, durability: Durability) {
+        let mut state = lock(&self.state);
+        state.commits += 1;
+        for key in keys {
+            match key.split_first() {
+                Some((&ID_SPACE, rest)) => {
+                    let id = rest.get(4..).and_then(|id| id.try_into().ok()).map(EntryId);
+                    state.relaxed.extend(id);
+                }
+                _ if key.starts_with(RELATIONS) => state.beliefs += 1,
+                _ => {}
+            }
+        }
+        if durability == Durability::Durable {
+            let relaxed = std::mem::take(&mut state.relaxed);
+            state.durable.extend(relaxed);
+        }
+    }
+
+    /// How many commits there were, and how many changes of what is remembered of peers.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let state = lock(&self.state);
+        (state.commits, state.beliefs)
+    }
+
+    /// Whether an entry would be there after a crash at this moment.
+    #[must_use]
+    pub fn is_durable(&self, id: &EntryId) -> bool {
+        lock(&self.state).durable.contains(id)
+    }
+
+    /// A process has begun, and found these entries. Gives one that should have been there.
+    pub fn found(&self, held: BTreeSet<EntryId>) -> Option<EntryId> {
+        let mut state = lock(&self.state);
+        let lost = state.durable.difference(&held).next().copied();
+        state.relaxed.clear();
+        state.durable = held;
+        lost
+    }
+}
+
 /// What happens to the commits of one process.
 pub struct Mount {
     inner: Arc<dyn Backend>,
+    ledger: Option<Arc<Ledger>>,
     /// The sectors below, where there are any: faults happen there then, in the middle of things.
     sectors: Option<CrashDisk>,
     state: Mutex<MountState>,
@@ -111,11 +176,12 @@ pub struct Tally {
 }
 
 impl Mount {
-    /// Mounts a disk for one process. `at_crash` is called when the process crashes in a commit.
+    /// Mounts a disk for one process. The `ledger` is told of what goes through; `at_crash` is called when the process crashes in a commit.
     #[must_use]
     pub fn new(
         inner: Arc<dyn Backend>,
         sectors: Option<CrashDisk>,
+        ledger: Option<Arc<Ledger>>,
         rng: Rng,
         at_crash: Box<dyn FnOnce() + Send>,
     ) -> Self {
@@ -128,7 +194,7 @@ impl Mount {
             at_crash: Some(at_crash),
             tally: Tally::default(),
         };
-        Self { inner, sectors, state: Mutex::new(state) }
+        Self { inner, ledger, sectors, state: Mutex::new(state) }
     }
 
     /// Lets the process crash in one of its next commits, at the latest in the one of this number.
@@ -234,7 +300,14 @@ impl Backend for Mount {
             None => {}
         }
         drop(state);
+        let noted = self.ledger.as_ref().map(|ledger| {
+            let keys: Vec<Key> = batch.puts.iter().map(|(key, _)| key.clone()).collect();
+            (ledger, keys, batch.durability)
+        });
         let result = self.inner.commit(batch);
+        if let Some((ledger, keys, durability)) = noted.filter(|_| result.is_ok()) {
+            ledger.note(keys.into_iter(), durability);
+        }
         let mut state = lock(&self.state);
         match &result {
             Ok(()) => state.tally.commits += 1,
@@ -297,7 +370,7 @@ mod tests {
         let disk = Arc::new(Journal::default());
         let crashed = Arc::new(Mutex::new(false));
         let seen = Arc::clone(&crashed);
-        let mount = Mount::new(disk, None, Rng::new(1, "mount"), Box::new(move || *lock(&seen) = true));
+        let mount = Mount::new(disk, None, None, Rng::new(1, "mount"), Box::new(move || *lock(&seen) = true));
         mount.crash_within(3);
         let acknowledged = (0..5).filter(|n| mount.commit(put(&[*n], Durability::Durable)).is_ok()).count();
         assert!(acknowledged < 3 && *lock(&crashed));

@@ -47,6 +47,7 @@ struct State {
     order: Rng,
     trace: Trace,
     polls: u64,
+    polled: Group,
 }
 
 struct Task {
@@ -106,6 +107,7 @@ impl Sim {
             order: Rng::new(seed, "order"),
             trace: Trace::new(verbosity),
             polls: 0,
+            polled: Group::WORLD,
         };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), ready: Arc::default() }) }
     }
@@ -124,6 +126,12 @@ impl Sim {
     #[must_use]
     pub fn polls(&self) -> u64 {
         self.state().polls
+    }
+
+    /// Whose task was polled last.
+    #[must_use]
+    pub fn polled(&self) -> Group {
+        self.state().polled
     }
 
     /// Reads or extends the trace.
@@ -230,6 +238,7 @@ impl Sim {
         let waker = task.waker.clone();
         let group = task.group;
         state.polls += 1;
+        state.polled = group;
         let now = state.now_us;
         state.trace.numbers(&[now, id, group.0]);
         drop(state);

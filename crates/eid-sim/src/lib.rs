@@ -17,7 +17,9 @@
 
 pub mod check;
 pub mod clock;
+pub mod crowd;
 pub mod disk;
+pub mod engines;
 pub mod executor;
 pub mod model;
 pub mod net;

@@ -1,11 +1,13 @@
 //! Runs simulated worlds, many seeds of them, and says how to run one again.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use eid_core::sabotage::{Sabotage, set};
-use eid_sim::run::{Options, Report, Span, replay, run, until_failure};
+use eid_sim::crowd::{self, Order};
+use eid_sim::run::{Kind, Options, Report, Span, replay, run, until_failure};
+use eid_sim::world::chain;
 use serde_json::json;
 
 /// Runs simulated worlds and checks what must hold in them.
@@ -14,7 +16,10 @@ use serde_json::json;
 #[derive(Debug, Parser)]
 #[command(name = "eid-sim", version)]
 struct Args {
-    /// How many seeds to run.
+    /// Which kind of worlds.
+    #[arg(long, value_name = "KIND", default_value = "all")]
+    kind: Worlds,
+    /// How many seeds of each kind to run.
     #[arg(long, value_name = "N", default_value_t = 100)]
     seeds: u64,
     /// The first seed.
@@ -33,6 +38,9 @@ struct Args {
     /// fault after another, and the run fails when one of them is not found.
     #[arg(long, value_name = "NAME|all")]
     sabotage: Option<String>,
+    /// Lets so many devices come back to one node, at once and one after another, and compares: nothing else is run.
+    #[arg(long, value_name = "N", conflicts_with_all = ["seed", "sabotage"])]
+    crowd: Option<usize>,
     /// How many worlds run at once.
     #[arg(long, value_name = "N", default_value_t = 2)]
     threads: usize,
@@ -41,17 +49,38 @@ struct Args {
     json: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Worlds {
+    /// Nodes run sessions as they are told to.
+    Sessions,
+    /// Nodes keep each other in step.
+    Engines,
+    /// Both, one after the other; time is shared between them.
+    All,
+}
+
+impl Worlds {
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Sessions => &[Kind::Sessions],
+            Self::Engines => &[Kind::Engines],
+            Self::All => &Kind::ALL,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let span = match args.seed {
         Some(seed) => Span { from: seed, seeds: 1 },
         None => Span { from: args.from, seeds: args.seeds },
     };
-    let options =
-        Options { span, deadline: args.seconds.map(Duration::from_secs), threads: args.threads.max(1) };
+    if let Some(devices) = args.crowd {
+        return crowd(&args, devices);
+    }
     match args.sabotage.as_deref() {
         None => {}
-        Some("all") => return find_all(&args, &options),
+        Some("all") => return find_all(&args, span),
         Some(name) => {
             let Some((_, sabotage)) = Sabotage::ALL.into_iter().find(|(known, _)| *known == name) else {
                 let known: Vec<&str> = Sabotage::ALL.iter().map(|(known, _)| *known).collect();
@@ -64,78 +93,148 @@ fn main() -> ExitCode {
     if args.trace
         && let Some(seed) = args.seed
     {
-        replay(seed);
+        args.kind.kinds().iter().for_each(|kind| replay(*kind, seed));
     }
-    let report = match args.sabotage {
-        Some(_) => until_failure(&options),
-        None => run(&options, &mut |done, total| {
-            if done % 200 == 0 {
-                progress(&format!("{done} of {total} seeds"));
-            }
-        }),
-    };
-    show(&report, &args);
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let begin = Instant::now();
+    let mut reports = Vec::new();
+    for (at, &kind) in args.kind.kinds().iter().enumerate() {
+        let options = options(&args, kind, span, begin, args.kind.kinds().len() - at);
+        let report = match args.sabotage {
+            Some(_) => until_failure(&options),
+            None => run(&options, &mut |done, total| {
+                if done % 200 == 0 {
+                    progress(&format!("{done} of {total} seeds of {}", kind.name()));
+                }
+            }),
+        };
+        reports.push((kind, report));
+    }
+    show(&reports, &args);
+    if reports.iter().all(|(_, report)| report.is_clean()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn show(report: &Report, args: &Args) {
-    for failure in &report.failures {
-        progress(&format!("seed {}: {}", failure.seed, failure.reason));
-        for line in failure.last.iter().rev().take(12).rev() {
-            progress(&format!("    {line}"));
+/// What is to be run of one kind, when so many kinds share what is left of the time.
+fn options(args: &Args, kind: Kind, span: Span, begin: Instant, kinds_left: usize) -> Options {
+    let kinds_left = u32::try_from(kinds_left).unwrap_or(1);
+    let left =
+        args.seconds.map(|seconds| Duration::from_secs(seconds).saturating_sub(begin.elapsed()) / kinds_left);
+    Options { kind, span, deadline: left, threads: args.threads.max(1) }
+}
+
+fn show(reports: &[(Kind, Report)], args: &Args) {
+    let mut values = serde_json::Map::new();
+    for (kind, report) in reports {
+        let kind = kind.name();
+        for failure in &report.failures {
+            progress(&format!("{kind}, seed {}: {}", failure.seed, failure.reason));
+            for line in failure.last.iter().rev().take(12).rev() {
+                progress(&format!("    {line}"));
+            }
+            let sabotage = args.sabotage.iter().map(|name| format!(" --sabotage {name}")).collect::<String>();
+            let seed = failure.seed;
+            progress(&format!("  replay: cargo xtask sim --kind {kind} --seed {seed} --trace{sabotage}"));
         }
-        let sabotage = args.sabotage.iter().map(|name| format!(" --sabotage {name}")).collect::<String>();
-        progress(&format!("  replay: cargo xtask sim --seed {} --trace{sabotage}", failure.seed));
-    }
-    for what in &report.never {
-        progress(&format!("never occurred: {what}"));
+        for what in &report.never {
+            progress(&format!("never occurred in worlds of {kind}: {what}"));
+        }
+        if args.json {
+            let value = json!({
+                "seeds": report.seeds,
+                "divergences": report.failures.len(),
+                "failures": report.failures.iter()
+                    .map(|failure| json!({"seed": failure.seed, "reason": failure.reason})).collect::<Vec<_>>(),
+                "virtual_hours": report.virtual_hours,
+                "seconds": report.elapsed.as_secs_f64(),
+                "thread_ms_per_seed": report.ms_per_seed(),
+                "sometimes": report.counts,
+                "never": report.never,
+            });
+            values.insert(kind.to_owned(), value);
+            continue;
+        }
+        for (what, count) in &report.counts {
+            result(&format!("{count:>9}  {what}"));
+        }
+        result(&format!(
+            "{kind}: {} seeds, {} divergences, {:.1} virtual hours in {:.1} s ({:.1} ms of a thread per seed)",
+            report.seeds,
+            report.failures.len(),
+            report.virtual_hours,
+            report.elapsed.as_secs_f64(),
+            report.ms_per_seed(),
+        ));
     }
     if args.json {
-        result(&json!({
-            "seeds": report.seeds,
-            "divergences": report.failures.len(),
-            "failures": report.failures.iter()
-                .map(|failure| json!({"seed": failure.seed, "reason": failure.reason})).collect::<Vec<_>>(),
-            "virtual_hours": report.virtual_hours,
-            "seconds": report.elapsed.as_secs_f64(),
-            "thread_ms_per_seed": report.ms_per_seed(),
-            "sometimes": report.counts,
-            "never": report.never,
-        }).to_string());
-        return;
+        result(&serde_json::Value::Object(values).to_string());
     }
-    for (what, count) in &report.counts {
-        result(&format!("{count:>9}  {what}"));
+}
+
+/// Whether many devices at once are served no slower than one after another.
+fn crowd(args: &Args, devices: usize) -> ExitCode {
+    let mut both = Vec::new();
+    for order in [Order::OneByOne, Order::AtOnce] {
+        match crowd::run(args.from, devices, order) {
+            Ok(served) => both.push((order, served)),
+            Err(error) => {
+                progress(&format!("{order:?}: {}", chain(&*error)));
+                return ExitCode::FAILURE;
+            }
+        }
     }
-    result(&format!(
-        "{} seeds, {} divergences, {:.1} virtual hours in {:.1} s ({:.1} ms of a thread per seed)",
-        report.seeds,
-        report.failures.len(),
-        report.virtual_hours,
-        report.elapsed.as_secs_f64(),
-        report.ms_per_seed(),
-    ));
+    for (order, served) in &both {
+        let (virtual_s, real_s) = (served.virtual_us as f64 / 1e6, served.real.as_secs_f64());
+        if args.json {
+            result(
+                &json!({
+                    "devices": devices, "order": format!("{order:?}"), "virtual_seconds": virtual_s,
+                    "seconds": real_s, "waiting_bytes_max": served.waiting_bytes, "polls": served.polls,
+                })
+                .to_string(),
+            );
+        } else {
+            result(&format!(
+                "{devices} devices, {order:?}: all served in {virtual_s:.2} virtual seconds, {real_s:.1} s of a thread, \
+                 at most {} bytes waited",
+                served.waiting_bytes
+            ));
+        }
+    }
+    let is_no_slower = both[1].1.virtual_us <= both[0].1.virtual_us;
+    if is_no_slower && both.iter().all(|(_, served)| served.is_within_memory()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Whether the checks find every sabotage there is.
-fn find_all(args: &Args, options: &Options) -> ExitCode {
+fn find_all(args: &Args, span: Span) -> ExitCode {
     let mut missed = 0;
     let mut results = Vec::new();
     for (name, sabotage) in Sabotage::ALL {
         set(Some(sabotage));
-        let report = until_failure(options);
+        let (mut found, mut seeds) = (None, 0);
+        for &kind in args.kind.kinds() {
+            let report = until_failure(&options(args, kind, span, Instant::now(), 1));
+            seeds += report.seeds;
+            let failure = report.failures.into_iter().min_by_key(|failure| failure.seed);
+            found = failure.map(|failure| (kind.name(), failure));
+            if found.is_some() {
+                break;
+            }
+        }
         set(None);
-        match report.failures.iter().min_by_key(|failure| failure.seed) {
-            Some(failure) => {
-                progress(&format!("{name}: found by seed {}: {}", failure.seed, failure.reason));
-                results.push(
-                    json!({"sabotage": name, "found": true, "seed": failure.seed, "reason": failure.reason}),
-                );
+        match found {
+            Some((kind, failure)) => {
+                progress(&format!("{name}: found by seed {} of {kind}: {}", failure.seed, failure.reason));
+                results.push(json!({
+                    "sabotage": name, "found": true, "kind": kind, "seed": failure.seed, "reason": failure.reason
+                }));
             }
             None => {
                 missed += 1;
-                progress(&format!("{name}: NOT FOUND in {} seeds", report.seeds));
-                results.push(json!({"sabotage": name, "found": false, "seeds": report.seeds}));
+                progress(&format!("{name}: NOT FOUND in {seeds} seeds"));
+                results.push(json!({"sabotage": name, "found": false, "seeds": seeds}));
             }
         }
     }

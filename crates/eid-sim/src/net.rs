@@ -276,6 +276,19 @@ impl Net {
         true
     }
 
+    /// Lets one live connection of those there are carry nothing more, without either end being told.
+    pub fn silence_any(&self) -> bool {
+        let mut state = lock(&self.state);
+        let State { wires, rng, .. } = &mut *state;
+        let mut alive: Vec<&mut Wire> = wires.values_mut().filter(|wire| wire.fate == Fate::Alive).collect();
+        if alive.is_empty() {
+            return false;
+        }
+        let index = rng.index(alive.len());
+        alive[index].fate = Fate::Silent;
+        true
+    }
+
     /// Ends what a crashed node had open: the other ends see a cut, or nothing at all.
     pub fn crash(&self, node: Node) {
         let mut state = lock(&self.state);

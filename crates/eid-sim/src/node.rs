@@ -19,15 +19,16 @@ use eid_store::{
     Verdict,
 };
 use eid_sync::{
-    Access, Compression, Cursor, DatabaseTicket, Delivered, EngineConfig, Events, KeepState, RefusalCode,
-    Rung, Runtime, SessionReport, SyncEngine, SyncError, SyncEvent, SyncHandle, TreeSummary,
+    Access, Compression, Cursor, DatabaseTicket, Delivered, EngineConfig, Events, KeepState, Known,
+    KnownInStep, RefusalCode, Rung, Runtime, SessionReport, SyncEngine, SyncError, SyncEvent, SyncHandle,
+    SyncStatus, TreeSummary,
 };
 use eid_transport::{Address, BoxFuture};
 use serde_json::{Value as Json, json};
 
 use crate::check::Divergence;
 use crate::clock::Clock;
-use crate::disk::{Journal, Mount};
+use crate::disk::{Journal, Ledger, Mount};
 use crate::executor::{Group, Sim, lock};
 use crate::model::Model;
 use crate::net::{Net, Node};
@@ -56,6 +57,10 @@ pub struct Site {
     pub first_rung: Option<Rung>,
     /// Whether it compresses what it sends to those that do.
     pub compression: Compression,
+    /// What is on its disk for good, where somebody wants to know.
+    pub ledger: Option<Arc<Ledger>>,
+    /// Bytes that may wait in its engine; absent: as many as in a program.
+    pub memory_bytes: Option<usize>,
 }
 
 /// What a node keeps its rows on.
@@ -158,6 +163,17 @@ impl fmt::Display for SessionSeen {
     }
 }
 
+/// What is said of a peer that is kept in step, as a check wants to see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptSeen {
+    /// How far it has come.
+    pub state: KeepState,
+    /// When something was last synchronised.
+    pub last_sync_ms: Option<u64>,
+    /// What failed last.
+    pub last_error: Option<String>,
+}
+
 /// Positions below which everything is taken to be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Believed {
@@ -176,11 +192,14 @@ pub struct Process {
     /// Its disk as it sees it.
     pub mount: Arc<Mount>,
     instance: Instance,
+    tracked: Arc<Mutex<BTreeSet<TreeId>>>,
     engine: SyncEngine,
     sessions: AtomicU64,
     broken: AtomicBool,
     /// Peers that are kept in step.
     kept: Mutex<Vec<SyncHandle>>,
+    /// Those of the book that are.
+    known: Mutex<Option<KnownInStep>>,
     events: Mutex<Events>,
 }
 
@@ -234,6 +253,10 @@ impl Runtime for NodeRuntime {
         self.clock.now_ms()
     }
 
+    fn monotonic_ms(&self) -> u64 {
+        self.sim.now_us() / 1000
+    }
+
     fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
         Box::pin(self.sim.sleep_us(ms.saturating_mul(1000)))
     }
@@ -264,6 +287,8 @@ impl Runtime for NodeRuntime {
 struct NodeAccess {
     instance: Instance,
     sim: Sim,
+    /// What has a name here: asked too often to be read from rows.
+    tracked: Arc<Mutex<BTreeSet<TreeId>>>,
 }
 
 impl Access for NodeAccess {
@@ -272,7 +297,9 @@ impl Access for NodeAccess {
     }
 
     fn trees(&self) -> Vec<TreeId> {
-        self.instance.databases().unwrap_or_default().into_iter().map(|info| info.id).collect()
+        let mut trees = lock(&self.tracked).clone();
+        trees.extend(self.instance.store().trees().unwrap_or_default());
+        trees.into_iter().collect()
     }
 
     fn describe(&self, tree: &TreeId) -> TreeSummary {
@@ -332,7 +359,8 @@ impl Process {
             // Files are recovered with writes: the crash may come in the middle of that.
             disk.stop_after(writes * 3);
         }
-        let mount = Arc::new(Mount::new(site.disk.open()?, sectors.clone(), fork(rng, "mount"), at_crash));
+        let (backend, ledger) = (site.disk.open()?, site.ledger.clone());
+        let mount = Arc::new(Mount::new(backend, sectors.clone(), ledger, fork(rng, "mount"), at_crash));
         if let (Some(commits), None) = (fuse, &sectors) {
             mount.crash_within(commits);
         }
@@ -347,23 +375,32 @@ impl Process {
             clock: Arc::clone(&site.clock),
             rng: Mutex::new(fork(rng, "runtime")),
         };
+        let mut config = EngineConfig {
+            name: site.name.clone(),
+            first_rung: site.first_rung,
+            compression: site.compression,
+            ..EngineConfig::default()
+        };
+        config.memory_bytes_max = site.memory_bytes.unwrap_or(config.memory_bytes_max);
+        let listed = instance.databases()?.into_iter().map(|info| info.id);
+        let tracked = Arc::new(Mutex::new(listed.collect::<BTreeSet<_>>()));
         let engine = SyncEngine::new(
             Arc::clone(instance.store()),
             instance.device_key(),
-            Arc::new(NodeAccess { instance: instance.clone(), sim: site.sim.clone() }),
+            Arc::new(NodeAccess {
+                instance: instance.clone(),
+                sim: site.sim.clone(),
+                tracked: Arc::clone(&tracked),
+            }),
             Arc::new(runtime),
-            EngineConfig {
-                name: site.name.clone(),
-                first_rung: site.first_rung,
-                compression: site.compression,
-                ..EngineConfig::default()
-            },
+            config,
         );
-        engine.register_transport(site.net.transport(site.node, address));
+        engine.add_transport(site.net.transport(site.node, address));
         engine.accept_connections().await?;
         let (sessions, broken) = (AtomicU64::new(0), AtomicBool::new(false));
-        let (kept, events) = (Mutex::default(), Mutex::new(engine.events()));
-        Ok(Self { name: site.name.clone(), group, mount, instance, engine, sessions, broken, kept, events })
+        let (name, kept, known) = (site.name.clone(), Mutex::default(), Mutex::default());
+        let events = Mutex::new(engine.events());
+        Ok(Self { name, group, mount, instance, tracked, engine, sessions, broken, kept, known, events })
     }
 
     /// Keeps all databases in step with whoever listens at an address, until it is let go.
@@ -373,16 +410,71 @@ impl Process {
         Ok(())
     }
 
+    /// Remembers a peer, and where it is reached.
+    pub fn register(&self, peer: PublicKey, address: &str) -> Result<(), AnyError> {
+        let address: Address = format!("memory:{address}").parse()?;
+        let registered = self.engine.register_peer(peer, "", &[address]);
+        registered.map_err(|error| self.doubt_of_sync(error))
+    }
+
+    /// Remembers one more address of a peer.
+    pub fn add_address(&self, peer: &PublicKey, address: &str) -> Result<(), AnyError> {
+        let address: Address = format!("memory:{address}").parse()?;
+        self.engine.add_peer_address(peer, &address).map_err(|error| self.doubt_of_sync(error))
+    }
+
+    /// Keeps all databases in step with every peer of the book, also with those that become known later.
+    pub fn keep_known(&self) {
+        *lock(&self.known) = Some(self.engine.keep_known_in_step());
+    }
+
+    /// What is said of every peer that is kept in step since it stands in the book; who was not met has no name.
+    #[must_use]
+    pub fn known_status(&self) -> Vec<(Option<PublicKey>, KeptSeen)> {
+        let seen = |handle: SyncHandle| {
+            let last_error = handle.last_error().map(|error| error.text);
+            let seen = KeptSeen { state: handle.state(), last_sync_ms: handle.last_sync_ms(), last_error };
+            (handle.peer_pubkey(), seen)
+        };
+        let handles = lock(&self.known).as_ref().map(KnownInStep::handles).unwrap_or_default();
+        handles.into_iter().map(seen).collect()
+    }
+
+    /// What is said of a database at a peer.
+    pub fn status(&self, tree: &TreeId, peer: &PublicKey) -> Result<SyncStatus, AnyError> {
+        Ok(self.engine.status(tree, peer)?)
+    }
+
+    /// Listens at another address than before.
+    pub async fn move_to(&self, site: &Site, address: &str) -> Result<(), AnyError> {
+        self.engine.replace_transport(site.net.transport(site.node, address)).await;
+        self.engine.accept_connections().await?;
+        Ok(())
+    }
+
+    /// What has happened between this node and its peers since the last time this was asked.
+    #[must_use]
+    pub fn happened(&self) -> Vec<Delivered> {
+        let mut events = lock(&self.events);
+        std::iter::from_fn(|| events.try_recv()).collect()
+    }
+
+    /// What is remembered of a peer about a database, where it is of the logs of this moment.
+    pub fn known_of(&self, tree: &TreeId, peer: &PublicKey) -> Result<Known, AnyError> {
+        Ok(self.engine.known(peer, tree)?)
+    }
+
     /// Keeps nobody in step any more.
     pub fn let_go(&self) {
         let kept = std::mem::take(&mut *lock(&self.kept));
-        drop(kept);
+        let known = std::mem::take(&mut *lock(&self.known));
+        drop((kept, known));
     }
 
     /// Whether everybody is in step who is kept.
     #[must_use]
     pub fn is_in_step(&self) -> bool {
-        lock(&self.kept).iter().all(|handle| handle.status().state == KeepState::InStep)
+        lock(&self.kept).iter().all(|handle| handle.state() == KeepState::InStep)
     }
 
     /// What was pushed to this node since the last time this was asked.
@@ -472,9 +564,37 @@ impl Process {
         Ok(())
     }
 
+    /// Lets everybody write, or read.
+    pub fn grant_everyone(&self, tree: &TreeId, permission: Permission) -> Result<(), AnyError> {
+        self.instance.database_by_id(*tree).grant(Slot::Everyone, permission)?;
+        Ok(())
+    }
+
+    /// How many entries are held.
+    pub fn entries(&self, tree: &TreeId) -> Result<u64, AnyError> {
+        Ok(self.store().tree(tree)?.map_or(0, |snapshot| snapshot.count()))
+    }
+
+    /// Bytes of entries that have come and are not stored.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.engine.waiting_bytes()
+    }
+
     /// Takes up a database that is to come.
     pub fn track(&self, tree: &TreeId, name: &str) -> Result<(), AnyError> {
         self.instance.track(*tree, name)?;
+        lock(&self.tracked).insert(*tree);
+        Ok(())
+    }
+
+    /// Gives another node everything that is held of a database here.
+    pub fn copy_to(&self, tree: &TreeId, other: &Self) -> Result<(), AnyError> {
+        let Some(snapshot) = self.store().tree(tree)? else { return Ok(()) };
+        let logged = snapshot.log(Seq(0)..snapshot.end(), usize::MAX)?;
+        let offers =
+            logged.into_iter().map(|entry| Offer { block: entry.block, payloads: entry.payloads }).collect();
+        other.store().admit(other.store().prepare(*tree, offers)?)?;
         Ok(())
     }
 
@@ -493,12 +613,18 @@ impl Process {
     ) -> Result<(), AnyError> {
         let _session = InSession::begin(&self.sessions);
         let address: Address = format!("memory:{address}").parse()?;
-        let ticket =
-            DatabaseTicket { db: *tree, key, addresses: vec![address], invite: Some(invite.clone()) };
+        let ticket = DatabaseTicket {
+            db: *tree,
+            key,
+            addresses: vec![address],
+            others: Vec::new(),
+            invite: Some(invite.clone()),
+        };
         // As a person does: copied as text.
         let ticket: DatabaseTicket = ticket.to_string().parse()?;
         self.engine.join(&ticket, &self.name).await?;
         self.instance.track(*tree, "joined")?;
+        lock(&self.tracked).insert(*tree);
         Ok(())
     }
 
@@ -562,6 +688,13 @@ impl Process {
         }
     }
 
+    fn doubt_of_sync(&self, error: SyncError) -> AnyError {
+        if let SyncError::Store(StoreError::Backend(error)) = &error {
+            self.doubt(error);
+        }
+        error.into()
+    }
+
     fn doubt_of(&self, error: DbError) -> AnyError {
         if let DbError::Store(StoreError::Backend(error)) = &error {
             self.doubt(error);
@@ -615,6 +748,18 @@ impl Process {
         tx.doc("last").set([self.name.as_str()], Value::from(1))?;
         let committed = tx.commit()?.ok_or("an entry was staged and none written")?;
         Ok(committed.id)
+    }
+
+    /// Writes one entry of about so many bytes, which do not get smaller when they are compressed.
+    pub fn write_bytes(&self, tree: &TreeId, bytes: usize) -> Result<(), AnyError> {
+        let mut text = String::new();
+        while text.len() < bytes {
+            text.push_str(&blake3::hash(text.as_bytes()).to_hex());
+        }
+        let tx = self.instance.database_by_id(*tree).begin()?;
+        tx.doc("last").set([self.name.as_str()], Value::from(text))?;
+        tx.commit()?;
+        Ok(())
     }
 
     fn failed(&self, what: &str, error: &dyn std::error::Error) -> Divergence {

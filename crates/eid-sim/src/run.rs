@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::engines;
 use crate::executor::lock;
 use crate::trace::Verbosity;
 use crate::world::{self, Outcome};
@@ -15,7 +16,7 @@ const TWICE_EVERY: u64 = 16;
 /// How many seeds a run must have before it must have shown everything that can occur.
 const SEEDS_FOR_ALL: u64 = 500;
 
-/// What a run of many seeds must have shown, each at least once: otherwise its checks were not put to the test.
+/// What a run of many seeds of worlds of sessions must have shown, each at least once: otherwise its checks were not put to the test.
 pub const EXPECTED: &[&str] = &[
     "accepted",
     "acknowledgement invented",
@@ -85,6 +86,45 @@ pub const EXPECTED: &[&str] = &[
     "write refused or failed",
 ];
 
+/// The kinds of worlds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nodes run sessions as they are told to.
+    Sessions,
+    /// Nodes keep each other in step, and nobody tells them anything.
+    Engines,
+}
+
+impl Kind {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Sessions, Self::Engines];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Engines => "engines",
+        }
+    }
+
+    fn expected(self) -> &'static [&'static str] {
+        match self {
+            Self::Sessions => EXPECTED,
+            Self::Engines => engines::EXPECTED,
+        }
+    }
+
+    /// Runs one world.
+    #[must_use]
+    pub fn world(self, seed: u64, verbosity: Verbosity) -> Outcome {
+        match self {
+            Self::Sessions => world::run(seed, verbosity),
+            Self::Engines => engines::run(seed, verbosity),
+        }
+    }
+}
+
 /// Some seeds in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -97,6 +137,8 @@ pub struct Span {
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// Which kind of worlds.
+    pub kind: Kind,
     /// Which seeds.
     pub span: Span,
     /// How long at most.
@@ -154,7 +196,8 @@ impl Report {
 pub fn run(options: &Options, progress: &mut (dyn FnMut(u64, u64) + Send)) -> Report {
     let mut report = work(options, Until::TheEnd, progress);
     if report.seeds >= SEEDS_FOR_ALL {
-        report.never = EXPECTED.iter().copied().filter(|what| !report.counts.contains_key(what)).collect();
+        let expected = options.kind.expected().iter();
+        report.never = expected.copied().filter(|what| !report.counts.contains_key(what)).collect();
     }
     report
 }
@@ -166,8 +209,8 @@ pub fn until_failure(options: &Options) -> Report {
 }
 
 /// Runs one seed and prints its trace.
-pub fn replay(seed: u64) {
-    drop(world::run(seed, Verbosity::Printed));
+pub fn replay(kind: Kind, seed: u64) {
+    drop(kind.world(seed, Verbosity::Printed));
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +238,7 @@ fn work(options: &Options, until: Until, progress: &mut (dyn FnMut(u64, u64) + S
                         return;
                     }
                     let begun = Instant::now();
-                    let (outcome, failure) = one(seed, options.span.seeds == 1, until);
+                    let (outcome, failure) = one(options.kind, seed, options.span.seeds == 1, until);
                     let mut shared = lock(&shared);
                     let (report, progress) = &mut *shared;
                     report.busy += begun.elapsed();
@@ -222,9 +265,9 @@ fn work(options: &Options, until: Until, progress: &mut (dyn FnMut(u64, u64) + S
 }
 
 /// Runs one seed, and some of them twice.
-fn one(seed: u64, alone: bool, until: Until) -> (Option<Outcome>, Option<Failure>) {
+fn one(kind: Kind, seed: u64, alone: bool, until: Until) -> (Option<Outcome>, Option<Failure>) {
     let failure = |reason: String, last| Some(Failure { seed, reason, last });
-    let Some(outcome) = caught(seed) else {
+    let Some(outcome) = caught(kind, seed) else {
         return (None, failure("a panic".to_owned(), Vec::new()));
     };
     if let Some(divergence) = &outcome.divergence {
@@ -232,7 +275,7 @@ fn one(seed: u64, alone: bool, until: Until) -> (Option<Outcome>, Option<Failure
         return (Some(outcome), found);
     }
     if until == Until::TheEnd && (alone || seed.is_multiple_of(TWICE_EVERY)) {
-        let again = caught(seed);
+        let again = caught(kind, seed);
         if again.is_none_or(|again| again.trace_hash != outcome.trace_hash) {
             return (Some(outcome), failure("the same seed gave another trace".to_owned(), Vec::new()));
         }
@@ -240,9 +283,9 @@ fn one(seed: u64, alone: bool, until: Until) -> (Option<Outcome>, Option<Failure
     (Some(outcome), None)
 }
 
-fn caught(seed: u64) -> Option<Outcome> {
+fn caught(kind: Kind, seed: u64) -> Option<Outcome> {
     // A world is dropped as a whole: nothing of it is seen after a panic.
-    catch_unwind(AssertUnwindSafe(|| world::run(seed, Verbosity::Quiet))).ok()
+    catch_unwind(AssertUnwindSafe(|| kind.world(seed, Verbosity::Quiet))).ok()
 }
 
 #[cfg(test)]

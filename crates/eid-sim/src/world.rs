@@ -59,6 +59,12 @@ pub fn run(seed: u64, verbosity: Verbosity) -> Outcome {
     world.live();
     let divergence = lock(&world.failure).take();
     let sim = world.sim.clone();
+    world.end();
+    end_of(&sim, divergence)
+}
+
+/// What a world came to that is over, whose processes are gone.
+pub(crate) fn end_of(sim: &Sim, divergence: Option<Divergence>) -> Outcome {
     if let Some(Divergence::State { history, .. }) = &divergence {
         history.iter().for_each(|line| sim.say(format_args!("    {line}")));
     }
@@ -66,7 +72,6 @@ pub fn run(seed: u64, verbosity: Verbosity) -> Outcome {
         sim.say(format_args!("DIVERGENCE {}", chain(divergence)));
     }
     let virtual_us = sim.now_us();
-    world.end();
     sim.clear();
     sim.trace(|trace| Outcome {
         divergence,
@@ -185,7 +190,18 @@ impl World {
             let is_plain = role == Role::Villain || index % 3 == 2;
             let compression = if is_plain { Compression::Never } else { Compression::WhereItPays };
             let (sim, net) = (sim.clone(), net.clone());
-            let site = Site { sim, net, node, clock, disk, name, first_rung, compression };
+            let site = Site {
+                sim,
+                net,
+                node,
+                clock,
+                disk,
+                name,
+                first_rung,
+                compression,
+                ledger: None,
+                memory_bytes: None,
+            };
             let state = HostState {
                 rng: Rng::new(seed, &format!("host {index}")),
                 process: None,

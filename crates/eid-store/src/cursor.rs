@@ -27,6 +27,14 @@ impl<'a> Cursor<'a> {
         Self { snapshot, left, rows: Vec::new().into_iter(), done: false }
     }
 
+    /// The smallest key above this one.
+    pub(crate) fn after(key: &Key) -> Key {
+        let mut after = Vec::with_capacity(key.len() + 1);
+        after.extend_from_slice(key);
+        after.push(0);
+        after
+    }
+
     /// The next row.
     pub(crate) fn next(&mut self) -> Result<Option<(Key, Value)>, BackendError> {
         if self.rows.len() == 0 && !self.done {
@@ -34,10 +42,7 @@ impl<'a> Cursor<'a> {
             self.done = rows.len() < self.left.max_rows;
             if let Some((last, _)) = rows.last() {
                 match self.left.direction {
-                    Direction::Forward => {
-                        self.left.from.clone_from(last);
-                        self.left.from.push(0);
-                    }
+                    Direction::Forward => self.left.from = Self::after(last),
                     Direction::Backward => self.left.to.clone_from(last),
                 }
             }

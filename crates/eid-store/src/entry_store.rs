@@ -574,7 +574,7 @@ fn epoch_of_tree(store: Epoch, number: TreeNo) -> Epoch {
     Epoch(mixed ^ (mixed >> 31))
 }
 
-fn epoch_of(hash: &[u8; 32]) -> Epoch {
+pub(crate) fn epoch_of(hash: &[u8; 32]) -> Epoch {
     let mut epoch = [0; 8];
     epoch.copy_from_slice(&hash[..8]);
     Epoch(u64::from_le_bytes(epoch))

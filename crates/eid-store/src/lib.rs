@@ -84,6 +84,7 @@ mod admit;
 mod apply;
 mod aside;
 mod backend;
+mod backup;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod counting;
@@ -116,6 +117,7 @@ pub use apply::{Applied, Apply, Change, LOCAL_ROWS, ViewRows, Wanted};
 pub use backend::{
     Backend, BackendError, Batch, Direction, Durability, Key, Scan, Snapshot, Stretch, Value, prefix_end,
 };
+pub use backup::{BACKUP_MAGIC, BackupError, BackupRow, BackupSummary, read_backup, restore_backup};
 pub use counting::{Counting, Counts};
 pub use embedded::{CrashDisk, Directory, Embedded, EmbeddedConfig, Vfs, VfsFile, is_engine_guarded};
 pub use entry_store::{EntryStore, Watch};

@@ -56,3 +56,13 @@ pub const VERSION_BYTES_MAX: usize = if cfg!(test) { 64 * 1024 } else { 256 * 10
 pub const MERGE_ROWS: usize = 256;
 /// Most bytes of the name of a namespace of local rows.
 pub const NAMESPACE_BYTES_MAX: usize = 64;
+/// Bytes of a frame of a backup: as much is in memory of what is not checked yet.
+pub const BACKUP_FRAME_BYTES: usize = if cfg!(test) { 1024 } else { 256 * 1024 };
+/// Bytes of rows that are read at once for a backup.
+pub const BACKUP_SCAN_BYTES: usize = if cfg!(test) { 4096 } else { 256 * 1024 };
+/// Most bytes of a key in a backup: far beyond the longest key that is written, which holds a path or the key of a row.
+pub const BACKUP_KEY_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a value in a backup. The longest are lists of what came to count, and entries with their payloads.
+pub const BACKUP_VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of rows after which a batch of a restored backup is committed.
+pub const RESTORE_BATCH_BYTES: usize = 1024 * 1024;

@@ -1,5 +1,6 @@
 //! The door over real backends, with a judge and a view small enough to see through.
 
+mod backup;
 mod cost;
 mod crash;
 mod damage;

@@ -15,11 +15,13 @@ use eid_transport::{BoxFuture, Link, LinkError, Received};
 use crate::bucket::Bucket;
 use crate::drive::Context;
 use crate::error::SyncError;
+use crate::events::SyncEvent;
 use crate::limits::{
     CONTROL_IDLE_MS, FRAME_MS, HANDSHAKE_MS, IDLE_MS, RACE_DOOR_MS, REQUESTS_MAX, REQUESTS_PER_SECOND,
     STATES_LOOKED_AT,
 };
 use crate::race::Door;
+use crate::request::{Ask, answer_ask};
 use crate::runtime::{Runtime, blocking, within};
 
 /// The states of the databases that some keys may read: what a server tells whom it lets in.
@@ -148,13 +150,13 @@ pub(crate) struct Caller {
     pub(crate) further: Arc<[PublicKey]>,
 }
 
-/// Answers requests until the peer goes away, or is silent while `busy` says that nothing else goes on. Calls
-/// `redeemed` for every invite that was used.
+/// Answers requests until the peer goes away, or is silent while `busy` says that nothing else goes on. Tells
+/// what others may want to know: who redeemed an invite, and who asks for access.
 pub(crate) async fn answer_requests(
     link: &mut dyn Link,
     context: &Context,
     caller: &Caller,
-    redeemed: &(dyn Fn(TreeId) + Send + Sync),
+    tell: &(dyn Fn(SyncEvent) + Send + Sync),
     busy: &(dyn Fn() -> bool + Send + Sync),
 ) -> Result<(), SyncError> {
     let runtime = &*context.runtime;
@@ -182,19 +184,15 @@ pub(crate) async fn answer_requests(
             None => return Err(SyncError::TimedOut { what: "the end of a request", ms: FRAME_MS }),
         }
         let request = Request::decode(&frame)?;
-        let redeems = match &request {
-            Request::Redeem { tree, .. } => Some(TreeId(*tree)),
-            Request::OpenMany(_) | Request::Discover => None,
-        };
         let (asked, caller) = (context.clone(), caller.clone());
         let response =
             blocking(runtime, move || answer(request, &asked, &caller)).await.ok_or(SyncError::Stopped)?;
-        let response = response.unwrap_or_else(|error| {
+        let (response, event) = response.unwrap_or_else(|error| {
             tracing::warn!(%error, "a request could not be answered");
-            Response::Refused(RefusalCode::Failed)
+            (Response::Refused(RefusalCode::Failed), None)
         });
-        if let (Some(tree), Response::Granted(_)) = (redeems, &response) {
-            redeemed(tree);
+        if let Some(event) = event {
+            tell(event);
         }
         let answering = async {
             link.send(response.encode()).await?;
@@ -206,10 +204,14 @@ pub(crate) async fn answer_requests(
     }
 }
 
-/// Answers one request, by the rights of this moment.
-fn answer(request: Request, context: &Context, caller: &Caller) -> Result<Response, StoreError> {
+/// Answers one request, by the rights of this moment, and says what is to be told of it here.
+fn answer(
+    request: Request,
+    context: &Context,
+    caller: &Caller,
+) -> Result<(Response, Option<SyncEvent>), StoreError> {
     match request {
-        Request::OpenMany(asked) => open_many(&asked, context),
+        Request::OpenMany(asked) => Ok((open_many(&asked, context)?, None)),
         Request::Discover => {
             let offered = |tree: TreeId| {
                 let right = context.permission(&tree).filter(|right| *right >= Permission::Read)?;
@@ -223,9 +225,25 @@ fn answer(request: Request, context: &Context, caller: &Caller) -> Result<Respon
                 })
             };
             let readable = context.access.trees().into_iter().filter_map(offered);
-            Ok(Response::Discover(List::new(readable.collect())))
+            Ok((Response::Discover(List::new(readable.collect())), None))
         }
-        Request::Redeem { tree, name } => Ok(redeem(&TreeId(tree), &name.into_string(), context, caller)),
+        Request::Redeem { tree, name } => {
+            let tree = TreeId(tree);
+            let response = redeem(&tree, &name.into_string(), context, caller);
+            let is_granted = matches!(response, Response::Granted(_));
+            let event = is_granted.then_some(SyncEvent::Redeemed { tree, joiner: caller.device });
+            Ok((response, event))
+        }
+        Request::Ask { tree, wanted, name, metadata } => {
+            let ask = Ask {
+                tree: TreeId(tree),
+                key: caller.device,
+                permission: wanted.into(),
+                name: name.into_string(),
+                metadata: metadata.into_map(),
+            };
+            Ok(answer_ask(ask, context, caller))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use eid_proto::{
     FEATURE_LIVE, FEATURE_ZSTD, FEATURES, Handshake, HandshakeError, Identity, Known, RefusalCode, Rung,
     Session, SessionError, Side, Summary, Text,
 };
-use eid_store::{EntryStore, StoreError};
+use eid_store::{EntryStore, StoreError, Watch};
 use eid_transport::{
     Address, BoxFuture, Connection, Link, LinkBytes, LinkError, ListenError, Received, Transport,
 };
@@ -25,6 +25,8 @@ use crate::error::SyncError;
 use crate::events::{Events, Publisher, SyncEvent};
 use crate::gaps::Gaps;
 use crate::hub::Hub;
+use crate::keep::Keepers;
+use crate::ledger::{Ledger, SyncFailure};
 use crate::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, HANDSHAKE_MS, IDLE_MS, MEMORY_BYTES_MAX,
     SESSIONS_PER_CONNECTION_MAX, UNPROVEN_MAX,
@@ -34,13 +36,17 @@ use crate::memory::Memory;
 use crate::peers::{PeerInfo, PeerStatus, Peers};
 use crate::place::Place;
 use crate::progress::Meter;
-use crate::race::Door;
+use crate::race::{Breakers, Door};
+use crate::rate::{Bandwidth, Capped, Caps};
+use crate::registry::{Registry, TransportInfo};
 use crate::relations::Relations;
 use crate::report::SessionReport;
 use crate::route::Log;
 use crate::runtime::{Runtime, blocking, within};
 use crate::seats::Seats;
+use crate::settings::{Settings, TransportConfig};
 use crate::signal::Signal;
+use crate::status::Transfers;
 use crate::ticket::DatabaseTicket;
 
 /// What can be chosen of an engine.
@@ -54,6 +60,8 @@ pub struct EngineConfig {
     pub memory_bytes_max: usize,
     /// Whether batches of entries are compressed.
     pub compression: Compression,
+    /// How many bytes a second may go.
+    pub bandwidth: Bandwidth,
 }
 
 impl Default for EngineConfig {
@@ -63,6 +71,7 @@ impl Default for EngineConfig {
             first_rung: None,
             memory_bytes_max: MEMORY_BYTES_MAX,
             compression: Compression::default(),
+            bandwidth: Bandwidth::default(),
         }
     }
 }
@@ -109,8 +118,9 @@ pub(crate) struct Inner {
     name: Mutex<String>,
     compression: Mutex<Compression>,
     first_rung: Option<Rung>,
-    transports: Mutex<Vec<Arc<dyn Transport>>>,
-    publisher: Arc<Publisher>,
+    transports: Registry,
+    settings: Settings,
+    pub(crate) publisher: Arc<Publisher>,
     connections: Arc<AtomicUsize>,
     /// Connections whose peer has not proven who it is.
     unproven: Arc<AtomicUsize>,
@@ -119,15 +129,12 @@ pub(crate) struct Inner {
     memory: Arc<Memory>,
     conduct: Arc<Mutex<Conduct>>,
     gaps: Arc<Gaps>,
-}
-
-/// Which of the databases that take part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
-    /// All of them.
-    All,
-    /// Those of which what comes is to be told at once.
-    Live,
+    caps: Arc<Caps>,
+    pub(crate) ledger: Ledger,
+    pub(crate) transfers: Transfers,
+    pub(crate) keepers: Arc<Keepers>,
+    pub(crate) breakers: Breakers,
+    _watch: Watch,
 }
 
 /// A peer that this device has dialled, and that has proven its key. Dropping the last clone closes the connection.
@@ -147,6 +154,8 @@ struct PeerInner {
     states: Vec<[u8; 8]>,
     features: u64,
     log: Log,
+    /// It was hung up.
+    closed: AtomicBool,
 }
 
 impl Peer {
@@ -180,6 +189,7 @@ impl Peer {
 
     /// Closes the connection.
     pub async fn close(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
         self.inner.connection.close().await;
     }
 }
@@ -197,7 +207,7 @@ impl fmt::Debug for SyncEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SyncEngine")
             .field("device", &self.inner.device.public())
-            .field("transports", &*lock(&self.inner.transports))
+            .field("transports", &self.inner.transports)
             .finish_non_exhaustive()
     }
 }
@@ -216,7 +226,15 @@ impl SyncEngine {
         runtime: Arc<dyn Runtime>,
         config: EngineConfig,
     ) -> Self {
+        let keepers: Arc<Keepers> = Arc::default();
         let inner = Inner {
+            caps: Arc::new(Caps::new(&store, Arc::clone(&runtime), config.bandwidth)),
+            settings: Settings::in_store(&store),
+            ledger: Ledger::in_store(&store),
+            transfers: Transfers::default(),
+            breakers: Breakers::default(),
+            _watch: keepers.watch(&store),
+            keepers,
             relations: Relations::new(Arc::clone(&store)),
             peers: Peers::in_store(&store),
             dialled: Mutex::default(),
@@ -229,7 +247,7 @@ impl SyncEngine {
             name: Mutex::new(config.name),
             compression: Mutex::new(config.compression),
             first_rung: config.first_rung,
-            transports: Mutex::new(Vec::new()),
+            transports: Registry::default(),
             publisher: Arc::default(),
             connections: Arc::default(),
             unproven: Arc::default(),
@@ -264,41 +282,85 @@ impl SyncEngine {
         *lock(&self.inner.compression) = compression;
     }
 
-    /// Adds a transport. Several of one scheme are tried one after another.
-    pub fn register_transport(&self, transport: Arc<dyn Transport>) {
-        lock(&self.inner.transports).push(transport);
+    /// Caps how many bytes of frames may go in a second, from here on, in what runs too. What is capped goes slower, and
+    /// peers take turns: none of them waits for ever, and what is written here does not wait at all.
+    pub fn set_bandwidth(&self, bandwidth: Bandwidth) {
+        self.inner.caps.set(bandwidth);
+    }
+
+    /// The caps as they are.
+    #[must_use]
+    pub fn bandwidth(&self) -> Bandwidth {
+        self.inner.caps.bandwidth()
+    }
+
+    /// Caps one peer otherwise than the rest, also after a restart; with `None` no more.
+    pub fn set_peer_bandwidth(&self, peer: &PublicKey, per_second: Option<u64>) -> Result<(), SyncError> {
+        Ok(self.inner.caps.set_peer(peer, per_second)?)
+    }
+
+    /// The cap of a peer.
+    #[must_use]
+    pub fn peer_bandwidth(&self, peer: &PublicKey) -> Option<u64> {
+        self.inner.caps.of_peer(peer)
+    }
+
+    /// Adds a transport under a name; one that had the name is shut down. It dials at once and listens after
+    /// [`Self::accept_connections`]. Several of one scheme are tried one after another.
+    pub fn register_transport(&self, name: &str, transport: Arc<dyn Transport>) {
+        if let Some(before) = self.inner.transports.put(name, transport) {
+            self.inner.runtime.spawn(Box::pin(async move { before.shutdown().await }));
+        }
+    }
+
+    /// Adds a transport under a name of its own, made of its scheme.
+    pub fn add_transport(&self, transport: Arc<dyn Transport>) -> String {
+        self.inner.transports.add(transport)
+    }
+
+    /// Takes a transport away and shuts it down, with its connections. Gives whether there was one of this name.
+    pub async fn remove_transport(&self, name: &str) -> bool {
+        let Some(transport) = self.inner.transports.remove(name) else { return false };
+        transport.shutdown().await;
+        true
+    }
+
+    /// Every transport, what it does, and where others reach it.
+    #[must_use]
+    pub fn transports(&self) -> Vec<TransportInfo> {
+        self.inner.transports.list()
     }
 
     /// Puts a transport in the place of all of its scheme, which are shut down: for one whose device is reached at one
     /// endpoint only.
     pub async fn replace_transport(&self, transport: Arc<dyn Transport>) {
-        let replaced: Vec<_> = {
-            let mut transports = lock(&self.inner.transports);
-            let replaced = transports.extract_if(.., |other| other.scheme() == transport.scheme()).collect();
-            transports.push(transport);
-            replaced
-        };
+        let replaced = self.inner.transports.remove_scheme(transport.scheme());
+        self.inner.transports.add(transport);
         for transport in replaced {
             transport.shutdown().await;
         }
     }
 
     /// Lets every transport listen, and serves whoever dials. A transport that cannot listen does not stop the
-    /// others: its error is in the list that comes back.
+    /// others: its error is in the list that comes back. Until then nobody is let in.
     ///
     /// # Errors
     /// When there is no transport, or none could listen.
     pub async fn accept_connections(&self) -> Result<Vec<ListenError>, SyncError> {
-        let transports = lock(&self.inner.transports).clone();
         let (mut failed, mut listening) = (Vec::new(), 0);
-        for transport in transports {
+        for transport in self.inner.transports.all() {
             match transport.listen().await {
                 Ok(()) => {
                     listening += 1;
-                    let inner = Arc::clone(&self.inner);
-                    self.inner.runtime.spawn(Box::pin(accept_loop(inner, transport)));
+                    if self.inner.transports.listens(&transport) {
+                        let inner = Arc::clone(&self.inner);
+                        self.inner.runtime.spawn(Box::pin(accept_loop(inner, transport)));
+                    }
                 }
-                Err(error) => failed.push(error),
+                Err(error) => {
+                    self.inner.transports.failed(&transport, &error);
+                    failed.push(error);
+                }
             }
         }
         if listening > 0 {
@@ -307,12 +369,50 @@ impl SyncEngine {
         Err(failed.pop().map_or_else(|| SyncError::NoTransport("any".to_owned()), SyncError::Listen))
     }
 
+    /// Remembers how a transport is made, under its name.
+    ///
+    /// # Errors
+    /// [`SyncError::Setting`] when the name or the config is too long, or there are too many.
+    pub fn save_transport_config<T: TransportConfig>(&self, name: &str, config: &T) -> Result<(), SyncError> {
+        self.inner.settings.save_transport(name, config)
+    }
+
+    /// How a transport of this name is made, if that is remembered.
+    ///
+    /// # Errors
+    /// [`SyncError::Setting`] when it is of another scheme, or of a form that this type does not read.
+    pub fn load_transport_config<T: TransportConfig>(&self, name: &str) -> Result<Option<T>, SyncError> {
+        self.inner.settings.load_transport(name)
+    }
+
+    /// Remembers no more how a transport is made.
+    pub fn forget_transport_config(&self, name: &str) -> Result<(), SyncError> {
+        self.inner.settings.forget_transport(name)
+    }
+
+    /// The names of the transports of which it is remembered how they are made, each with its scheme.
+    pub fn transport_configs(&self) -> Result<Vec<(String, String)>, SyncError> {
+        self.inner.settings.transports()
+    }
+
+    /// Remembers a text under a name, in rows of this device; with `None` no more.
+    ///
+    /// # Errors
+    /// [`SyncError::Setting`] when one of them is too long, or there are too many.
+    pub fn set_setting(&self, name: &str, value: Option<&str>) -> Result<(), SyncError> {
+        self.inner.settings.set(name, value)
+    }
+
+    /// The text that is remembered under a name.
+    pub fn get_setting(&self, name: &str) -> Result<Option<String>, SyncError> {
+        self.inner.settings.get(name)
+    }
+
     /// Stops listening, closes every connection of every transport, forgets the transports, and keeps nothing in step any
     /// more.
     pub async fn stop_server(&self) {
         self.inner.stopped.raise();
-        let transports = std::mem::take(&mut *lock(&self.inner.transports));
-        for transport in transports {
+        for transport in self.inner.transports.clear() {
             transport.shutdown().await;
         }
     }
@@ -320,7 +420,7 @@ impl SyncEngine {
     /// Where others reach this device.
     #[must_use]
     pub fn server_addresses(&self) -> Vec<Address> {
-        lock(&self.inner.transports).iter().flat_map(|transport| transport.addresses()).collect()
+        self.inner.transports.all().iter().flat_map(|transport| transport.addresses()).collect()
     }
 
     /// What happens from this moment on.
@@ -341,11 +441,13 @@ impl SyncEngine {
 
     /// Forgets what is remembered of all peers about a database.
     pub fn forget(&self, tree: &TreeId) -> Result<(), SyncError> {
+        self.inner.ledger.forget(&tree.0)?;
         Ok(self.inner.relations.forget(tree)?)
     }
 
     /// Forgets what is remembered of a peer about all databases.
     pub fn forget_peer(&self, peer: &PublicKey) -> Result<(), SyncError> {
+        self.inner.ledger.forget(&peer.0)?;
         Ok(self.inner.relations.forget_peer(peer)?)
     }
 
@@ -407,7 +509,7 @@ impl SyncEngine {
     #[must_use]
     pub fn schemes(&self) -> Vec<String> {
         let mut schemes: Vec<String> =
-            lock(&self.inner.transports).iter().map(|transport| transport.scheme().to_owned()).collect();
+            self.inner.transports.all().iter().map(|transport| transport.scheme().to_owned()).collect();
         schemes.sort_unstable();
         schemes.dedup();
         schemes
@@ -440,16 +542,15 @@ impl SyncEngine {
         &self,
         address: &Address,
         expected: Option<PublicKey>,
-    ) -> Result<Arc<dyn Connection>, SyncError> {
-        let transports = lock(&self.inner.transports).clone();
+    ) -> Result<Arc<Capped>, SyncError> {
         let mut failure = SyncError::NoTransport(address.scheme().to_owned());
-        for transport in transports.iter().filter(|transport| transport.scheme() == address.scheme()) {
+        for transport in self.inner.transports.of_scheme(address.scheme()) {
             let dialled = match expected {
                 Some(expected) => transport.dial_expecting(address, expected).await,
                 None => transport.dial(address).await,
             };
             match dialled {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => return Ok(Capped::new(connection, &self.inner.caps)),
                 Err(error) => failure = error.into(),
             }
         }
@@ -458,7 +559,7 @@ impl SyncEngine {
 
     pub(crate) async fn greet_server(
         &self,
-        connection: Arc<dyn Connection>,
+        connection: Arc<Capped>,
         address: &Address,
         expected: Option<PublicKey>,
         keys: &[Arc<SecretKey>],
@@ -477,6 +578,7 @@ impl SyncEngine {
                 return Err(error);
             }
         };
+        connection.is_of(established.peer);
         let LinkBytes { sent, received } = link.bytes();
         let inner = PeerInner {
             connection,
@@ -488,6 +590,7 @@ impl SyncEngine {
             states: established.states,
             features: established.features,
             log: Log::default(),
+            closed: AtomicBool::new(false),
         };
         let peer = Peer { inner: Arc::new(inner) };
         {
@@ -500,12 +603,62 @@ impl SyncEngine {
             peer.close().await;
             return Err(error);
         }
+        self.note_met(&peer).await?;
         self.inner.publisher.publish(&SyncEvent::Connected {
             peer: peer.key(),
             name: peer.name().to_owned(),
             via: Some(address.clone()),
         });
         Ok(peer)
+    }
+
+    /// Remembers where a peer was met that is known: an address that is tried once is remembered by who tries it.
+    async fn note_met(&self, peer: &Peer) -> Result<(), SyncError> {
+        let (peers, now_ms) = (self.inner.peers.clone(), self.inner.runtime.now_ms());
+        let (key, via, name) = (peer.key(), peer.address().clone(), peer.name().to_owned());
+        let noting = blocking(&*self.inner.runtime, move || {
+            if peers.is_known(&key, &via)? {
+                peers.met(key, &via, Some(name.as_str()).filter(|name| !name.is_empty()), now_ms)?;
+            }
+            Ok(())
+        });
+        noting.await.ok_or(SyncError::Stopped)?
+    }
+
+    /// Remembers what failed at some addresses, of those that are known.
+    pub(crate) async fn note_failed(
+        &self,
+        addresses: &[Address],
+        error: &SyncError,
+    ) -> Result<(), SyncError> {
+        let failed: Vec<(Address, String)> = match error {
+            SyncError::NoWay(ways) => {
+                ways.iter().map(|way| (way.address.clone(), chain(&way.error))).collect()
+            }
+            error => addresses.iter().map(|address| (address.clone(), chain(error))).collect(),
+        };
+        let (peers, now_ms) = (self.inner.peers.clone(), self.inner.runtime.now_ms());
+        let noting = blocking(&*self.inner.runtime, move || {
+            failed.iter().try_for_each(|(address, error)| peers.failed(address, error, now_ms))
+        });
+        noting.await.ok_or(SyncError::Stopped)?
+    }
+
+    /// Remembers that databases were found to be equal at a peer.
+    pub(crate) async fn note_equal(&self, peer: PublicKey, trees: Vec<TreeId>) -> Result<(), SyncError> {
+        let (ledger, now_ms) = (self.inner.ledger.clone(), self.inner.runtime.now_ms());
+        let noting = blocking(&*self.inner.runtime, move || ledger.record_equal(&peer, &trees, now_ms));
+        noting.await.ok_or(SyncError::Stopped)?
+    }
+
+    /// Whether there is a connection with a peer, whoever has dialled.
+    pub(crate) fn is_connected(&self, peer: &PublicKey) -> bool {
+        let is_dialled = |dialled: &Weak<PeerInner>| {
+            dialled
+                .upgrade()
+                .is_some_and(|dialled| dialled.key == *peer && !dialled.closed.load(Ordering::SeqCst))
+        };
+        !self.inner.seats.of(peer).is_empty() || lock(&self.inner.dialled).iter().any(is_dialled)
     }
 
     /// Synchronises one database with a peer, in both directions.
@@ -554,7 +707,7 @@ impl SyncEngine {
         let (mut report, result) = self.inner.run(session, &mut *link, &context, via).await;
         report.handshake_bytes = peer.handshake_bytes();
         peer.inner.log.note(Some(&report), result.as_ref().err());
-        self.inner.tell(&report, &result);
+        self.inner.tell(&report, &result).await;
         let result = result.map(|()| report.clone());
         (Some(report), result)
     }
@@ -581,7 +734,7 @@ impl SyncEngine {
 
     /// Synchronises every database that takes part here and that the peer has and may read.
     pub async fn sync_all(&self, peer: &Peer) -> Result<Vec<SessionReport>, SyncError> {
-        self.sync_some(peer, Which::All).await
+        self.sync_some(peer).await
     }
 
     /// The databases that a peer lets this device read.
@@ -714,19 +867,16 @@ impl Inner {
         }
     }
 
-    /// Databases that take part here and that the peer may read, with the hash of their tips, and those of which
-    /// that is not known here.
+    /// Databases that take part here, that are meant, and that the peer may read, with the hash of their tips, and those of
+    /// which that is not known here.
     #[expect(clippy::type_complexity, reason = "two lists that belong together and go no further")]
     pub(crate) fn shared_with(
         &self,
         peer: &PublicKey,
-        which: Which,
+        is_meant: impl Fn(&TreeId) -> bool,
     ) -> Result<(Vec<(TreeId, [u8; 32])>, Vec<TreeId>), StoreError> {
         let (mut shared, mut others) = (Vec::new(), Vec::new());
-        for tree in self.access.trees() {
-            if which == Which::Live && !self.access.is_live(&tree) {
-                continue;
-            }
+        for tree in self.access.trees().into_iter().filter(is_meant) {
             let may_read = self.access.permission(&tree, &[*peer]) >= Some(Permission::Read);
             let Some(snapshot) = self.store.tree(&tree)?.filter(|_| may_read) else {
                 others.push(tree);
@@ -753,7 +903,8 @@ impl Inner {
     ) -> (SessionReport, Result<(), SyncError>) {
         let began = self.runtime.now_ms();
         let (publisher, is_large) = (Arc::clone(&self.publisher), Arc::clone(&context.is_large));
-        let mut meter = Meter::new(publisher, context.peer, via.clone(), is_large);
+        let transfers = self.transfers.clone();
+        let mut meter = Meter::new(publisher, transfers, context.peer, via.clone(), is_large);
         let (session, result) = drive(session, link, context, &mut meter).await;
         let (tree, summary) = match &session {
             Some(session) => (session.tree(), session.summary()),
@@ -765,7 +916,16 @@ impl Inner {
         (report, result)
     }
 
-    pub(crate) fn tell(&self, report: &SessionReport, result: &Result<(), SyncError>) {
+    /// Remembers how a session ended, and tells it.
+    pub(crate) async fn tell(&self, report: &SessionReport, result: &Result<(), SyncError>) {
+        let now_ms = self.runtime.now_ms();
+        let failure = result.as_ref().err().map(|error| SyncFailure::of(error, now_ms));
+        let (ledger, peers, ended) = (self.ledger.clone(), self.peers.clone(), report.clone());
+        let remembering =
+            blocking(&*self.runtime, move || remember(&ledger, &peers, &ended, failure, now_ms));
+        if let Some(Err(error)) = remembering.await {
+            tracing::warn!(error = chain(&error), "a session could not be remembered");
+        }
         let event = match result {
             Ok(()) => SyncEvent::Session(report.clone()),
             Err(error) => {
@@ -778,6 +938,28 @@ impl Inner {
         };
         self.publisher.publish(&event);
     }
+}
+
+/// Remembers what a session tells of a peer.
+fn remember(
+    ledger: &Ledger,
+    peers: &Peers,
+    report: &SessionReport,
+    failure: Option<SyncFailure>,
+    now_ms: u64,
+) -> Result<(), SyncError> {
+    if report.complete {
+        match &report.via {
+            None => peers.called(report.peer, now_ms)?,
+            Some(via) if peers.is_known(&report.peer, via)? => peers.succeeded(report.peer, now_ms)?,
+            Some(_) => {}
+        }
+    }
+    // Who asks for what it may not see leaves no trace: anybody could.
+    if report.via.is_some() || report.turns > 0 && (report.rung.is_some() || report.pulled > 0) {
+        ledger.record(report, failure, now_ms)?;
+    }
+    Ok(())
 }
 
 /// The hash of the tips of no replica: whoever is asked says that its own differ.
@@ -825,6 +1007,7 @@ pub(crate) fn in_sync(tree: TreeId, peer: &Peer, bytes: LinkBytes) -> SessionRep
 async fn accept_loop(inner: Arc<Inner>, transport: Arc<dyn Transport>) {
     while let Some(connection) = transport.accept().await {
         let serving = Arc::clone(&inner);
+        let connection = Capped::new(connection, &inner.caps);
         inner.runtime.spawn(Box::pin(async move {
             let Some(_place) = Place::take(&serving.connections, CONNECTIONS_MAX) else {
                 connection.close().await;
@@ -839,10 +1022,11 @@ async fn accept_loop(inner: Arc<Inner>, transport: Arc<dyn Transport>) {
             connection.close().await;
         }));
     }
+    inner.transports.stopped(&transport);
 }
 
 /// Serves one connection that somebody else has dialled.
-async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(), SyncError> {
+async fn serve(inner: &Arc<Inner>, connection: &Arc<Capped>) -> Result<(), SyncError> {
     let runtime = &*inner.runtime;
     let Some(unproven) = Place::take(&inner.unproven, UNPROVEN_MAX) else {
         return Err(SyncError::Refused(RefusalCode::Busy));
@@ -853,10 +1037,12 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
     let handshake = Handshake::server(inner.identity(&**connection)).telling();
     let established = greet(handshake, &mut *link, runtime, &|keys| inner.states(keys), None).await?;
     drop(unproven);
+    connection.is_of(established.peer);
+    let held: Arc<dyn Connection> = Arc::<Capped>::clone(connection);
     let LinkBytes { sent, received } = link.bytes();
     let (peer, name) = (established.peer, established.name.clone());
     let running = Arc::new(AtomicUsize::new(0));
-    let (_seat, gone) = Seats::enter(&inner.seats, peer, connection, &running, CONNECTIONS_PER_KEY_MAX);
+    let (_seat, gone) = Seats::enter(&inner.seats, peer, &held, &running, CONNECTIONS_PER_KEY_MAX);
     if let Some(gone) = gone {
         runtime.spawn(Box::pin(async move { gone.close().await }));
     }
@@ -865,6 +1051,8 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
         return Err(SyncError::Blocked(peer));
     }
     inner.publisher.publish(&SyncEvent::Connected { peer, name, via: None });
+    // Whoever dials can be dialled.
+    inner.keepers.of(&peer).iter().for_each(|keeping| keeping.seen());
     let keys: Arc<[PublicKey]> = established.keys().into();
     let mut context = inner.context(peer, keys, true);
     context.compresses = established.features & FEATURE_ZSTD != 0;
@@ -874,8 +1062,8 @@ async fn serve(inner: &Arc<Inner>, connection: &Arc<dyn Connection>) -> Result<(
     runtime.spawn(Box::pin(async move {
         let (inner, connection, context, running) = control;
         let busy = || running.load(Ordering::SeqCst) > 0;
-        let redeemed = |tree| inner.publisher.publish(&SyncEvent::Redeemed { tree, joiner: caller.device });
-        if let Err(error) = answer_requests(&mut *link, &context, &caller, &redeemed, &busy).await {
+        let tell = |event| inner.publisher.publish(&event);
+        if let Err(error) = answer_requests(&mut *link, &context, &caller, &tell, &busy).await {
             tracing::debug!(error = chain(&error), "a control link ended");
         }
         connection.close().await;
@@ -933,7 +1121,7 @@ async fn answer_link(
     }
     let Some(first) = first else {
         let report = SessionReport::new(None, context.peer, None, &NOTHING_DONE, link.bytes());
-        inner.tell(&report, &Err(SyncError::TimedOut { what: "a turn", ms: IDLE_MS }));
+        inner.tell(&report, &Err(SyncError::TimedOut { what: "a turn", ms: IDLE_MS })).await;
         return None;
     };
     let link = Box::new(Begun { link, first: Some(first) });
@@ -962,7 +1150,7 @@ async fn respond(
     if let Some(live) = live {
         live.end_answer(report.tree);
     }
-    inner.tell(&report, &result);
+    inner.tell(&report, &result).await;
 }
 
 /// A link of which the first word was looked at.

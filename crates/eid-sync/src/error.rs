@@ -1,12 +1,15 @@
 //! What can go wrong between this device and a peer.
 
-use eid_core::PublicKey;
+use eid_core::{EntryId, PublicKey};
+use eid_proto::limits::{METADATA_BYTES_MAX, METADATA_FIELDS_MAX};
 use eid_proto::message::DecodeError;
 use eid_proto::{HandshakeError, RefusalCode, SessionError};
 use eid_store::StoreError;
 use eid_transport::{DialError, LinkError, ListenError};
 
+use crate::limits::ASKED_MAX;
 use crate::race::{FailedWay, told};
+use crate::settings::SettingError;
 use crate::ticket::TicketError;
 
 /// Says why something with a peer did not work.
@@ -66,12 +69,29 @@ pub enum SyncError {
     /// This device has nothing to do with the peer.
     #[error("this device has blocked the peer {}", .0.short())]
     Blocked(PublicKey),
+    /// What was to be said with a request for access is too much.
+    #[error(
+        "a request for access says at most {METADATA_BYTES_MAX} bytes in {METADATA_FIELDS_MAX} named texts"
+    )]
+    Metadata,
+    /// So many requests of this device are not decided that no more are remembered.
+    #[error("at most {ASKED_MAX} requests for access that nobody has decided are remembered")]
+    TooManyAsked,
     /// The text is not a ticket.
     #[error(transparent)]
     Ticket(#[from] TicketError),
+    /// What was chosen cannot be remembered or read.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// The other side brought more invalid entries than are looked at.
     #[error("the other side brought too many invalid entries")]
     Invalid,
+    /// The entry is not here.
+    #[error("the entry {} is not here", .0.short())]
+    UnknownEntry(EntryId),
+    /// The peer has not taken an entry: it may not read the database.
+    #[error("the peer has not taken the entry {}", .0.short())]
+    NotTaken(EntryId),
     /// The runtime has gone away.
     #[error("the engine has been stopped")]
     Stopped,
@@ -112,6 +132,27 @@ impl SyncError {
         }
     }
 
+    /// What kind of thing went wrong, in one word that stays the same: for programs, histories and logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self.telling() {
+            Self::NoTransport(_) => "no_transport",
+            Self::NoAddress | Self::Ticket(_) => "ticket",
+            error if error.is_wrong_server() => "wrong_server",
+            error if error.refusal().is_some() => "refused",
+            Self::Session(SessionError::Denied(_)) => "denied",
+            Self::Dial(_) | Self::NoWay(_) | Self::Link(_) => "unreachable",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Store(_) | Self::Row(_) | Self::NewerRow(_) => "store",
+            Self::Blocked(_) => "blocked",
+            Self::UnknownEntry(_) => "unknown_entry",
+            Self::NotTaken(_) => "not_taken",
+            Self::Stopped => "stopped",
+            Self::Listen(_) => "listen",
+            _ => "protocol",
+        }
+    }
+
     /// Whether the same can succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -132,8 +173,13 @@ impl SyncError {
             | Self::Row(_)
             | Self::NewerRow(_)
             | Self::Blocked(_)
+            | Self::Metadata
+            | Self::TooManyAsked
             | Self::Ticket(_)
+            | Self::Setting(_)
             | Self::Invalid
+            | Self::UnknownEntry(_)
+            | Self::NotTaken(_)
             | Self::Stopped => false,
         }
     }

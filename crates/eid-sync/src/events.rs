@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
-use eid_core::{PublicKey, TreeId};
+use eid_core::{Permission, PublicKey, TreeId};
 use eid_proto::RefusalCode;
 use eid_proto::message::Versions;
 use eid_transport::Address;
@@ -14,6 +14,7 @@ use crate::limits::EVENTS_MAX;
 use crate::peers::PeerStatus;
 use crate::progress::Progress;
 use crate::report::SessionReport;
+use crate::request::RequestId;
 
 /// Something that happened between this device and a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +86,26 @@ pub enum SyncEvent {
         peer: PublicKey,
         /// What from now on.
         status: PeerStatus,
+    },
+    /// Somebody asks for access to a database of this device, for the first time or for something else than before.
+    Requested {
+        /// Names the request.
+        request: RequestId,
+        /// The database.
+        tree: TreeId,
+        /// Who asks.
+        key: PublicKey,
+        /// What it calls itself. Comes from the network: escape it before a terminal sees it.
+        name: String,
+        /// What it wants.
+        permission: Permission,
+    },
+    /// What this device asked another for was decided.
+    Answered {
+        /// The database.
+        tree: TreeId,
+        /// What was granted: the database is here and is tracked. Nothing when the request was rejected.
+        permission: Option<Permission>,
     },
     /// An invite was redeemed here.
     Redeemed {

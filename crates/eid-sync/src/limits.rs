@@ -76,6 +76,8 @@ pub const PROGRESS_MS: u64 = 250;
 pub const TICKET_BYTES_MAX: usize = 4 * 1024;
 /// Greatest number of addresses in a ticket.
 pub const TICKET_ADDRESSES_MAX: usize = 8;
+/// Greatest number of other servers in a ticket, with an address each: one of them is likely to be there.
+pub const TICKET_OTHERS_MAX: usize = 3;
 /// Polls of a session in one piece of blocking work: long walks let others run in between.
 pub const POLLS_MAX: u32 = 8;
 /// Peers and databases of which it is remembered that the peer has not given the payloads that are not here: to ask
@@ -100,22 +102,62 @@ pub const LEARNT_MS: u64 = 1_000;
 pub const LOOKS_MAX: usize = 64;
 /// Things that have happened on live links and that nobody has looked at: four for every database that can be followed.
 pub const LIVE_EVENTS_MAX: usize = 16 * 1024;
-/// Milliseconds before a peer that is to be kept in step is tried again, the first time.
-pub const RETRY_FIRST_MS: u64 = 500;
-/// The same, at most: twice as long each time.
+/// Milliseconds before what failed with a peer is tried again, the first time.
+pub const RETRY_FIRST_MS: u64 = 1_000;
+/// The same for a session, at most: twice as long each time.
 pub const RETRY_MAX_MS: u64 = 60_000;
-/// Milliseconds between two questions after databases that are not kept in step yet, where something has come to one.
+/// The same for meeting a peer: a device that is off for the night is asked for six times an hour, and at once when it
+/// gives a sign of life.
+pub const DIAL_MAX_MS: u64 = 600_000;
+/// Failures of an address, one after another, from which on it is left out for a while where the peer has others.
+pub const BREAKS_AFTER: u32 = 3;
+/// Addresses of which failures are remembered: those of as many peers as a person can list.
+pub const BREAKERS_MAX: usize = 4_096;
+/// Milliseconds before a peer is asked again for access that nobody has decided on, the first time: a person who sits
+/// beside another may approve at once.
+pub const ASK_FIRST_MS: u64 = 1_000;
+/// The same, at most: twice as long each time.
+pub const ASK_MAX_MS: u64 = 60_000;
+/// Milliseconds between two questions after databases that are not known to be shared, where something has come to one.
 /// As long as there is none, twice as long each time.
 pub const OTHERS_MS: u64 = 1_000;
-/// Milliseconds between two sessions with a peer that does not tell what comes to it, and between two questions after
-/// databases that are not kept in step although nothing has come to one: the peer may have learnt of a right.
+/// The same, at most.
+pub const OTHERS_MAX_MS: u64 = 60_000;
+/// Milliseconds between two looks at a database for which nothing else is wished, and between two questions after databases
+/// that are not known to be shared although nothing has come to one: the peer may have learnt of a right.
 pub const PERIOD_MS: u64 = 300_000;
+/// Milliseconds after which a database is looked at again that differs at a peer that tells what comes to it: what is on its
+/// way has come by then.
+pub const DOUBT_MS: u64 = 5_000;
+/// Milliseconds for which a connection is kept that nothing needs until then: making it takes less work than keeping it.
+pub const LINGER_MS: u64 = 30_000;
 /// Milliseconds that a sabotaged receiver waits between acknowledging and committing.
 pub(crate) const SABOTAGE_MS: u64 = 200;
 
+/// Milliseconds between two times that positions are remembered while somebody waits for them.
+pub const LEARNT_SOON_MS: u64 = 20;
+/// Sessions that are remembered one by one, 500 bytes each: a week of them for a person with a few devices.
+pub const HISTORY_MAX: u64 = 1_000;
 /// Addresses remembered of one peer; the one that was used longest ago goes first.
 pub(crate) const PEER_ADDRESSES_MAX: usize = 8;
 /// Peers from which on a stranger that dials is not remembered any more: a list that a person can read has fewer.
 pub(crate) const PEERS_CALLING_MAX: usize = 4_096;
+/// Requests of this device that nobody has decided and that are remembered: a person asks for a few.
+pub(crate) const ASKED_MAX: usize = 256;
 /// Bytes kept of the text of a peer's last error.
 pub(crate) const PEER_ERROR_BYTES_MAX: usize = 512;
+
+/// Least bytes per second of a cap: a frame of a large entry takes less than [`FRAME_MS`] with it.
+pub const BANDWIDTH_MIN: u64 = 64 * 1024;
+/// Bytes that may go at once beyond a cap, after a time in which less went.
+pub const BANDWIDTH_BURST_BYTES: u64 = 64 * 1024;
+/// Bytes after which the next peer has its turn, where several wait.
+pub const BANDWIDTH_PIECE_BYTES: u64 = 16 * 1024;
+/// Milliseconds after which whoever waits looks whether the cap is another one.
+pub const BANDWIDTH_WAIT_MS: u64 = 250;
+/// Most bytes of the name of a setting or of a transport.
+pub const SETTING_NAME_BYTES_MAX: usize = 128;
+/// Most bytes of a setting, or of how a transport is made: texts that a person chose.
+pub const SETTING_BYTES_MAX: usize = 16 * 1024;
+/// Most settings, and most transports that are remembered.
+pub const SETTINGS_MAX: usize = 256;

@@ -25,7 +25,8 @@ use crate::drive::{Context, Nothing, outcome};
 use crate::error::SyncError;
 use crate::events::{Publisher, SyncEvent};
 use crate::limits::{
-    ALIVE_MS, FIRST_WORD_MS, IDLE_MS, LEARNT_MS, LIVE_EVENTS_MAX, LOOKS_MAX, MEMORY_LOOK_MS, RIGHTS_MS,
+    ALIVE_MS, FIRST_WORD_MS, IDLE_MS, LEARNT_MS, LEARNT_SOON_MS, LIVE_EVENTS_MAX, LOOKS_MAX, MEMORY_LOOK_MS,
+    RIGHTS_MS,
 };
 use crate::memory::{Held, Memory};
 use crate::runtime::{blocking, within};
@@ -68,8 +69,8 @@ struct Interest {
     followed: BTreeSet<TreeId>,
     /// Of these, where something has come.
     came: BTreeSet<TreeId>,
-    /// Something has come to another database.
-    others: bool,
+    /// Other databases to which something has come.
+    others: BTreeSet<TreeId>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -123,14 +124,14 @@ impl LiveLinks {
             interest.came.insert(admitted.tree);
             drop(interest);
             self.work.raise();
-        } else if !std::mem::replace(&mut interest.others, true) {
+        } else if interest.others.insert(admitted.tree) {
             drop(interest);
             self.happened.raise();
         }
     }
 
-    /// Whether something has come to a database that the other side does not follow, since the last time this was asked.
-    pub(crate) fn take_others(&self) -> bool {
+    /// The databases that the other side does not follow and to which something has come, since the last time this was asked.
+    pub(crate) fn take_others(&self) -> BTreeSet<TreeId> {
         std::mem::take(&mut lock(&self.interest).others)
     }
 
@@ -610,7 +611,9 @@ impl LiveLinks {
 
     /// Follows what is followed, where that is wanted. Runs on a thread that may block.
     fn follow_back(&self, tree: TreeId) -> Result<(), SyncError> {
-        if self.context.rights(&tree).push && self.context.access.is_live(&tree) {
+        if self.context.rights(&tree).push
+            && self.context.access.wish(&tree).is_some_and(|wish| wish.on_commit)
+        {
             let known = self.context.relations.load(&self.context.peer, &tree)?;
             self.follow(tree, known.theirs);
         }
@@ -620,7 +623,13 @@ impl LiveLinks {
     /// Remembers what is learnt, now and then.
     async fn keep_learnt(self: &Arc<Self>) -> Result<(), SyncError> {
         while !self.is_ended() {
-            self.context.runtime.sleep(LEARNT_MS).await;
+            let relations = &self.context.relations;
+            let seen = relations.awaited().seen();
+            if relations.is_awaited() {
+                self.context.runtime.sleep(LEARNT_SOON_MS).await;
+            } else {
+                within(&*self.context.runtime, LEARNT_MS, relations.awaited().after(seen)).await;
+            }
             if lock(&self.live).has_learnt() {
                 self.blocking(Self::record).await?;
             }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context as Waking, Poll};
 
 use eid_core::dag::Replica;
 use eid_core::{PublicKey, TreeId};
@@ -15,56 +15,78 @@ use eid_proto::{List, bits, limits};
 use eid_store::StoreError;
 use eid_transport::{BoxFuture, LinkBytes, LinkError};
 
-use crate::engine::{Inner, Peer, SyncEngine, Which, in_sync};
+use crate::engine::{Inner, Peer, SyncEngine, in_sync};
 use crate::error::SyncError;
 use crate::limits::{SESSIONS_AT_ONCE, SESSIONS_LARGE};
 use crate::report::SessionReport;
 use crate::runtime::blocking;
 
+/// What a peer says of databases.
+pub(crate) struct Found {
+    /// Those of which the tips are equal.
+    pub(crate) equal: Vec<SessionReport>,
+    /// Those that differ, in the order in which sessions are to begin.
+    pub(crate) differing: Vec<TreeId>,
+}
+
 /// Sessions about the databases of a connection, as they come to their ends.
 pub(crate) struct Many<'a> {
     engine: &'a SyncEngine,
     peer: &'a Peer,
-    /// Databases of which the tips are equal.
-    equal: VecDeque<SessionReport>,
     /// Databases whose sessions have not begun, in the order in which they will.
     waiting: VecDeque<TreeId>,
     running: Vec<Running<'a>>,
-    /// What went wrong first. It is told at the end.
-    failure: Option<SyncError>,
 }
 
 /// A session that runs.
 struct Running<'a> {
+    tree: TreeId,
     /// There is much to do in it.
     is_large: Arc<AtomicBool>,
-    ends: BoxFuture<'a, Result<SessionReport, SyncError>>,
+    ends: BoxFuture<'a, (Option<SessionReport>, Result<SessionReport, SyncError>)>,
+}
+
+/// A session that has ended.
+pub(crate) struct Ended {
+    pub(crate) tree: TreeId,
+    /// How far it got; nothing when it could not begin.
+    pub(crate) report: Option<SessionReport>,
+    pub(crate) result: Result<SessionReport, SyncError>,
 }
 
 impl SyncEngine {
-    /// Synchronises the databases of both, and gives the reports in the order of their ids.
-    pub(crate) async fn sync_some(&self, peer: &Peer, which: Which) -> Result<Vec<SessionReport>, SyncError> {
-        let mut many = self.begin_many(peer, which, &[]).await?;
-        let mut reports = Vec::new();
-        while let Some(report) = many.next().await {
-            reports.push(report?);
+    /// Synchronises the databases of both that take part, and gives the reports in the order of their ids. How far a session
+    /// got is in its report; an error is what kept one from beginning, after the others have ended.
+    pub(crate) async fn sync_some(&self, peer: &Peer) -> Result<Vec<SessionReport>, SyncError> {
+        let Found { equal: mut reports, differing } = self.find(peer, |_| true).await?;
+        let mut many = Many::new(self, peer);
+        differing.into_iter().for_each(|tree| many.add(tree));
+        let mut failure = None;
+        while let Some(ended) = many.next().await {
+            match (ended.report, ended.result) {
+                (Some(report), _) | (None, Ok(report)) => reports.push(report),
+                (None, Err(error)) => {
+                    if is_of_all(&error) {
+                        many.waiting.clear();
+                    }
+                    failure.get_or_insert(error);
+                }
+            }
         }
         reports.sort_by_key(|report| report.tree);
-        Ok(reports)
+        failure.map_or(Ok(reports), Err)
     }
 
-    /// Finds out which databases differ, of all but some.
-    pub(crate) async fn begin_many<'a>(
-        &'a self,
-        peer: &'a Peer,
-        which: Which,
-        but: &[TreeId],
-    ) -> Result<Many<'a>, SyncError> {
+    /// Asks which of the databases that take part here, and that `is_meant`, the peer has, and which of them differ.
+    pub(crate) async fn find(
+        &self,
+        peer: &Peer,
+        is_meant: impl Fn(&TreeId) -> bool + Send + 'static,
+    ) -> Result<Found, SyncError> {
         let (inner, key) = (Arc::clone(&self.inner), peer.key());
-        let (mut shared, others) = blocking(&*self.inner.runtime, move || inner.shared_with(&key, which))
+        let (shared, others) = blocking(&*self.inner.runtime, move || inner.shared_with(&key, is_meant))
             .await
             .ok_or(SyncError::Stopped)??;
-        shared.retain(|(tree, _)| !but.contains(tree));
         // What the peer has and says this device may read: it may know more of the rights than is known here, where
         // perhaps nothing of the database has come yet.
         let mut offered = BTreeMap::new();
@@ -73,7 +95,7 @@ impl SyncEngine {
             offered.extend(trees.into_iter().map(|offer| (offer.summary.tree, offer.summary.entries)));
         }
         let others = others.into_iter().filter_map(|tree| Some((tree, *offered.get(&tree)?))).collect();
-        let (mut equal, mut differing) = (VecDeque::new(), Vec::new());
+        let (mut equal, mut differing) = (Vec::new(), Vec::new());
         for some in shared.chunks(limits::OPEN_MANY_MAX) {
             let request =
                 Request::OpenMany(List::new(some.iter().map(|(tree, tips)| (tree.0, *tips)).collect()));
@@ -90,70 +112,58 @@ impl SyncEngine {
                 if differs {
                     differing.push(*tree);
                 } else {
-                    equal.push_back(in_sync(*tree, peer, share));
+                    equal.push(in_sync(*tree, peer, share));
                 }
             }
         }
+        if !equal.is_empty() {
+            self.note_equal(key, equal.iter().filter_map(|report| report.tree).collect()).await?;
+        }
         let inner = Arc::clone(&self.inner);
-        let waiting = blocking(&*self.inner.runtime, move || inner.in_order(&key, &differing, others))
+        let differing = blocking(&*self.inner.runtime, move || inner.in_order(&key, &differing, others))
             .await
             .ok_or(SyncError::Stopped)??;
-        Ok(Many { engine: self, peer, equal, waiting, running: Vec::new(), failure: None })
-    }
-
-    /// Runs a session; how far it got, whatever ended it.
-    async fn session_report(
-        &self,
-        peer: &Peer,
-        tree: TreeId,
-        is_large: Arc<AtomicBool>,
-    ) -> Result<SessionReport, SyncError> {
-        match self.session_noting(peer, tree, is_large).await {
-            (Some(report), _) => Ok(report),
-            (None, result) => result,
-        }
+        Ok(Found { equal, differing })
     }
 }
 
-impl Many<'_> {
-    /// The next session that comes to its end, or the next database of which the tips are equal. How far a session got is
-    /// in its report; an error is what kept one from beginning, once there is nothing else to tell.
-    pub(crate) async fn next(&mut self) -> Option<Result<SessionReport, SyncError>> {
-        if let Some(report) = self.equal.pop_front() {
-            return Some(Ok(report));
-        }
+impl<'a> Many<'a> {
+    pub(crate) fn new(engine: &'a SyncEngine, peer: &'a Peer) -> Self {
+        Self { engine, peer, waiting: VecDeque::new(), running: Vec::new() }
+    }
+
+    /// A session is to begin, once there is room.
+    pub(crate) fn add(&mut self, tree: TreeId) {
+        self.waiting.push_back(tree);
+    }
+
+    /// The next session that comes to its end; nothing when none runs and none waits.
+    pub(crate) async fn next(&mut self) -> Option<Ended> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same for who waits for other things as well.
+    pub(crate) fn poll_next(&mut self, cx: &mut Waking<'_>) -> Poll<Option<Ended>> {
         loop {
             while has_room(&self.running)
                 && let Some(tree) = self.waiting.pop_front()
             {
                 let is_large = Arc::default();
-                let ends = self.engine.session_report(self.peer, tree, Arc::clone(&is_large));
-                self.running.push(Running { is_large, ends: Box::pin(ends) });
+                let ends = self.engine.session_noting(self.peer, tree, Arc::clone(&is_large));
+                self.running.push(Running { tree, is_large, ends: Box::pin(ends) });
             }
             if self.running.is_empty() {
-                return self.failure.take().map(Err);
+                return Poll::Ready(None);
             }
-            let (running, is_last) = (&mut self.running, self.waiting.is_empty());
-            let ended = poll_fn(|cx| {
-                for at in 0..running.len() {
-                    if let Poll::Ready(ended) = running[at].ends.as_mut().poll(cx) {
-                        drop(running.remove(at));
-                        return Poll::Ready(Some(ended));
-                    }
+            for at in 0..self.running.len() {
+                if let Poll::Ready((report, result)) = self.running[at].ends.as_mut().poll(cx) {
+                    let Running { tree, .. } = self.running.remove(at);
+                    return Poll::Ready(Some(Ended { tree, report, result }));
                 }
-                if has_room(running) && !is_last { Poll::Ready(None) } else { Poll::Pending }
-            })
-            .await;
-            match ended {
-                // One that runs was seen to be large.
-                None => {}
-                Some(Ok(report)) => return Some(Ok(report)),
-                Some(Err(error)) => {
-                    if is_of_all(&error) {
-                        self.waiting.clear();
-                    }
-                    self.failure.get_or_insert(error);
-                }
+            }
+            // One that runs may have been seen to be large.
+            if !has_room(&self.running) || self.waiting.is_empty() {
+                return Poll::Pending;
             }
         }
     }
@@ -176,7 +186,7 @@ fn has_room(running: &[Running<'_>]) -> bool {
 }
 
 /// Whether what kept a session from beginning keeps every other one from it too.
-fn is_of_all(error: &SyncError) -> bool {
+pub(crate) fn is_of_all(error: &SyncError) -> bool {
     match error {
         SyncError::Link(error) => !matches!(error, LinkError::TooManyLinks),
         error => matches!(error, SyncError::Stopped),
@@ -192,7 +202,7 @@ impl Inner {
         peer: &PublicKey,
         differing: &[TreeId],
         offered: Vec<(TreeId, u64)>,
-    ) -> Result<VecDeque<TreeId>, StoreError> {
+    ) -> Result<Vec<TreeId>, StoreError> {
         let mut order = Vec::with_capacity(differing.len() + offered.len());
         for (tree, theirs) in offered {
             let is_here = self.store.tree(&tree)?.is_some();

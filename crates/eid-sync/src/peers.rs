@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SyncError;
 use crate::limits::{PEER_ADDRESSES_MAX, PEER_ERROR_BYTES_MAX, PEERS_CALLING_MAX};
+use crate::signal::Signal;
 
 /// What this device has to do with a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -42,6 +43,38 @@ pub struct PeerInfo {
     pub last_attempt_ms: Option<u64>,
     /// What the last attempt failed with; nothing when it succeeded.
     pub last_error: Option<String>,
+    /// How each address that was tried has worked.
+    pub tried: Vec<TriedAddress>,
+}
+
+/// How an address has worked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TriedAddress {
+    /// Which.
+    pub address: Address,
+    /// When the peer was last reached there, in milliseconds since 1970.
+    pub last_success_ms: Option<u64>,
+    /// When it was last tried in vain.
+    pub last_failure_ms: Option<u64>,
+    /// What that failed with.
+    pub last_error: Option<String>,
+}
+
+impl PeerInfo {
+    /// How an address has worked, to be changed.
+    fn tried(&mut self, address: &Address) -> &mut TriedAddress {
+        let at = self.tried.iter().position(|tried| tried.address == *address).unwrap_or_else(|| {
+            let tried = TriedAddress {
+                address: address.clone(),
+                last_success_ms: None,
+                last_failure_ms: None,
+                last_error: None,
+            };
+            self.tried.push(tried);
+            self.tried.len() - 1
+        });
+        &mut self.tried[at]
+    }
 }
 
 /// The rows in which peers are remembered. Cheap to clone: all clones are one book.
@@ -52,6 +85,8 @@ pub struct Peers {
     changing: Arc<Mutex<()>>,
     /// Asked with every frame, so it is not read from rows.
     blocked: Arc<RwLock<BTreeSet<PublicKey>>>,
+    /// Whom this device dials, and where, may have changed.
+    changed: Arc<Signal>,
 }
 
 /// How a peer lies in its row.
@@ -62,9 +97,40 @@ struct Row {
     status: PeerStatus,
     name: Option<String>,
     addresses: Vec<String>,
+    #[serde(default)]
+    tried: Vec<TriedRow>,
     last_success_ms: Option<u64>,
     last_attempt_ms: Option<u64>,
     last_error: Option<String>,
+}
+
+/// How an address that was tried lies in the row of its peer.
+#[derive(Serialize, Deserialize)]
+struct TriedRow {
+    address: String,
+    last_success_ms: Option<u64>,
+    last_failure_ms: Option<u64>,
+    last_error: Option<String>,
+}
+
+impl TriedRow {
+    fn of(tried: &TriedAddress) -> Self {
+        Self {
+            address: tried.address.to_string(),
+            last_success_ms: tried.last_success_ms,
+            last_failure_ms: tried.last_failure_ms,
+            last_error: tried.last_error.clone(),
+        }
+    }
+
+    fn read(self) -> Option<TriedAddress> {
+        Some(TriedAddress {
+            address: self.address.parse().ok()?,
+            last_success_ms: self.last_success_ms,
+            last_failure_ms: self.last_failure_ms,
+            last_error: self.last_error,
+        })
+    }
 }
 
 const ROW_VERSION: u32 = 2;
@@ -85,7 +151,13 @@ impl Peers {
                 BTreeSet::new()
             }
         };
-        Self { rows, changing: Arc::default(), blocked: Arc::new(RwLock::new(blocked)) }
+        let blocked = Arc::new(RwLock::new(blocked));
+        Self { rows, changing: Arc::default(), blocked, changed: Arc::default() }
+    }
+
+    /// Is raised when whom this device dials, and where, may have changed.
+    pub(crate) fn changed(&self) -> &Signal {
+        &self.changed
     }
 
     fn blocked_mut(&self) -> RwLockWriteGuard<'_, BTreeSet<PublicKey>> {
@@ -113,6 +185,7 @@ impl Peers {
             PeerStatus::Blocked => self.blocked_mut().insert(*peer),
             PeerStatus::Active | PeerStatus::Inactive => self.blocked_mut().remove(peer),
         };
+        self.changed.raise();
         Ok(is_changed)
     }
 
@@ -143,6 +216,7 @@ impl Peers {
                 &unmet_key(address),
                 &PeerInfo { addresses: vec![address.clone()], ..PeerInfo::default() },
             )?;
+            self.changed.raise();
         }
         Ok(())
     }
@@ -158,7 +232,9 @@ impl Peers {
         let mut info = self.of(&peer)?;
         info.name = Some(name.to_owned()).filter(|name| !name.is_empty()).or(info.name);
         addresses.iter().for_each(|address| add_last(&mut info.addresses, address));
-        self.write(&met_key(&peer), &info)
+        self.write(&met_key(&peer), &info)?;
+        self.changed.raise();
+        Ok(())
     }
 
     /// Remembers a further address of a peer.
@@ -166,7 +242,9 @@ impl Peers {
         let _changing = self.change();
         let mut info = self.of(peer)?;
         add_last(&mut info.addresses, address);
-        self.write(&met_key(peer), &info)
+        self.write(&met_key(peer), &info)?;
+        self.changed.raise();
+        Ok(())
     }
 
     /// Forgets a peer, and addresses of it where nobody was met yet: also that it was blocked.
@@ -179,6 +257,7 @@ impl Peers {
             self.rows.delete(&met_key(key))?;
             self.blocked_mut().remove(key);
         }
+        self.changed.raise();
         Ok(())
     }
 
@@ -211,13 +290,20 @@ impl Peers {
     ) -> Result<(), SyncError> {
         let _changing = self.change();
         let mut info = self.of(&peer)?;
+        let is_known = info.addresses.contains(address);
         info.addresses.retain(|known| known != address);
         info.addresses.insert(0, address.clone());
         info.addresses.truncate(PEER_ADDRESSES_MAX);
         info.last_attempt_ms = Some(now_ms);
         info.name = name.map(str::to_owned).or(info.name);
+        info.tried(address).last_success_ms = Some(now_ms);
+        if is_known {
+            return self.write_relaxed(&met_key(&peer), &info);
+        }
         self.rows.delete(&unmet_key(address))?;
-        self.write(&met_key(&peer), &info)
+        self.write(&met_key(&peer), &info)?;
+        self.changed.raise();
+        Ok(())
     }
 
     /// Remembers that everything was exchanged with this peer.
@@ -226,7 +312,7 @@ impl Peers {
         let mut info = self.of(&peer)?;
         info.last_success_ms = Some(now_ms);
         info.last_error = None;
-        self.write(&met_key(&peer), &info)
+        self.write_relaxed(&met_key(&peer), &info)
     }
 
     /// What is known of a device.
@@ -243,26 +329,42 @@ impl Peers {
         let _changing = self.change();
         let Some(mut info) = self.at(address)? else { return Ok(()) };
         let end = (0..=PEER_ERROR_BYTES_MAX.min(error.len())).rev().find(|end| error.is_char_boundary(*end));
-        info.last_error = Some(error[..end.unwrap_or(0)].to_owned());
+        let error = error[..end.unwrap_or(0)].to_owned();
+        let tried = info.tried(address);
+        (tried.last_failure_ms, tried.last_error) = (Some(now_ms), Some(error.clone()));
+        info.last_error = Some(error);
         info.last_attempt_ms = Some(now_ms);
         let key = info.key.map_or_else(|| unmet_key(address), |key| met_key(&key));
-        self.write(&key, &info)
+        self.write_relaxed(&key, &info)
+    }
+
+    fn write_relaxed(&self, key: &[u8], peer: &PeerInfo) -> Result<(), SyncError> {
+        Ok(self.rows.put_relaxed(key, encode(peer)?)?)
     }
 
     fn write(&self, key: &[u8], peer: &PeerInfo) -> Result<(), SyncError> {
-        let is_active = peer.status == PeerStatus::Active;
-        let row = Row {
-            version: if is_active { ROW_VERSION_ACTIVE } else { ROW_VERSION },
-            status: peer.status,
-            name: peer.name.clone(),
-            addresses: peer.addresses.iter().map(ToString::to_string).collect(),
-            last_success_ms: peer.last_success_ms,
-            last_attempt_ms: peer.last_attempt_ms,
-            last_error: peer.last_error.clone(),
-        };
-        let value = serde_json::to_vec(&row).map_err(SyncError::Row)?;
-        Ok(self.rows.put(key, value)?)
+        Ok(self.rows.put(key, encode(peer)?)?)
     }
+}
+
+fn encode(peer: &PeerInfo) -> Result<Vec<u8>, SyncError> {
+    let is_active = peer.status == PeerStatus::Active;
+    let row = Row {
+        version: if is_active { ROW_VERSION_ACTIVE } else { ROW_VERSION },
+        status: peer.status,
+        name: peer.name.clone(),
+        addresses: peer.addresses.iter().map(ToString::to_string).collect(),
+        tried: peer
+            .tried
+            .iter()
+            .filter(|tried| peer.addresses.contains(&tried.address))
+            .map(TriedRow::of)
+            .collect(),
+        last_success_ms: peer.last_success_ms,
+        last_attempt_ms: peer.last_attempt_ms,
+        last_error: peer.last_error.clone(),
+    };
+    serde_json::to_vec(&row).map_err(SyncError::Row)
 }
 
 /// Those where it was reached come first; when there are too many, the last of those makes room.
@@ -311,6 +413,7 @@ fn decode(key: &[u8], value: &[u8]) -> Result<PeerInfo, SyncError> {
         last_success_ms: row.last_success_ms,
         last_attempt_ms: row.last_attempt_ms,
         last_error: row.last_error,
+        tried: row.tried.into_iter().filter_map(TriedRow::read).collect(),
     })
 }
 

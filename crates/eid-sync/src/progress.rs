@@ -9,6 +9,7 @@ use eid_transport::{Address, LinkBytes};
 
 use crate::events::{Publisher, SyncEvent};
 use crate::limits::{LARGE_ENTRIES, PROGRESS_MS};
+use crate::status::Transfers;
 
 /// Which way entries go, as seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +52,8 @@ impl Progress {
 #[derive(Debug)]
 pub(crate) struct Meter {
     publisher: Arc<Publisher>,
+    transfers: Transfers,
+    tree: Option<TreeId>,
     peer: PublicKey,
     via: Option<Address>,
     /// Is set when there is much to do.
@@ -83,11 +86,12 @@ enum Moment {
 impl Meter {
     pub(crate) fn new(
         publisher: Arc<Publisher>,
+        transfers: Transfers,
         peer: PublicKey,
         via: Option<Address>,
         is_large: Arc<AtomicBool>,
     ) -> Self {
-        Self { publisher, peer, via, is_large, told_in: None, told_out: None }
+        Self { publisher, transfers, tree: None, peer, via, is_large, told_in: None, told_out: None }
     }
 
     /// Takes note of how far the session is, and tells it when that is due.
@@ -135,7 +139,7 @@ impl Meter {
             };
             if is_due {
                 *told = Some(Told { counts, at_ms: now_ms });
-                self.publisher.publish(&SyncEvent::Progress(Progress {
+                let progress = Progress {
                     tree,
                     peer: self.peer,
                     via: self.via.clone(),
@@ -143,8 +147,19 @@ impl Meter {
                     entries,
                     entries_total: total,
                     bytes,
-                }));
+                };
+                self.tree = Some(tree);
+                self.transfers.set(&progress);
+                self.publisher.publish(&SyncEvent::Progress(progress));
             }
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(tree) = self.tree {
+            self.transfers.end(tree, self.peer, self.via.as_ref());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A peer is met at the best of its addresses that works, a stagger after the first that does not, and nothing is left of
 //! the attempts at the others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -14,7 +14,8 @@ use eid_transport::{Address, BoxFuture, Connection};
 
 use crate::engine::{Peer, SyncEngine, chain};
 use crate::error::SyncError;
-use crate::limits::RACE_STAGGER_MS;
+use crate::limits::{BREAKERS_MAX, BREAKS_AFTER, DIAL_MAX_MS, RACE_STAGGER_MS, RETRY_FIRST_MS};
+use crate::rate::Capped;
 use crate::runtime::blocking;
 
 /// An address that did not lead to a peer.
@@ -117,6 +118,24 @@ impl SyncEngine {
         self.race(addresses, expected, keys, None).await
     }
 
+    /// The same for who tries again and again: addresses that have failed often, one after another, are left out for a
+    /// while, unless no other is left; the one that may be tried again first is then.
+    pub(crate) async fn race_patiently(
+        &self,
+        addresses: &[Address],
+        expected: Option<PublicKey>,
+        keys: &[Arc<SecretKey>],
+        lost: Option<&Address>,
+    ) -> Result<Peer, SyncError> {
+        let now = self.inner.runtime.monotonic_ms();
+        let tried = self.inner.breakers.closed(addresses, now);
+        let met = self.race(&tried, expected, keys, lost).await;
+        if let Err(error) = &met {
+            self.note_failed(&tried, error).await?;
+        }
+        met
+    }
+
     /// The same; `lost`, where the peer was lost a moment ago, comes last.
     pub(crate) async fn race(
         &self,
@@ -161,10 +180,12 @@ impl SyncEngine {
             let Racer { address, .. } = running.remove(at);
             match ended {
                 Ok(peer) => {
+                    self.inner.breakers.worked(address);
                     self.leave(running);
                     return Ok(peer);
                 }
                 Err(error) => {
+                    self.inner.breakers.failed(address, runtime.monotonic_ms());
                     tracing::debug!(%address, error = chain(&error), "an address does not lead to a peer");
                     failed.push(FailedWay { address: address.clone(), error });
                 }
@@ -191,7 +212,8 @@ impl SyncEngine {
         let slot = Arc::clone(&opened);
         let running = Box::pin(async move {
             let connection = self.dial(address, expected).await?;
-            *lock(&slot) = Some(Arc::clone(&connection));
+            let opened: Arc<dyn Connection> = Arc::<Capped>::clone(&connection);
+            *lock(&slot) = Some(opened);
             self.greet_server(connection, address, expected, keys, Some(door)).await
         });
         Racer { address, opened, running }
@@ -208,9 +230,81 @@ impl SyncEngine {
     }
 }
 
+/// Which addresses have failed, one time after another, and until when they are left out.
+#[derive(Debug, Default)]
+pub(crate) struct Breakers(Mutex<BTreeMap<Address, Broken>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Broken {
+    failures: u32,
+    /// It is left out until then.
+    until: u64,
+}
+
+impl Breakers {
+    fn worked(&self, address: &Address) {
+        lock(&self.0).remove(address);
+    }
+
+    fn failed(&self, address: &Address, now: u64) {
+        let mut all = lock(&self.0);
+        if all.len() >= BREAKERS_MAX && !all.contains_key(address) {
+            all.retain(|_, broken| broken.until > now);
+            if all.len() >= BREAKERS_MAX {
+                return;
+            }
+        }
+        let broken = all.entry(address.clone()).or_insert(Broken { failures: 0, until: now });
+        broken.failures = broken.failures.saturating_add(1);
+        if let Some(beyond) = broken.failures.checked_sub(BREAKS_AFTER) {
+            let wait_ms = RETRY_FIRST_MS.checked_shl(beyond.min(32)).unwrap_or(DIAL_MAX_MS).min(DIAL_MAX_MS);
+            broken.until = now + wait_ms;
+        }
+    }
+
+    /// Those of the addresses that are not left out at this time; the one whose time is over first, when all are.
+    fn closed(&self, addresses: &[Address], now: u64) -> Vec<Address> {
+        let all = lock(&self.0);
+        let until = |address: &Address| all.get(address).map_or(0, |broken| broken.until);
+        let closed: Vec<Address> =
+            addresses.iter().filter(|address| until(address) <= now).cloned().collect();
+        if closed.is_empty() {
+            addresses.iter().min_by_key(|one| until(one)).cloned().into_iter().collect()
+        } else {
+            closed
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_fails_again_and_again_is_left_out_where_there_are_others() {
+        let both = addresses(&["memory:a", "memory:b"]);
+        let breakers = Breakers::default();
+        for _ in 1..BREAKS_AFTER {
+            breakers.failed(&both[0], 100);
+        }
+        assert_eq!(breakers.closed(&both, 100), both);
+        breakers.failed(&both[0], 100);
+        assert_eq!(breakers.closed(&both, 100), both[1..]);
+        assert_eq!(breakers.closed(&both[..1], 100), both[..1], "where there is no other");
+        assert_eq!(breakers.closed(&both, 100 + RETRY_FIRST_MS), both, "it is tried again");
+        breakers.failed(&both[0], 2_000);
+        assert_eq!(breakers.closed(&both, 2_000 + RETRY_FIRST_MS), both[1..], "and left out for longer");
+        for _ in 0..40 {
+            breakers.failed(&both[0], 3_000);
+        }
+        assert_eq!(breakers.closed(&both, 3_000 + DIAL_MAX_MS), both, "but not for ever");
+        for _ in 0..BREAKS_AFTER + 9 {
+            breakers.failed(&both[1], 3_000);
+        }
+        assert_eq!(breakers.closed(&both, 3_000), both[1..], "of two, the one whose time is over first");
+        breakers.worked(&both[0]);
+        assert_eq!(breakers.closed(&both, 3_000), both[..1]);
+    }
 
     fn addresses(texts: &[&str]) -> Vec<Address> {
         texts.iter().map(|text| text.parse().expect("an address")).collect()

@@ -3,6 +3,7 @@
 //! Rows are written without a flush of their own: losing one understates what is held, never overstates it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use eid_core::dag::{Epoch, Seq};
@@ -10,6 +11,8 @@ use eid_core::sabotage::{self, Sabotage};
 use eid_core::{PublicKey, TreeId};
 use eid_proto::{Cursor, Known};
 use eid_store::{EntryStore, StoreError};
+
+use crate::signal::Signal;
 
 const NAMESPACE: &str = "relations";
 /// The form of a row.
@@ -19,11 +22,48 @@ const FORM: u8 = 1;
 #[derive(Debug, Clone)]
 pub(crate) struct Relations {
     store: Arc<EntryStore>,
+    /// A peer has acknowledged more.
+    learnt: Arc<Signal>,
+    /// Somebody waits for that, or more than before do.
+    awaited: Arc<Signal>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Somebody who waits until peers have acknowledged more.
+#[derive(Debug)]
+pub(crate) struct Awaiting(Arc<AtomicUsize>);
+
+impl Drop for Awaiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Relations {
     pub(crate) fn new(store: Arc<EntryStore>) -> Self {
-        Self { store }
+        Self { store, learnt: Arc::default(), awaited: Arc::default(), waiting: Arc::default() }
+    }
+
+    /// Is raised when a peer has acknowledged more.
+    pub(crate) fn learnt(&self) -> &Signal {
+        &self.learnt
+    }
+
+    /// Is raised when somebody begins to wait for what peers acknowledge.
+    pub(crate) fn awaited(&self) -> &Signal {
+        &self.awaited
+    }
+
+    /// Whether somebody waits for what peers acknowledge.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Waits for what peers acknowledge: it is remembered sooner meanwhile.
+    pub(crate) fn await_more(&self) -> Awaiting {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.awaited.raise();
+        Awaiting(Arc::clone(&self.waiting))
     }
 
     /// What is known of a peer; nothing after this store was restored from a backup or the database was fetched again:
@@ -45,7 +85,11 @@ impl Relations {
             return Ok(());
         }
         let row = encode(after, self.store.epoch_of(tree));
-        self.store.local().namespace(NAMESPACE).put_relaxed(&key(peer, tree), row)
+        self.store.local().namespace(NAMESPACE).put_relaxed(&key(peer, tree), row)?;
+        if after.mine != before.mine {
+            self.learnt.raise();
+        }
+        Ok(())
     }
 
     /// Takes back what a peer has acknowledged: it says that it begins anew.

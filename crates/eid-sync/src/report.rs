@@ -85,7 +85,7 @@ impl SessionReport {
     }
 
     /// Takes in a later session about the same database, which went on where this one was cut off.
-    pub(crate) fn go_on(&mut self, later: Self) {
+    pub fn go_on(&mut self, later: Self) {
         *self = Self {
             pulled: self.pulled + later.pulled,
             pushed: self.pushed + later.pushed,

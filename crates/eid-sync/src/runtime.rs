@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use eid_transport::BoxFuture;
 
@@ -19,6 +19,8 @@ use eid_transport::BoxFuture;
 pub trait Runtime: Debug + Send + Sync {
     /// The wall clock in milliseconds since 1970: for deadlines and figures, never for authority.
     fn now_ms(&self) -> u64;
+    /// Milliseconds of a clock that only goes forward and is never set: for what is due when.
+    fn monotonic_ms(&self) -> u64;
     /// Waits.
     fn sleep(&self, ms: u64) -> BoxFuture<'static, ()>;
     /// Runs a task beside the caller.
@@ -33,13 +35,14 @@ pub trait Runtime: Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub struct TokioRuntime {
     handle: tokio::runtime::Handle,
+    began: Instant,
 }
 
 impl TokioRuntime {
     /// Runs tasks on this runtime, which must have time enabled.
     #[must_use]
     pub fn new(handle: tokio::runtime::Handle) -> Self {
-        Self { handle }
+        Self { handle, began: Instant::now() }
     }
 
     /// Runs tasks on the runtime of the caller.
@@ -56,6 +59,10 @@ impl Runtime for TokioRuntime {
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {

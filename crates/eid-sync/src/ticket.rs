@@ -7,7 +7,7 @@ use data_encoding::{Encoding, Specification};
 use eid_core::{ParseIdError, ParseKeyError, PublicKey, SecretKey, TreeId};
 use eid_transport::Address;
 
-use crate::limits::{TICKET_ADDRESSES_MAX, TICKET_BYTES_MAX};
+use crate::limits::{TICKET_ADDRESSES_MAX, TICKET_BYTES_MAX, TICKET_OTHERS_MAX};
 
 const SCHEME: &str = "eid:?";
 const SUM: &str = "&sum=";
@@ -16,7 +16,7 @@ const SUM_CHARS: usize = 8;
 
 /// Names a database, a server and the ways to it; with an invite, whoever has the ticket may join.
 ///
-/// Its text is `eid:?db=ID&key=KEY&at=ADDRESS&..&sum=SUM#inv=INVITE`. The invite stands in the fragment, which
+/// Its text is `eid:?db=ID&key=KEY&at=ADDRESS&..&also=KEY,ADDRESS&..&sum=SUM#inv=INVITE`. The invite stands in the fragment, which
 /// programs that follow links do not send on. The sum covers everything else, so that a ticket that lost its end is
 /// not taken for one without an invite. Unknown parameters are ignored; an address that this version does not
 /// understand is skipped.
@@ -29,6 +29,7 @@ const SUM_CHARS: usize = 8;
 ///     db: TreeId([1; 32]),
 ///     key: SecretKey::from_seed([2; 32]).public(),
 ///     addresses: vec!["http://192.0.2.7:7070".parse().unwrap()],
+///     others: Vec::new(),
 ///     invite: Some(SecretKey::from_seed([3; 32])),
 /// };
 /// let text = ticket.to_string();
@@ -44,8 +45,19 @@ pub struct DatabaseTicket {
     pub key: PublicKey,
     /// Where the server may be reached.
     pub addresses: Vec<Address>,
+    /// Other servers of the database, for an open invite whose maker is away.
+    pub others: Vec<OtherServer>,
     /// Grants what it promises to whoever proves it.
     pub invite: Option<SecretKey>,
+}
+
+/// A server that a ticket names beside the one that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherServer {
+    /// Its device key: whoever else answers there is refused.
+    pub key: PublicKey,
+    /// Where it may be reached.
+    pub address: Address,
 }
 
 /// Says why a text is not a ticket.
@@ -96,6 +108,14 @@ impl DatabaseTicket {
                 text.truncate(without);
             }
         }
+        for other in self.others.iter().take(TICKET_OTHERS_MAX) {
+            let without = text.len();
+            text.push_str(&format!("&also={},", other.key));
+            escape(other.address.as_str(), &mut text);
+            if text.len() > room {
+                text.truncate(without);
+            }
+        }
         (text, fragment)
     }
 }
@@ -113,6 +133,7 @@ impl fmt::Debug for DatabaseTicket {
             .field("db", &self.db)
             .field("key", &self.key)
             .field("addresses", &self.addresses)
+            .field("others", &self.others)
             .field("invite", &self.invite.as_ref().map(|_| "secret"))
             .finish()
     }
@@ -134,7 +155,7 @@ impl FromStr for DatabaseTicket {
         if found != sum(&format!("{SCHEME}{before}"), fragment) {
             return Err(TicketError::Damaged);
         }
-        let (mut db, mut key, mut addresses) = (None, None, Vec::new());
+        let (mut db, mut key, mut addresses, mut others) = (None, None, Vec::new(), Vec::new());
         for (name, value) in before.split('&').filter_map(|part| part.split_once('=')) {
             match name {
                 "db" => once("db", &mut db, value.parse().map_err(TicketError::Database)?)?,
@@ -142,6 +163,7 @@ impl FromStr for DatabaseTicket {
                 "at" if addresses.len() < TICKET_ADDRESSES_MAX => {
                     addresses.extend(unescape(value).and_then(|text| text.parse().ok()));
                 }
+                "also" if others.len() < TICKET_OTHERS_MAX => others.extend(other_server(value)),
                 _ => {}
             }
         }
@@ -153,8 +175,14 @@ impl FromStr for DatabaseTicket {
         }
         let db = db.ok_or(TicketError::Absent("db"))?;
         let key = key.ok_or(TicketError::Absent("key"))?;
-        Ok(Self { db, key, addresses, invite })
+        Ok(Self { db, key, addresses, others, invite })
     }
+}
+
+/// Another server, when this version understands how it is named.
+fn other_server(text: &str) -> Option<OtherServer> {
+    let (key, address) = text.split_once(',')?;
+    Some(OtherServer { key: key.parse().ok()?, address: unescape(address)?.parse().ok()? })
 }
 
 fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), TicketError> {
@@ -218,6 +246,7 @@ mod tests {
             db: TreeId([1; 32]),
             key: SecretKey::from_seed([2; 32]).public(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            others: Vec::new(),
             invite: invite.map(|n| SecretKey::from_seed([n; 32])),
         }
     }
@@ -252,6 +281,24 @@ mod tests {
                 assert_eq!(again.invite.map(|k| k.public()), ticket.invite.map(|k| k.public()));
             }
         }
+    }
+
+    #[test]
+    fn other_servers_are_named_with_their_keys_and_what_is_not_understood_is_skipped() {
+        let server = |n: u8| OtherServer {
+            key: SecretKey::from_seed([n; 32]).public(),
+            address: format!("http://h{n}:1/a-b").parse().unwrap(),
+        };
+        let ticket =
+            DatabaseTicket { others: (4..9).map(server).collect(), ..ticket(&["http://h:1"], Some(3)) };
+        let again: DatabaseTicket = ticket.to_string().parse().unwrap();
+        assert_eq!(again.others, ticket.others[..TICKET_OTHERS_MAX]);
+        assert_eq!(again.addresses, ticket.addresses);
+        let (before, _) = ticket.parts();
+        let broken = signed(&format!("{before}&also=x&also=x,http%3A%2F%2Fh%3A1&also={},?", ticket.key), "");
+        assert_eq!(broken.parse::<DatabaseTicket>().unwrap().others, ticket.others[..TICKET_OTHERS_MAX]);
+        let without = signed(&format!("eid:?db={}&key={}&also=x&also=x,y", ticket.db, ticket.key), "");
+        assert!(without.parse::<DatabaseTicket>().unwrap().others.is_empty());
     }
 
     #[test]

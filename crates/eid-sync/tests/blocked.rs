@@ -38,7 +38,7 @@ async fn until(events: &mut Events, is_it: impl Fn(&SyncEvent) -> bool) {
 
 async fn leaves_step(handle: &SyncHandle) {
     let leaves = async {
-        while handle.status().state == KeepState::InStep {
+        while handle.state() == KeepState::InStep {
             tokio::task::yield_now().await;
         }
     };
@@ -100,7 +100,7 @@ async fn blocking_hangs_up_on_who_was_dialled() {
     b.engine.update_peer_status(&a.key.public(), PeerStatus::Blocked).unwrap();
     leaves_step(&kept).await;
     let told = async {
-        while !kept.status().last_error.is_some_and(|error| error.contains("blocked")) {
+        while kept.last_error().is_none_or(|error| error.code != "blocked") {
             tokio::task::yield_now().await;
         }
     };

@@ -19,6 +19,7 @@ fn ticket(server: &Node, db: TreeId, invite: Option<u8>) -> DatabaseTicket {
         db,
         key: server.key.public(),
         addresses: vec![server.address()],
+        others: Vec::new(),
         invite: invite.map(|n| SecretKey::from_seed([n; 32])),
     }
 }
@@ -465,7 +466,7 @@ async fn a_server_that_was_stopped_is_unreachable_and_can_be_told_to_listen_else
     assert!(matches!(error, SyncError::Dial(_)), "{error}");
     assert!(error.is_transient() || !a.engine.server_addresses().contains(&address));
     let elsewhere = nodes.net.endpoint("elsewhere");
-    a.engine.register_transport(elsewhere);
+    a.engine.add_transport(elsewhere);
     a.engine.accept_connections().await.unwrap();
     let address = a.engine.server_addresses().remove(0);
     assert!(b.engine.sync_with_peer(&address, Some(tree)).await.unwrap()[0].complete);

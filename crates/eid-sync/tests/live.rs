@@ -209,7 +209,7 @@ async fn a_connection_that_is_lost_is_dialled_again_and_nothing_is_lost() {
     a.engine.stop_server().await;
     a.write(tree, 3);
     b.write(tree, 2);
-    a.engine.register_transport(nodes.net.endpoint("n1"));
+    a.engine.add_transport(nodes.net.endpoint("n1"));
     a.engine.accept_connections().await.unwrap();
     arrives(b, a, tree).await;
     assert!(tokio::time::timeout(SOON, kept.wait_in_step()).await.unwrap());
@@ -236,7 +236,7 @@ async fn it_ends_with_the_handle_and_with_the_engine() {
     b.engine.stop_server().await;
     assert!(
         !tokio::time::timeout(SOON, async {
-            while kept.status().state != KeepState::Stopped {
+            while kept.state() != KeepState::Stopped {
                 kept.wait_in_step().await;
                 tokio::task::yield_now().await;
             }
@@ -302,7 +302,7 @@ async fn who_was_dialled_and_is_far_behind_is_brought_in_step_by_a_session() {
     let kept = keep(b, a, tree).await;
     b.write(tree, usize::try_from(LIVE_BEHIND_MAX).unwrap() + 500);
     let tells = async {
-        while kept.status().state == KeepState::InStep {
+        while kept.state() == KeepState::InStep {
             tokio::task::yield_now().await;
         }
     };

@@ -14,7 +14,7 @@ use eid_core::{Permission, PublicKey, TreeId};
 use eid_proto::VERSIONS;
 use eid_proto::message::{Greeting, Hello, Versions};
 use eid_sync::limits::{HANDSHAKE_MS, RACE_DOOR_MS, RACE_STAGGER_MS, RESUMES_VAIN_MAX, RETRY_FIRST_MS};
-use eid_sync::{DatabaseTicket, Delivered, KeepState, RefusalCode, SyncError, SyncEvent};
+use eid_sync::{DatabaseTicket, Delivered, RefusalCode, SyncError, SyncEvent};
 use eid_transport::memory::MemoryTransport;
 use eid_transport::{
     Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
@@ -56,7 +56,7 @@ impl Wire {
         let inner = nodes.net.endpoint("wire");
         let (open, dialled, is_dead) = Default::default();
         let wire = Arc::new(Self { inner, delay_ms, open, dialled, is_dead });
-        node.engine.register_transport(wire.clone());
+        node.engine.add_transport(wire.clone());
         wire
     }
 
@@ -176,7 +176,7 @@ fn addresses(texts: &[&str]) -> Vec<Address> {
 /// Lets a node listen at a further endpoint of this name.
 async fn also_at(nodes: &Nodes, node: &Node, name: &str) -> Address {
     let endpoint = nodes.net.endpoint(name);
-    node.engine.register_transport(endpoint.clone());
+    node.engine.add_transport(endpoint.clone());
     node.engine.accept_connections().await.unwrap();
     endpoint.addresses().remove(0)
 }
@@ -396,10 +396,11 @@ async fn what_is_kept_in_step_moves_at_once_when_its_link_dies() {
     assert!(handle.wait_for_initial_sync().await);
     assert_eq!((wire.open(), b.count(tree)), (0, 3_001));
     let cut = Instant::now();
+    let mut events = b.engine.events();
     nodes.net.cut("n2", "n1");
-    while handle.status().state == KeepState::InStep {
-        tokio::task::yield_now().await;
-    }
+    // Its state may be as before when somebody looks again.
+    let is_moved = |event: &Delivered| matches!(event, Delivered::Event(SyncEvent::Connected { .. }));
+    while !is_moved(&events.recv().await.unwrap()) {}
     assert!(handle.wait_in_step().await);
     assert!(cut.elapsed().as_millis() < u128::from(RETRY_FIRST_MS) / 2, "{:?}", cut.elapsed());
     assert_eq!(wire.open(), 1, "over the other address");
@@ -412,8 +413,13 @@ async fn a_ticket_is_used_at_whichever_of_its_addresses_works() {
     let silent = nodes.net.endpoint("silent");
     silent.listen().await.unwrap();
     let key = a.key.public();
-    let mut ticket =
-        DatabaseTicket { db: tree, key, addresses: addresses(&["memory:silent", "memory:n1"]), invite: None };
+    let mut ticket = DatabaseTicket {
+        db: tree,
+        key,
+        addresses: addresses(&["memory:silent", "memory:n1"]),
+        others: Vec::new(),
+        invite: None,
+    };
     let report = b.engine.sync_with_ticket(&ticket, "b").await.unwrap();
     assert_eq!((report.pulled, report.via), (3_001, Some(a.address())));
     // A refusal is not asked for a second time elsewhere.
@@ -462,4 +468,18 @@ async fn versions_that_have_none_in_common_are_named_on_both_sides() {
     let cause = std::error::Error::source(&error).unwrap().to_string();
     let named = format!("this side speaks {} to {}, the other 7 to 9", VERSIONS.oldest, VERSIONS.newest);
     assert!(cause.contains(&named), "{cause}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_learnt_later_is_dialled_at_once() {
+    let (_nodes, a, b, tree) = filled().await;
+    let handle = b.engine.keep_in_step(&addresses(&["memory:nowhere"]), None, &[], Some(tree));
+    // By the paused clock: long enough for several attempts, and for the next one to be minutes away.
+    tokio::time::sleep_until(Instant::now() + Duration::from_secs(400)).await;
+    assert_eq!(handle.last_error().map(|error| error.code).as_deref(), Some("unreachable"));
+    let began = Instant::now();
+    handle.add_address(&a.address());
+    assert!(handle.wait_for_initial_sync().await);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(b.count(tree), 3_001);
 }

@@ -17,7 +17,13 @@ async fn served() -> (Nodes, Node, Node, TreeId, DatabaseTicket) {
     let tree = a.create(1);
     nodes.allow(tree, &b, Permission::Write);
     a.write(tree, 5);
-    let ticket = DatabaseTicket { db: tree, key: a.key.public(), addresses: vec![a.address()], invite: None };
+    let ticket = DatabaseTicket {
+        db: tree,
+        key: a.key.public(),
+        addresses: vec![a.address()],
+        others: Vec::new(),
+        invite: None,
+    };
     (nodes, a, b, tree, ticket)
 }
 

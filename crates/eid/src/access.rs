@@ -7,6 +7,9 @@ use eid_transport::Address;
 
 /// What a ticket gives, to how many devices, for how long.
 ///
+/// Without a limit of uses the invite is in the settings of the database: whoever holds the ticket can join through any
+/// device that serves the database. With one, the device that made it counts, and has to be reachable.
+///
 /// ```
 /// use std::time::Duration;
 /// use eid::Access;
@@ -16,7 +19,8 @@ use eid_transport::Address;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    pub(crate) permission: Permission,
+    /// Nothing when whoever joins has to ask.
+    pub(crate) permission: Option<Permission>,
     pub(crate) uses: Option<u32>,
     pub(crate) expires_in: Option<Duration>,
     pub(crate) addresses: Vec<Address>,
@@ -35,7 +39,15 @@ impl Access {
         Self::of(Permission::Write)
     }
 
+    /// Nothing: whoever joins with it asks, and an admin approves or rejects ([`crate::Instance::requests`]). Every member
+    /// can make such a ticket.
+    #[must_use]
+    pub fn ask() -> Self {
+        Self { permission: None, uses: None, expires_in: None, addresses: Vec::new() }
+    }
+
     fn of(permission: Permission) -> Self {
+        let permission = Some(permission);
         Self { permission, uses: None, expires_in: None, addresses: Vec::new() }
     }
 

@@ -8,7 +8,54 @@ use eid_db::{EntryStanding, KeyInfo, SettingsChange, VoidEntry};
 
 use crate::database::Database;
 use crate::error::Error;
+use crate::instance::Instance;
 use crate::offload::offload;
+use crate::users::User;
+
+/// What became of a key in one database when its right was taken away everywhere.
+#[derive(Debug)]
+pub struct Revoked {
+    /// The database.
+    pub database: Database,
+    /// The entry that takes the right away; nothing where the key had none of its own. Otherwise why it still has it.
+    pub outcome: Result<Option<EntryId>, Error>,
+}
+
+impl Instance {
+    /// As [`User::revoke_everywhere`], signed with the keys of this device.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn revoke_everywhere(
+        &self,
+        key: PublicKey,
+        recovery: Option<SecretKey>,
+    ) -> Result<Vec<Revoked>, Error> {
+        self.device_user().revoke_everywhere(key, recovery).await
+    }
+}
+
+impl User {
+    /// Takes the right of a key away in every database of this instance in which it has one of its own, such as after its
+    /// device was lost: with the recovery key where that is one of its admins, with this user's elsewhere. What a database
+    /// does not let happen is in what comes back, and does not hinder the others.
+    ///
+    /// # Errors
+    /// When the databases cannot be listed.
+    pub async fn revoke_everywhere(
+        &self,
+        key: PublicKey,
+        recovery: Option<SecretKey>,
+    ) -> Result<Vec<Revoked>, Error> {
+        let mut revoked = Vec::new();
+        for database in self.instance().databases()? {
+            let database = self.acting_in(&database);
+            let outcome = database.revoke_lost(key, recovery.as_ref()).await;
+            revoked.push(Revoked { database, outcome });
+        }
+        Ok(revoked)
+    }
+}
 
 impl Database {
     /// Every key, and everyone, that was ever given a right or lost one, with the entry that says so.
@@ -67,6 +114,26 @@ impl Database {
             ids.dedup();
         }
         self.sign_with(recovery, SettingsOp::Revoke { slot, mode }).await
+    }
+
+    async fn revoke_lost(
+        &self,
+        key: PublicKey,
+        recovery: Option<&SecretKey>,
+    ) -> Result<Option<EntryId>, Error> {
+        let slot = Slot::Key(key);
+        if !self.keys()?.iter().any(|info| info.slot == slot && info.permission.is_some()) {
+            return Ok(None);
+        }
+        let mode = KeyMode::Remove { fence: None };
+        let is_admin = |recovery: &SecretKey| -> Result<bool, Error> {
+            Ok(self.permission(&[recovery.public()])?.is_some_and(|right| right.level().is_some()))
+        };
+        let entry = match recovery {
+            Some(recovery) if is_admin(recovery)? => self.revoke_with(recovery.clone(), slot, mode).await,
+            _ => self.revoke(slot, mode).await,
+        };
+        entry.map(Some)
     }
 
     async fn sign_with(&self, key: SecretKey, op: SettingsOp) -> Result<EntryId, Error> {

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, Slot, TreeId};
-use eid_db::{Change, Cursor, Database as Db, Event, LogEntry, Since, StoreSummary};
-use eid_sync::DatabaseTicket;
+use eid_db::{Change, Cursor, Database as Db, Event, LogEntry, RequestPolicy, Since, StoreSummary};
+use eid_sync::limits::TICKET_OTHERS_MAX;
+use eid_sync::{DatabaseTicket, OtherServer, PeerStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,6 +14,7 @@ use crate::doc::DocStore;
 use crate::error::{Error, ErrorKind};
 use crate::instance::Instance;
 use crate::offload::offload;
+use crate::receipt::Receipt;
 use crate::status::DatabaseStatus;
 use crate::table::Table;
 use crate::text::TextHandle;
@@ -213,8 +215,8 @@ impl Database {
         Ok(offload(move || db.set_title(&title)).await??.id)
     }
 
-    /// Makes a ticket: whoever joins with it is given what `access` says, by this instance, which has to be reachable
-    /// then.
+    /// Makes a ticket: whoever joins with it is given what `access` says. Without a limit of uses, through this instance or
+    /// any other that serves the database and is reachable then; with one, by this instance.
     ///
     /// # Errors
     /// [`ErrorKind::NotListening`] when nothing listens and no other address is named; [`ErrorKind::Forbidden`] when
@@ -226,15 +228,63 @@ impl Database {
             let message = "nothing listens, so nobody could join with a ticket: call `listen` first";
             return Err(Error::new(ErrorKind::NotListening, message));
         }
+        let mut ticket = DatabaseTicket {
+            db: self.id(),
+            key: self.node.device(),
+            addresses,
+            others: Vec::new(),
+            invite: None,
+        };
+        let Some(permission) = permission else { return Ok(ticket) };
         let db = self.inner.clone();
         let invite = offload(move || {
             let instance = db.instance();
             let wait_ms = expires_in.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             let expires_ms = wait_ms.map(|wait_ms| instance.env().clock.now_ms().saturating_add(wait_ms));
-            db.create_invite(permission, uses, expires_ms)
+            match uses {
+                // Who counts has to be there.
+                Some(_) => db.create_invite(permission, uses, expires_ms),
+                None => db.open_invite(permission, expires_ms),
+            }
         });
-        let invite = Some(invite.await??);
-        Ok(DatabaseTicket { db: self.id(), key: self.node.device(), addresses, invite })
+        ticket.invite = Some(invite.await??);
+        if uses.is_none() {
+            let here = self.clone();
+            ticket.others = offload(move || here.other_servers()).await??;
+        }
+        Ok(ticket)
+    }
+
+    /// Other devices that may read the database and were reached somewhere, the last success first.
+    fn other_servers(&self) -> Result<Vec<OtherServer>, Error> {
+        let mut peers = self.node.peers()?;
+        peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_success_ms));
+        let mut others = Vec::new();
+        for peer in peers.into_iter().filter(|peer| peer.status == PeerStatus::Active) {
+            let (Some(key), Some(address)) = (peer.key, peer.addresses.into_iter().next()) else { continue };
+            if self.permission(&[key])? >= Some(Permission::Read) {
+                others.push(OtherServer { key, address });
+            }
+        }
+        others.truncate(TICKET_OTHERS_MAX);
+        Ok(others)
+    }
+
+    /// Who may ask for access to it on this device.
+    pub fn request_policy(&self) -> Result<RequestPolicy, Error> {
+        Ok(self.inner.instance().request_policy(&self.id())?)
+    }
+
+    /// Changes who may ask for access to it on this device. Who asks is not told of that.
+    pub async fn set_request_policy(&self, policy: RequestPolicy) -> Result<(), Error> {
+        let db = self.inner.clone();
+        Ok(offload(move || db.instance().set_request_policy(&db.id(), policy)).await??)
+    }
+
+    /// What became of an entry at other devices.
+    #[must_use]
+    pub fn receipt(&self, entry: EntryId) -> Receipt {
+        Receipt::new(self.clone(), entry)
     }
 
     /// What is known of the database and of its peers.

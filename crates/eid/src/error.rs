@@ -5,8 +5,8 @@ use std::fmt;
 
 use eid_core::{Invalid, Refusal};
 use eid_db::DbError;
-use eid_store::{BackendError, StoreError};
-use eid_sync::{HandshakeError, RefusalCode, SyncError, TicketError};
+use eid_store::{BackendError, BackupError, StoreError};
+use eid_sync::{HandshakeError, RefusalCode, RequestId, SettingError, SyncError, TicketError};
 use eid_transport::{DialError, ListenError};
 
 /// What kind of thing went wrong.
@@ -39,6 +39,12 @@ pub enum ErrorKind {
     Forbidden,
     /// A peer refused: no right, an invite that is used up or expired, or not the expected server key.
     Refused,
+    /// What was asked for has to be approved first; the request is remembered, and completes by itself.
+    Pending,
+    /// Somebody has decided against what was asked for.
+    Rejected,
+    /// A request for access was decided before.
+    Decided,
     /// Nobody answers at any address.
     Unreachable,
     /// It took longer than it was given.
@@ -55,6 +61,8 @@ pub enum ErrorKind {
     NewerFormat,
     /// What is stored is damaged.
     Corrupt,
+    /// The place where something is to be made holds something already.
+    NotEmpty,
     /// The disk is full.
     Full,
     /// Reading or writing failed.
@@ -89,6 +97,9 @@ impl ErrorKind {
             Self::InvalidAddress => "invalid_address",
             Self::Forbidden => "forbidden",
             Self::Refused => "refused",
+            Self::Pending => "pending",
+            Self::Rejected => "rejected",
+            Self::Decided => "decided",
             Self::Unreachable => "unreachable",
             Self::TimedOut => "timed_out",
             Self::NotListening => "not_listening",
@@ -97,6 +108,7 @@ impl ErrorKind {
             Self::NotAStore => "not_a_store",
             Self::NewerFormat => "newer_format",
             Self::Corrupt => "corrupt",
+            Self::NotEmpty => "not_empty",
             Self::Full => "full",
             Self::Io => "io",
             Self::Busy => "busy",
@@ -115,11 +127,12 @@ pub struct Error {
     cause: Option<Box<dyn StdError + Send + Sync>>,
     /// Whether the message is the cause's own, so that the chain goes on with the cause's cause.
     transparent: bool,
+    request: Option<RequestId>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), cause: None, transparent: false }
+        Self { kind, message: message.into(), cause: None, transparent: false, request: None }
     }
 
     pub(crate) fn caused(
@@ -127,29 +140,35 @@ impl Error {
         message: impl Into<String>,
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { kind, message: message.into(), cause: Some(cause.into()), transparent: false }
+        let (message, cause) = (message.into(), Some(cause.into()));
+        Self { kind, message, cause, transparent: false, request: None }
     }
 
     /// Says what the cause says, and keeps its causes.
     pub(crate) fn wrapping(kind: ErrorKind, cause: impl StdError + Send + Sync + 'static) -> Self {
-        Self { kind, message: cause.to_string(), cause: Some(Box::new(cause)), transparent: true }
+        let (message, cause) = (cause.to_string(), Some(Box::new(cause) as Box<dyn StdError + Send + Sync>));
+        Self { kind, message, cause, transparent: true, request: None }
+    }
+
+    /// About a request for access.
+    pub(crate) fn of_request(self, id: RequestId) -> Self {
+        Self { request: Some(id), ..self }
+    }
+
+    /// The request for access that it is about: of one that is pending, or was rejected.
+    #[must_use]
+    pub fn request_id(&self) -> Option<RequestId> {
+        self.request
     }
 
     /// Says where it happened; the kind and the causes stay.
-    #[cfg(feature = "embedded")]
     pub(crate) fn with_place(mut self, place: &str) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
 
-    #[cfg(any(feature = "embedded", feature = "control"))]
     pub(crate) fn io(message: impl Into<String>, cause: std::io::Error) -> Self {
-        let kind = match cause.kind() {
-            std::io::ErrorKind::StorageFull => ErrorKind::Full,
-            std::io::ErrorKind::AddrInUse => ErrorKind::AddressInUse,
-            _ => ErrorKind::Io,
-        };
-        Self::caused(kind, message, cause)
+        Self::caused(io_kind(&cause), message, cause)
     }
 
     /// What kind of thing went wrong: stable, to be matched on.
@@ -165,6 +184,14 @@ impl Error {
             self.kind,
             ErrorKind::Busy | ErrorKind::Unreachable | ErrorKind::TimedOut | ErrorKind::Locked
         )
+    }
+}
+
+fn io_kind(cause: &std::io::Error) -> ErrorKind {
+    match cause.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Full,
+        std::io::ErrorKind::AddrInUse => ErrorKind::AddressInUse,
+        _ => ErrorKind::Io,
     }
 }
 
@@ -223,11 +250,26 @@ impl From<StoreError> for Error {
     }
 }
 
+impl From<BackupError> for Error {
+    fn from(error: BackupError) -> Self {
+        let kind = match &error {
+            BackupError::Store(error) => return error.clone().into(),
+            BackupError::Io(cause) => io_kind(cause),
+            BackupError::NotABackup | BackupError::Damaged { .. } => ErrorKind::Corrupt,
+            BackupError::Newer { .. } => ErrorKind::NewerFormat,
+            BackupError::NotEmpty => ErrorKind::NotEmpty,
+            BackupError::RowTooLong { .. } => ErrorKind::TooLarge,
+        };
+        Self::wrapping(kind, error)
+    }
+}
+
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         use DbError as E;
         let kind = match error {
             E::Store(error) => return error.into(),
+            E::Backup(error) => return error.into(),
             // A transaction of the facade is given up with an error of the facade.
             E::Aborted(reason) => {
                 return match reason.downcast::<Self>() {
@@ -267,6 +309,8 @@ impl From<DbError> for Error {
             E::TextMoved | E::TooManyInvites | E::UnlockUnfinished { .. } => ErrorKind::Busy,
             E::UserName | E::UserExists { .. } => ErrorKind::InvalidName,
             E::Login => ErrorKind::WrongPassword,
+            E::NoRequest => ErrorKind::NotFound,
+            E::RequestDecided { .. } => ErrorKind::Decided,
             E::Password | E::Preferences | E::DeviceUser => ErrorKind::InvalidValue,
             E::TooManyUsers | E::TooManyKeys => ErrorKind::TooLarge,
             E::LoggedOut => ErrorKind::LoggedOut,
@@ -313,7 +357,15 @@ fn sync_kind(error: &SyncError) -> ErrorKind {
         SyncError::NoAddress => ErrorKind::InvalidTicket,
         SyncError::Row(_) => ErrorKind::Corrupt,
         SyncError::NewerRow(_) => ErrorKind::NewerFormat,
-        SyncError::Blocked(_) => ErrorKind::Refused,
+        SyncError::Setting(error) => match error {
+            SettingError::Name => ErrorKind::InvalidName,
+            SettingError::TooLong | SettingError::TooMany => ErrorKind::TooLarge,
+            SettingError::Damaged { .. } => ErrorKind::Corrupt,
+            _ => ErrorKind::InvalidValue,
+        },
+        SyncError::Blocked(_) | SyncError::NotTaken(_) => ErrorKind::Refused,
+        SyncError::UnknownEntry(_) => ErrorKind::NotFound,
+        SyncError::Metadata | SyncError::TooManyAsked => ErrorKind::TooLarge,
         SyncError::Dial(error) => dial_kind(error),
         SyncError::Handshake(HandshakeError::WrongServer { .. }) => ErrorKind::Refused,
         _ => match error.refusal() {

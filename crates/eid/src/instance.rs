@@ -1,46 +1,46 @@
 //! One device: its key, its databases, its peers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 #[cfg(feature = "embedded")]
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use eid_core::{Permission, PublicKey, SecretKey, TreeId};
+use eid_core::{Permission, PublicKey, SecretKey, Slot, TreeId};
 use eid_db::{Env, Instance as Db};
 use eid_store::{Backend, FsckReport, Memory};
 use eid_sync::{
-    Compression, DatabaseTicket, Delivered, EngineConfig, Events, Offered, PeerInfo, PeerStatus, Peers,
-    SessionReport, SyncEngine, SyncEvent, TokioRuntime,
+    Bandwidth, Compression, DatabaseTicket, Delivered, EngineConfig, Events, Offered, PeerInfo, PeerStatus,
+    Route, SessionReport, SyncEngine, SyncError, SyncEvent, TokioRuntime, TransportInfo, Undelivered,
 };
 use eid_transport::Address;
 
+use crate::asking::Asking;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
 use crate::indexing::Indexing;
 use crate::join::{Join, Joined};
+use crate::keep::Wishes;
 use crate::listen::Listener;
 use crate::offload::offload;
-use crate::sessions::Sessions;
 use crate::status::{PeerProgress, Status};
 use crate::users::User;
 
 /// One device over one store. A cheap handle.
 #[derive(Clone)]
 pub struct Instance {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     db: Db,
     engine: SyncEngine,
-    sessions: Sessions,
-    /// Whether a task notes what sessions there were.
-    remembers_sessions: AtomicBool,
+    pub(crate) asking: Asking,
     indexing: Indexing,
+    _wishes: Wishes,
 }
 
 /// What became of a synchronisation of all databases.
@@ -140,26 +140,26 @@ impl Builder {
         });
         let db = db.await??;
         let runtime = Arc::new(TokioRuntime::current());
-        let gate = Arc::new(Gate { db: db.clone() });
+        let gate = Arc::new(Gate::new(db.clone()));
         let name = db.display_name()?.unwrap_or_default();
         let config = EngineConfig { name, compression, ..EngineConfig::default() };
         let engine = SyncEngine::new(Arc::clone(db.store()), db.device_key(), gate, runtime, config);
         #[cfg(feature = "http")]
-        engine.register_transport(Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())));
+        engine.add_transport(Arc::new(eid_http::HttpTransport::new(eid_http::HttpConfig::default())));
         #[cfg(feature = "quic")]
         {
             let config = eid_quic::QuicConfig::new(db.device_key());
-            engine.register_transport(Arc::new(eid_quic::QuicTransport::new(config)));
+            engine.add_transport(Arc::new(eid_quic::QuicTransport::new(config)));
         }
         #[cfg(feature = "iroh")]
         {
             let config = eid_iroh::IrohConfig::new(db.device_key());
-            engine.register_transport(Arc::new(eid_iroh::IrohTransport::new(config)));
+            engine.add_transport(Arc::new(eid_iroh::IrohTransport::new(config)));
         }
-        let (sessions, indexing) =
-            (Sessions::in_store(db.store()), Indexing::start(db.clone(), engine.events()));
-        let remembers_sessions = AtomicBool::new(false);
-        Ok(Instance { inner: Arc::new(Inner { db, engine, sessions, remembers_sessions, indexing }) })
+        let indexing = Indexing::start(db.clone(), engine.events());
+        let wishes = Wishes::tell(&db, &engine);
+        let inner = Inner { db, engine, asking: Asking::default(), indexing, _wishes: wishes };
+        Ok(Instance { inner: Arc::new(inner) })
     }
 }
 
@@ -183,7 +183,7 @@ impl Place {
 
 /// Makes the directory, if it is not there, so that only its owner can look into it: the device key will be in it.
 #[cfg(feature = "embedded")]
-fn make_private(directory: &Path) -> Result<(), Error> {
+pub(crate) fn make_private(directory: &Path) -> Result<(), Error> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -281,10 +281,8 @@ impl Instance {
     /// Removes a database from this device, with everything that is known of it here.
     pub async fn forget_database(&self, database: &Database) -> Result<(), Error> {
         let (db, engine, id) = (self.inner.db.clone(), self.inner.engine.clone(), database.id());
-        let sessions = self.inner.sessions.clone();
         offload(move || {
             engine.forget(&id)?;
-            sessions.forget(&id.0)?;
             Ok(db.forget(&id)?)
         })
         .await?
@@ -318,33 +316,11 @@ impl Instance {
         if listener.is_the_only_one() {
             self.inner.engine.replace_transport(Arc::clone(&transport)).await;
         } else {
-            self.inner.engine.register_transport(Arc::clone(&transport));
+            self.inner.engine.add_transport(Arc::clone(&transport));
         }
         self.inner.engine.accept_connections().await?;
-        self.remember_sessions();
+        self.go_on_asking().await?;
         Ok(transport.addresses())
-    }
-
-    /// Remembers what peers sessions come to an end with that nobody here has asked for: of those who dialled, and of those
-    /// who are kept in step. Ends with the engine, which it does not keep alive.
-    pub(crate) fn remember_sessions(&self) {
-        if self.inner.remembers_sessions.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (mut events, peers) = (self.inner.engine.events(), self.inner.engine.peers().clone());
-        let (sessions, clock) = (self.inner.sessions.clone(), Arc::clone(&self.inner.db.env().clock));
-        tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                let (peers, sessions, now_ms) = (peers.clone(), sessions.clone(), clock.now_ms());
-                let remembering = offload(move || remember(event, &peers, &sessions, now_ms));
-                match remembering.await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) | Err(error) => {
-                        tracing::warn!(%error, "a session could not be remembered");
-                    }
-                }
-            }
-        });
     }
 
     /// Where others reach this instance; empty while it does not listen.
@@ -358,42 +334,25 @@ impl Instance {
         Join::by(self.device_user(), ticket)
     }
 
+    /// Joins with a ticket that has an invite, or of whose database the right is there already.
     pub(crate) async fn join_now(
         &self,
         ticket: &DatabaseTicket,
         name: Option<&str>,
         user: &User,
     ) -> Result<Joined, Error> {
-        let own_name = self.display_name()?.unwrap_or_default();
-        let mut events = self.inner.engine.events();
-        let keys = if user.is_device() { Vec::new() } else { vec![user.inner().first_key()?] };
-        let mut joining = pin!(self.inner.engine.join_as(ticket, &own_name, &keys));
-        let joined = loop {
-            tokio::select! {
-                biased;
-                // Remembered before anything arrives, so that a join that is cut off can be completed by a sync.
-                Some(event) = events.recv() => self.remember_server(ticket, event).await?,
-                done = &mut joining => break done,
-            }
-        };
-        // An answer can be there together with the connection that it came over.
-        while let Some(event) = events.try_recv() {
-            self.remember_server(ticket, event).await?;
-        }
-        let session = joined?;
-        let (db, peers, sessions) =
-            (self.inner.db.clone(), self.inner.engine.peers().clone(), self.inner.sessions.clone());
-        let (id, name, now_ms, report) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.clone());
+        let session = self.remembering(ticket, self.bring(ticket, user)).await??;
+        let (db, peers) = (self.inner.db.clone(), self.inner.engine.peers().clone());
+        let (id, name, now_ms, peer) = (ticket.db, name.map(str::to_owned), self.now_ms(), session.peer);
         let tracking = user.inner().clone();
         let remembering = offload(move || {
-            sessions.record(&report, now_ms)?;
             tracking.track(&id)?;
             match name {
                 Some(name) => db.rename(&id, &name)?,
                 // The title of this moment, so that nobody who changes it later gets between this device and its names.
                 None => db.keep_title_as_name(&id)?,
             }
-            Ok::<(), Error>(peers.succeeded(report.peer, now_ms)?)
+            Ok::<(), Error>(peers.succeeded(peer, now_ms)?)
         });
         remembering.await??;
         let database = self.by_id(ticket.db);
@@ -401,11 +360,103 @@ impl Instance {
         Ok(Joined { database, session })
     }
 
+    /// Brings the database of a ticket here, and joins by its invite.
+    async fn bring(&self, ticket: &DatabaseTicket, user: &User) -> Result<SessionReport, Error> {
+        let own_name = self.display_name()?.unwrap_or_default();
+        let invite = ticket.invite.iter().cloned().map(Arc::new);
+        let keys: Vec<Arc<SecretKey>> = invite.chain(user.proven()?).collect();
+        let mut route = self.meet(ticket, &keys).await?;
+        let brought = async {
+            if ticket.invite.is_some() {
+                route.redeem(ticket.db, &own_name).await?;
+            }
+            let mut sum = only(route.sync(Some(ticket.db)).await?)?;
+            if self.join_by_open_invite(ticket, user).await? {
+                sum.go_on(only(route.sync(Some(ticket.db)).await?)?);
+            }
+            Ok(sum)
+        };
+        let brought = brought.await;
+        route.close().await;
+        brought
+    }
+
+    /// Meets the server of a ticket; or, when that cannot be met, another one that serves the same and that the ticket names
+    /// with its key. What comes from either is verified alike.
+    async fn meet(&self, ticket: &DatabaseTicket, keys: &[Arc<SecretKey>]) -> Result<Route, Error> {
+        let engine = &self.inner.engine;
+        let failure = match engine.route(&ticket.addresses, Some(ticket.key), keys).await {
+            Ok(route) => return Ok(route),
+            Err(error) => error,
+        };
+        for other in ticket.others.iter().filter(|_| ticket.invite.is_some()) {
+            let address = std::slice::from_ref(&other.address);
+            match engine.route(address, Some(other.key), keys).await {
+                Ok(route) => return Ok(route),
+                Err(error) => tracing::debug!(address = %other.address, %error, "another server was not met"),
+            }
+        }
+        Err(failure.into())
+    }
+
+    /// Joins by the invite of a ticket, if it is an open one and the keys of this device have less than it gives. What the
+    /// database holds is here. Says whether something was written.
+    async fn join_by_open_invite(&self, ticket: &DatabaseTicket, user: &User) -> Result<bool, Error> {
+        let Some(invite) = ticket.invite.clone() else { return Ok(false) };
+        let (db, user, tree) = (self.inner.db.clone(), user.inner().clone(), ticket.db);
+        offload(move || {
+            let device = db.database_by_id(tree);
+            let settings = device.settings()?;
+            let Some(open) = settings.invites().iter().find(|open| open.key == invite.public()) else {
+                return Ok(false);
+            };
+            let mut joins = vec![(device, db.device(), open.permission)];
+            if !user.is_device() {
+                // So that it is fetched for the user who is logged out.
+                joins[0].2 = open.permission.min(Permission::Read);
+                joins.push((user.database_by_id(tree), user.key()?, open.permission));
+            }
+            let mut has_joined = false;
+            for (database, key, right) in joins {
+                let is_unset = settings.slot(&Slot::Key(key)).is_none();
+                if is_unset && settings.permission(&key) < Some(right) {
+                    database.join_by(&invite, right)?;
+                    has_joined = true;
+                }
+            }
+            Ok(has_joined)
+        })
+        .await?
+    }
+
+    /// Does something with the server of a ticket, and remembers it as soon as it is met: what is cut off can be completed by
+    /// a sync.
+    pub(crate) async fn remembering<T>(
+        &self,
+        ticket: &DatabaseTicket,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let (mut events, mut work) = (self.inner.engine.events(), pin!(work));
+        let done = loop {
+            tokio::select! {
+                biased;
+                // Before anything arrives.
+                Some(event) = events.recv() => self.remember_server(ticket, event).await?,
+                done = &mut work => break done,
+            }
+        };
+        // An answer can be there together with the connection that it came over.
+        while let Some(event) = events.try_recv() {
+            self.remember_server(ticket, event).await?;
+        }
+        Ok(done)
+    }
+
     async fn remember_server(&self, ticket: &DatabaseTicket, event: Delivered) -> Result<(), Error> {
         let Delivered::Event(SyncEvent::Connected { peer, name, via: Some(via) }) = event else {
             return Ok(());
         };
-        if peer != ticket.key {
+        if peer != ticket.key && !ticket.others.iter().any(|other| other.key == peer) {
             return Ok(());
         }
         let (peers, now_ms) = (self.inner.engine.peers().clone(), self.now_ms());
@@ -494,7 +545,6 @@ impl Instance {
         tree: Option<TreeId>,
     ) -> Result<Synced, Error> {
         let engine = &self.inner.engine;
-        let mut events = engine.events();
         let db = self.inner.db.clone();
         let keys = offload(move || db.keys_to_prove(tree.as_ref())).await??;
         let mut route = engine.route(addresses, expected, &keys).await?;
@@ -508,14 +558,7 @@ impl Instance {
         };
         let succeeded = done.is_ok() && !incomplete;
         let (peers, now_ms) = (self.inner.engine.peers().clone(), self.now_ms());
-        let (sessions, in_sync) = (self.inner.sessions.clone(), done.as_ref().ok().cloned());
         let remembering = offload(move || {
-            // A session that ended early is told as an event only, and one that had nothing to do as a report only.
-            let told = std::iter::from_fn(|| events.try_recv()).filter_map(report_of);
-            for report in told.chain(in_sync.into_iter().flatten()).filter(|report| report.peer == peer.key())
-            {
-                sessions.record(&report, now_ms)?;
-            }
             let name = Some(peer.name()).filter(|name| !name.is_empty());
             peers.met(peer.key(), peer.address(), name, now_ms)?;
             if succeeded {
@@ -561,7 +604,8 @@ impl Instance {
         offload(move || {
             let mut refused = Vec::new();
             for tree in db.store().trees()?.into_iter().filter(|tree| !done.contains(tree)) {
-                let was_exchanged = engine.known(&peer, &tree)? != eid_sync::Known::default();
+                let is_off = db.combined_preferences(&tree)?.is_some_and(|wished| !wished.sync_enabled);
+                let was_exchanged = !is_off && engine.known(&peer, &tree)? != eid_sync::Known::default();
                 if was_exchanged && db.database_by_id(tree).permission(&[peer])? >= Some(Permission::Read) {
                     refused.push(tree);
                 }
@@ -575,7 +619,7 @@ impl Instance {
         &self.inner.indexing
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.inner.db.env().clock.now_ms()
     }
 
@@ -641,32 +685,41 @@ impl Instance {
     pub async fn forget_peer(&self, peer: &PeerInfo) -> Result<(), Error> {
         let (peers, engine, peer) =
             (self.inner.engine.peers().clone(), self.inner.engine.clone(), peer.clone());
-        let sessions = self.inner.sessions.clone();
         offload(move || {
             if let Some(key) = &peer.key {
                 engine.forget_peer(key)?;
-                sessions.forget(&key.0)?;
             }
             Ok(peers.forget(&peer)?)
         })
         .await?
     }
 
-    pub(crate) fn progress(&self, tree: &TreeId, entries: u64) -> Result<Vec<PeerProgress>, Error> {
-        let known = self.inner.engine.known_peers(tree)?;
-        let ended = self.inner.sessions.of(tree)?;
-        let progress = known.into_iter().map(|(peer, known)| {
-            let acknowledged = known.mine.map_or(0, |cursor| cursor.seq.0);
-            let last = ended.get(&peer);
-            PeerProgress {
-                peer,
-                acknowledged,
-                ahead: entries.saturating_sub(acknowledged),
-                behind: last.and_then(|last| last.behind),
-                last_session_ms: last.map(|last| last.at_ms),
-            }
-        });
-        Ok(progress.collect())
+    /// What is known of a database at each peer that there was something with about it.
+    pub(crate) fn progress(&self, tree: &TreeId) -> Result<Vec<PeerProgress>, Error> {
+        let engine = &self.inner.engine;
+        let mut peers: BTreeSet<PublicKey> = engine.peers_of(tree)?.into_iter().collect();
+        peers.extend(engine.metadata_of(tree)?.into_keys());
+        let progress = |peer| Ok(PeerProgress { peer, sync: engine.status(tree, &peer)? });
+        peers.into_iter().map(progress).collect()
+    }
+
+    /// Tries everything now, whatever was to be waited for: synchronises with every known peer that is active and has an
+    /// address, all at the same time. Gives what is undelivered after that, or after this long, and why.
+    pub async fn flush(&self, within: Duration) -> Result<Vec<Undelivered>, Error> {
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        Ok(self.inner.engine.flush(within_ms).await?)
+    }
+
+    /// Caps how many bytes of frames may go in a second, each way, from here on: with all peers together, and with each.
+    /// Peers take turns, and what is written here waits for none of it.
+    pub fn set_bandwidth(&self, bandwidth: Bandwidth) {
+        self.inner.engine.set_bandwidth(bandwidth);
+    }
+
+    /// The transports of this instance: what each does, and where others reach it.
+    #[must_use]
+    pub fn transports(&self) -> Vec<TransportInfo> {
+        self.inner.engine.transports()
     }
 
     /// What is known of this instance, its databases and its peers.
@@ -735,35 +788,7 @@ impl Instance {
     }
 }
 
-/// Remembers what an event tells of a peer.
-fn remember(event: Delivered, peers: &Peers, sessions: &Sessions, now_ms: u64) -> Result<(), Error> {
-    if let Delivered::Event(SyncEvent::Connected { peer, name, via: Some(via) }) = &event {
-        let name = Some(name.as_str()).filter(|name| !name.is_empty());
-        // Only who is remembered: an address that is tried once is remembered by who tries it.
-        if peers.is_known(peer, via)? {
-            peers.met(*peer, via, name, now_ms)?;
-        }
-        return Ok(());
-    }
-    let Some(report) = report_of(event) else { return Ok(()) };
-    if report.complete {
-        match &report.via {
-            None => peers.called(report.peer, now_ms)?,
-            Some(via) if peers.is_known(&report.peer, via)? => peers.succeeded(report.peer, now_ms)?,
-            Some(_) => {}
-        }
-    }
-    // Who asks for what it may not see leaves no trace: anybody could.
-    if report.turns > 0 && (report.rung.is_some() || report.pulled > 0) {
-        sessions.record(&report, now_ms)?;
-    }
-    Ok(())
-}
-
-/// What an event tells of a session.
-fn report_of(event: Delivered) -> Option<SessionReport> {
-    match event {
-        Delivered::Event(SyncEvent::Session(report) | SyncEvent::Failed { report, .. }) => Some(report),
-        _ => None,
-    }
+/// One database, one report.
+fn only(mut reports: Vec<SessionReport>) -> Result<SessionReport, SyncError> {
+    reports.pop().ok_or(SyncError::Misplaced)
 }

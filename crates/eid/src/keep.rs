@@ -1,26 +1,23 @@
 //! Keeping databases in step with peers for as long as somebody wants it.
 
-use std::collections::BTreeMap;
-
-use eid_core::PublicKey;
-use eid_sync::{Delivered, PeerInfo, PeerStatus, SyncEvent, SyncHandle};
+use eid_sync::{KnownInStep, SyncEngine, SyncHandle};
 use eid_transport::Address;
 
 use crate::database::Database;
-use crate::error::Error;
 use crate::instance::Instance;
-use crate::offload::offload;
 
 /// Keeps databases in step with every known peer until it is dropped.
 #[derive(Debug)]
 #[must_use = "it ends when this is dropped"]
 pub struct PeersInStep {
-    task: tokio::task::JoinHandle<()>,
+    known: KnownInStep,
 }
 
-impl Drop for PeersInStep {
-    fn drop(&mut self) {
-        self.task.abort();
+impl PeersInStep {
+    /// What keeps each peer in step.
+    #[must_use]
+    pub fn handles(&self) -> Vec<SyncHandle> {
+        self.known.handles()
     }
 }
 
@@ -40,7 +37,7 @@ impl Instance {
     ///
     /// let b = Instance::builder().memory().open().await?;
     /// let here = b.join(&ticket).await?;
-    /// let in_step = b.keep_in_step(&ticket.addresses[0], Some(&here)).await?;
+    /// let in_step = b.keep_in_step(&ticket.addresses[0], Some(&here));
     /// in_step.wait_for_initial_sync().await;
     ///
     /// let mut changes = here.changes()?;
@@ -52,73 +49,53 @@ impl Instance {
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub async fn keep_in_step(
-        &self,
-        address: &Address,
-        database: Option<&Database>,
-    ) -> Result<SyncHandle, Error> {
-        self.keep_at(std::slice::from_ref(address), None, database).await
+    #[must_use = "it ends when this is dropped"]
+    pub fn keep_in_step(&self, address: &Address, database: Option<&Database>) -> SyncHandle {
+        let tree = database.map(Database::id);
+        self.sync().keep_in_step(std::slice::from_ref(address), None, &[], tree)
     }
 
-    pub(crate) async fn keep_at(
-        &self,
-        addresses: &[Address],
-        expected: Option<PublicKey>,
-        database: Option<&Database>,
-    ) -> Result<SyncHandle, Error> {
-        self.remember_sessions();
-        let (db, tree) = (self.db().clone(), database.map(Database::id));
-        let keys = offload(move || db.keys_to_prove(tree.as_ref())).await??;
-        Ok(self.sync().keep_in_step(addresses, expected, &keys, tree))
-    }
-
-    /// Keeps every database whose users want it at once in step with every known peer that is active and has an address,
-    /// also with those that become known later.
-    pub async fn keep_peers_in_step(&self) -> Result<PeersInStep, Error> {
-        let mut events = self.events();
+    /// Keeps every database in step with every known peer that is active and has an address, as its users wish
+    /// ([`SyncSettings`](crate::SyncSettings)): what is written on either side is with the other at once, or by its period;
+    /// also with peers that become known later, and by what users wish later. Goes on with what was asked of others and is
+    /// not decided.
+    pub fn keep_peers_in_step(&self) -> PeersInStep {
         let node = self.clone();
-        let mut kept: BTreeMap<Vec<Address>, SyncHandle> = BTreeMap::new();
-        node.keep_known(&mut kept).await?;
-        let task = tokio::spawn(async move {
-            while let Some(delivered) = events.recv().await {
-                let may_differ = match &delivered {
-                    Delivered::Event(SyncEvent::Connected { via, .. }) => via.is_some(),
-                    Delivered::Event(SyncEvent::Session(report)) => report.via.is_some(),
-                    Delivered::Event(SyncEvent::Status { .. }) | Delivered::Lagged(_) => true,
-                    Delivered::Event(_) => false,
-                };
-                if may_differ && let Err(error) = node.keep_known(&mut kept).await {
-                    tracing::warn!(%error, "a peer could not be kept in step");
-                }
+        drop(tokio::spawn(async move {
+            if let Err(error) = node.go_on_asking().await {
+                tracing::warn!(%error, "what was asked for is not asked for again");
             }
-        });
-        Ok(PeersInStep { task })
+        }));
+        PeersInStep { known: self.sync().keep_known_in_step() }
     }
+}
 
-    /// Begins with peers that were not known before, and goes on with those that are still known.
-    async fn keep_known(&self, kept: &mut BTreeMap<Vec<Address>, SyncHandle>) -> Result<(), Error> {
-        let node = self.clone();
-        let peers = offload(move || node.peers()).await??;
-        let mut known: Vec<Vec<Address>> = Vec::new();
-        let is_dialled = |peer: &PeerInfo| peer.status == PeerStatus::Active && !peer.addresses.is_empty();
-        for peer in peers.into_iter().filter(is_dialled) {
-            let mut addresses = peer.addresses.clone();
-            addresses.sort_unstable();
-            let is_kept = |handle: &SyncHandle| peer.key.is_some() && handle.peer_pubkey() == peer.key;
-            if !kept.contains_key(&addresses) && !kept.values().any(is_kept) {
-                let handle = self.keep_at(&peer.addresses, peer.key, None).await?;
-                kept.insert(addresses.clone(), handle);
+/// Tells the engine when somebody wants something else, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Wishes(tokio::task::JoinHandle<()>);
+
+impl Wishes {
+    pub(crate) fn tell(db: &eid_db::Instance, engine: &SyncEngine) -> Self {
+        let (mut changes, tell) = (db.preferences_changes(), engine.wishes_teller());
+        Self(tokio::spawn(async move {
+            loop {
+                changes.next().await;
+                tell();
             }
-            known.push(addresses);
-        }
-        kept.retain(|addresses, _| known.iter().any(|known| addresses.iter().all(|one| known.contains(one))));
-        Ok(())
+        }))
+    }
+}
+
+impl Drop for Wishes {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 impl Database {
     /// Keeps it in step with whoever answers at an address: [`Instance::keep_in_step`].
-    pub async fn keep_in_step(&self, address: &Address) -> Result<SyncHandle, Error> {
-        self.instance().keep_in_step(address, Some(self)).await
+    #[must_use = "it ends when this is dropped"]
+    pub fn keep_in_step(&self, address: &Address) -> SyncHandle {
+        self.instance().keep_in_step(address, Some(self))
     }
 }

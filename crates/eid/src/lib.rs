@@ -62,7 +62,9 @@
 //! `control` is the socket through which the program `eid` works on a running application.
 
 mod access;
+mod asking;
 mod authority;
+mod backup;
 pub mod blocking;
 #[cfg(all(feature = "control", unix))]
 pub mod control;
@@ -79,7 +81,7 @@ pub mod limits;
 mod list;
 mod listen;
 mod offload;
-mod sessions;
+mod receipt;
 mod status;
 mod stores;
 mod table;
@@ -90,11 +92,15 @@ mod transaction;
 mod users;
 
 pub use access::Access;
+pub use authority::Revoked;
+#[cfg(feature = "embedded")]
+pub use backup::restore;
 pub use database::{Changes, Database};
 pub use doc::DocStore;
 pub use eid_core::{
     EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, SettingsOp, Slot, Time, TreeId,
 };
+pub use eid_db::{ANY_LEVEL, RequestPolicy};
 pub use eid_db::{Blame, Difference, Kept, Lagged, Undone};
 pub use eid_db::{
     Change, ChangedStore, Comparison, Cursor, Event, LogEntry, Path, Restanding, Since, StoreSummary, Value,
@@ -105,12 +111,19 @@ pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, T
 pub use eid_db::{EncryptionStatus, IndexInfo, IndexProgress, IndexState, StoreListing};
 pub use eid_db::{EntryStanding, KeyInfo, SettingsChange, Void, VoidEntry};
 pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowChange, RowChanges};
+pub use eid_db::{Identity, Restored};
 #[cfg(feature = "iroh")]
 pub use eid_iroh::{Relay, RelayUrl};
-pub use eid_store::{FsckReport, Lost, Problem, is_engine_guarded};
+pub use eid_store::{BackupSummary, FsckReport, Lost, Problem, is_engine_guarded};
+pub use eid_sync::limits::BANDWIDTH_MIN;
 pub use eid_sync::{
-    Compression, DatabaseTicket, Delivered, Direction, Events, KeepState, Offered, PeerInfo, PeerStatus,
-    Progress, Rung, SessionReport, SyncEngine, SyncEvent, SyncHandle, SyncStatus, TicketError, TreeSummary,
+    AskedAccess, BootstrapRequest, OtherServer, ParseRequestIdError, RequestId, RequestStatus,
+};
+pub use eid_sync::{
+    Bandwidth, Compression, ConnectionState, DatabaseTicket, Delivered, Direction, Events, KeepState,
+    Offered, PeerInfo, PeerStatus, Progress, Rung, SessionReport, SyncEngine, SyncEvent, SyncFailure,
+    SyncHandle, SyncHistoryEntry, SyncMetadata, SyncStatus, TicketError, TransportConfig, TransportInfo,
+    TransportState, TreeSummary, TriedAddress, Undelivered, Why,
 };
 pub use eid_transport::Address;
 pub use error::{Error, ErrorKind};
@@ -126,6 +139,7 @@ pub use listen::Iroh;
 pub use listen::Listener;
 #[cfg(feature = "quic")]
 pub use listen::Quic;
+pub use receipt::Receipt;
 pub use status::{DatabaseStatus, PeerProgress, Status};
 pub use stores::{PasswordStore, Registry};
 pub use table::{LiveQuery, Query, Table};

@@ -41,9 +41,46 @@ impl From<Arc<dyn Transport>> for Listener {
     }
 }
 
+/// What is remembered of a way to listen by its socket.
+#[cfg(any(feature = "http", feature = "quic"))]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    listen: String,
+    advertise: Vec<String>,
+}
+
+#[cfg(any(feature = "http", feature = "quic"))]
+impl Kept {
+    fn of(listen: String, advertise: &[Address]) -> Self {
+        Self { listen, advertise: advertise.iter().map(ToString::to_string).collect() }
+    }
+
+    fn addresses(&self) -> Result<Vec<Address>, eid_transport::ParseAddressError> {
+        self.advertise.iter().map(|address| address.parse()).collect()
+    }
+}
+
 /// HTTP: sealed end to end without certificates, also through reverse proxies.
+///
+/// How it is to be listened on can be remembered by name, and read again as what it is:
+///
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+/// use eid::{Http, Instance};
+///
+/// let node = Instance::builder().memory().open().await?;
+/// node.sync().save_transport_config("home", &Http::on("127.0.0.1:0"))?;
+/// let home: Http = node.sync().load_transport_config("home")?.expect("it was just saved");
+/// node.listen(home).await?;
+/// # node.close().await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[cfg(feature = "http")]
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(into = "Kept", try_from = "Kept")]
 pub struct Http {
     listen: String,
     advertise: Vec<Address>,
@@ -67,6 +104,29 @@ impl Http {
 }
 
 #[cfg(feature = "http")]
+impl From<Http> for Kept {
+    fn from(from: Http) -> Self {
+        Self::of(from.listen, &from.advertise)
+    }
+}
+
+#[cfg(feature = "http")]
+impl TryFrom<Kept> for Http {
+    type Error = eid_transport::ParseAddressError;
+
+    fn try_from(kept: Kept) -> Result<Self, Self::Error> {
+        let advertise = kept.addresses()?;
+        Ok(Self { listen: kept.listen, advertise })
+    }
+}
+
+#[cfg(feature = "http")]
+impl eid_sync::TransportConfig for Http {
+    const SCHEME: &'static str = "http";
+    const VERSION: u32 = 1;
+}
+
+#[cfg(feature = "http")]
 impl From<Http> for Listener {
     fn from(http: Http) -> Self {
         let mut config = eid_http::HttpConfig::listening(&http.listen);
@@ -77,7 +137,8 @@ impl From<Http> for Listener {
 
 /// QUIC: for devices that reach each other's addresses directly. The key of the device is the key of the channel.
 #[cfg(feature = "quic")]
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(into = "Kept", try_from = "Kept")]
 pub struct Quic {
     listen: String,
     advertise: Vec<Address>,
@@ -98,6 +159,29 @@ impl Quic {
         self.advertise.push(address);
         self
     }
+}
+
+#[cfg(feature = "quic")]
+impl From<Quic> for Kept {
+    fn from(from: Quic) -> Self {
+        Self::of(from.listen, &from.advertise)
+    }
+}
+
+#[cfg(feature = "quic")]
+impl TryFrom<Kept> for Quic {
+    type Error = eid_transport::ParseAddressError;
+
+    fn try_from(kept: Kept) -> Result<Self, Self::Error> {
+        let advertise = kept.addresses()?;
+        Ok(Self { listen: kept.listen, advertise })
+    }
+}
+
+#[cfg(feature = "quic")]
+impl eid_sync::TransportConfig for Quic {
+    const SCHEME: &'static str = "quic";
+    const VERSION: u32 = 1;
 }
 
 #[cfg(feature = "quic")]

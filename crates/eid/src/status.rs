@@ -1,7 +1,7 @@
 //! What is known: never more than is true.
 
 use eid_core::{PublicKey, TreeId};
-use eid_sync::PeerInfo;
+use eid_sync::{PeerInfo, SyncStatus};
 use eid_transport::Address;
 
 use crate::database::Database;
@@ -40,29 +40,23 @@ pub struct DatabaseStatus {
     pub void: u64,
     /// Whether settings came that may change which entries count, and what is read does not show it yet.
     pub stale: bool,
-    /// What each peer is known to hold of it.
+    /// What is known of it at each peer.
     pub peers: Vec<PeerProgress>,
 }
 
-/// How far a peer is with a database, by what it has acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a peer is with a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerProgress {
     /// The peer.
     pub peer: PublicKey,
-    /// Entries at the beginning of the log here that it has durably.
-    pub acknowledged: u64,
-    /// Entries here that it has not acknowledged; it may have them from elsewhere.
-    pub ahead: u64,
-    /// Entries that it had and that were not here when the last session with it ended. Nothing when that is not known.
-    pub behind: Option<u64>,
-    /// When that session ended, in milliseconds since 1970.
-    pub last_session_ms: Option<u64>,
+    /// What is known of the database there.
+    pub sync: SyncStatus,
 }
 
 impl DatabaseStatus {
     pub(crate) fn of(db: &Database) -> Result<Self, Error> {
         let entries = db.entries()?;
-        let peers = db.instance().progress(&db.id(), entries)?;
+        let peers = db.instance().progress(&db.id())?;
         Ok(Self {
             id: db.id(),
             name: db.name()?,

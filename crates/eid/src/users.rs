@@ -1,6 +1,7 @@
 //! Users of an instance: accounts that passwords open, the databases they track, and how these are synchronised.
 
 use std::fmt;
+use std::sync::Arc;
 
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_db::{DatabasePreferences, Enrolled, PreferencesChanges, SyncSettings, UserInfo};
@@ -101,6 +102,11 @@ impl Instance {
 impl User {
     pub(crate) fn inner(&self) -> &eid_db::User {
         &self.inner
+    }
+
+    /// The keys that are proven to a server beside the device's, to act for this user there.
+    pub(crate) fn proven(&self) -> Result<Vec<Arc<SecretKey>>, Error> {
+        if self.is_device() { Ok(Vec::new()) } else { Ok(vec![self.inner.first_key()?]) }
     }
 
     /// The name.

@@ -54,19 +54,19 @@ async fn goes_over(from: &Database, to: &Database, value: i64) {
 }
 
 async fn both_ways(two: &Two) {
-    let handle = two.here.keep_in_step(&two.address).await.unwrap();
+    let handle = two.here.keep_in_step(&two.address);
     in_step(&handle).await;
     for n in 0..10 {
         goes_over(&two.there, &two.here, 2 * n).await;
         goes_over(&two.here, &two.there, 2 * n + 1).await;
     }
     assert_eq!(two.here.tips().unwrap(), two.there.tips().unwrap());
-    assert_eq!(handle.status().state, KeepState::InStep);
+    assert_eq!(handle.state(), KeepState::InStep);
     // The server is told to go, and what it had acknowledged is there.
     let before = two.here.entries().unwrap();
     two.a.clone().close().await.unwrap();
     tokio::time::timeout(SOON, async {
-        while handle.status().state == KeepState::InStep {
+        while handle.state() == KeepState::InStep {
             tokio::task::yield_now().await;
         }
     })
@@ -114,7 +114,7 @@ async fn over_a_relay_of_iroh_and_straight_once_that_is_possible() {
 
     let mut two = joined(relayed(), Some(relayed())).await;
     assert!(!two.address.as_str().contains("ip="), "{}", two.address);
-    let handle = two.here.keep_in_step(&two.address).await.unwrap();
+    let handle = two.here.keep_in_step(&two.address);
     in_step(&handle).await;
     for n in 0..5 {
         goes_over(&two.there, &two.here, 2 * n).await;
@@ -142,13 +142,13 @@ async fn over_http_behind_nginx() {
     // As it comes, and as it is where somebody has told it to hold every answer back.
     for location in ["", "proxy_ignore_headers X-Accel-Buffering;"] {
         let nginx = Nginx::start(&socket(&two.address), location);
-        let handle = two.here.keep_in_step(&nginx.address).await.unwrap();
+        let handle = two.here.keep_in_step(&nginx.address);
         in_step(&handle).await;
         for n in 0..3 {
             goes_over(&two.there, &two.here, 2 * n).await;
             goes_over(&two.here, &two.there, 2 * n + 1).await;
         }
-        assert_eq!(handle.status().state, KeepState::InStep);
+        assert_eq!(handle.state(), KeepState::InStep);
     }
     let nginx = Nginx::start(&socket(&two.address), "");
     two.address = nginx.address.clone();
@@ -159,7 +159,7 @@ async fn over_http_behind_nginx() {
 async fn a_peer_that_becomes_known_is_kept_in_step_from_then_on() {
     let two = joined(Http::on("127.0.0.1:0").into(), None).await;
     let mut events = two.b.events();
-    let kept = two.b.keep_peers_in_step().await.unwrap();
+    let kept = two.b.keep_peers_in_step();
     let in_step = async {
         while !matches!(events.recv().await, Some(eid::Delivered::Event(SyncEvent::InStep { .. }))) {}
     };
@@ -170,7 +170,7 @@ async fn a_peer_that_becomes_known_is_kept_in_step_from_then_on() {
 
     // A third, whose database is joined while peers are kept.
     let c = Instance::builder().memory().open().await.unwrap();
-    let _kept = c.keep_peers_in_step().await.unwrap();
+    let _kept = c.keep_peers_in_step();
     let copy = c.join(&two.there.share(Access::write()).await.unwrap()).await.unwrap();
     tokio::time::timeout(SOON, async {
         let mut n = 10;
@@ -195,16 +195,15 @@ async fn a_database_that_is_not_wanted_at_once_is_left_alone() {
     let mut preferences = user.preferences(&two.here.id()).unwrap().unwrap();
     preferences.sync.sync_on_commit = false;
     user.set_preferences(&preferences).await.unwrap();
-    let handle = two.b.keep_in_step(&two.address, None).await.unwrap();
+    // Another that is wanted at once goes over the same connection.
+    let other = two.a.create_database("other").await.unwrap();
+    let copy = two.b.join(&other.share(Access::write()).await.unwrap()).await.unwrap();
+    let handle = two.b.keep_in_step(&two.address, None);
     in_step(&handle).await;
     let before = two.here.entries().unwrap();
     two.there.doc("d").set("n", 1).await.unwrap();
-    // Another that is wanted goes over the same connection later.
-    let other = two.a.create_database("other").await.unwrap();
-    let copy = two.b.join(&other.share(Access::write()).await.unwrap()).await.unwrap();
-    let kept = copy.keep_in_step(&two.address).await.unwrap();
-    in_step(&kept).await;
     goes_over(&other, &copy, 7).await;
+    goes_over(&copy, &other, 8).await;
     assert_eq!(two.here.entries().unwrap(), before);
 }
 

@@ -63,7 +63,7 @@ impl Two {
         let net = MemoryNet::new();
         let a = Instance::builder().memory().open().await.unwrap();
         let b = Instance::builder().memory().open().await.unwrap();
-        b.sync().register_transport(net.endpoint("b"));
+        b.sync().add_transport(net.endpoint("b"));
         let there = a.create_database("notes").await.unwrap();
         let address = listen(&a, &net, way).await;
         let here = b.join(&there.share(Access::write()).await.unwrap()).await.unwrap();

@@ -9,6 +9,7 @@ use crate::run::{Failure, read, root, write};
 const MESSAGES: &str = "crates/eid-proto/src/message.rs";
 const PROTOCOL: &str = "docs/protocol.md";
 const DECISIONS: &str = "docs/adr";
+const VOCABULARY: &str = "docs/vocabulary.md";
 
 /// The two commands that the README promises do everything.
 const COMMANDS: [&str; 2] = ["cargo run --release -- demo", "cargo xtask ci"];
@@ -72,6 +73,45 @@ pub(super) fn check_names(files: &[Text]) -> Vec<Fault> {
                     faults.push(Fault::new(&file.path, number + 1, format!("no source has the name {name}")));
                 }
             }
+        }
+    }
+    faults
+}
+
+/// Every row of the vocabulary names a file that has the name, and a test that is there. Rows without a test stand under
+/// "Not yet".
+pub(super) fn check_vocabulary(files: &[Text]) -> Vec<Fault> {
+    let path = Path::new(VOCABULARY);
+    let Some(vocabulary) = files.iter().find(|file| file.path == path) else {
+        return vec![Fault::new(path, 1, "the vocabulary is not there")];
+    };
+    let words = |text: &str| -> BTreeSet<String> {
+        text.split(|c: char| !(c.is_alphanumeric() || c == '_')).map(str::to_owned).collect()
+    };
+    let tests: BTreeSet<&str> = files
+        .iter()
+        .filter(|file| file.path.extension().is_some_and(|extension| extension == "rs"))
+        .flat_map(|file| file.text.split("fn ").skip(1))
+        .filter_map(|after| after.split(['(', '<']).next())
+        .collect();
+    let mut faults = Vec::new();
+    let mut is_yet = true;
+    for (number, line) in vocabulary.text.lines().enumerate() {
+        is_yet &= line != "## Not yet";
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, place, test] = cells[..] else { continue };
+        if !is_yet || !name.starts_with('`') {
+            continue;
+        }
+        let (name, place, test) = (name.trim_matches('`'), place.trim_matches('`'), test.trim_matches('`'));
+        let mut fault = |rule: String| faults.push(Fault::new(path, number + 1, rule));
+        match files.iter().find(|file| file.path == Path::new(place)) {
+            None => fault(format!("there is no {place}")),
+            Some(file) if !words(&file.text).contains(name) => fault(format!("{place} does not have {name}")),
+            Some(_) => {}
+        }
+        if !tests.contains(test) {
+            fault(format!("there is no test \"{test}\""));
         }
     }
     faults
@@ -202,6 +242,23 @@ mod tests {
         assert_eq!(check("`Entry` and `Entry::seal`, `README`, `a b`"), []);
         assert_eq!(check("`Entity`").len(), 1);
         assert_eq!(check("`Entry::open`").len(), 1);
+    }
+
+    #[test]
+    fn a_row_of_the_vocabulary_without_its_name_its_file_or_its_test_fails() {
+        let check = |row: &str| {
+            let table = format!(
+                "| name | where | test |\n|---|---|---|\n{row}\n\n## Not yet\n\n| `B` | `b.rs` | |\n"
+            );
+            let source = file("a.rs", "struct Entry; #[test] fn it_seals() {}");
+            check_vocabulary(&[source, file(VOCABULARY, &table)]).len()
+        };
+        assert_eq!(check("| `Entry` | `a.rs` | `it_seals` |"), 0);
+        assert_eq!(check("| `Entity` | `a.rs` | `it_seals` |"), 1);
+        assert_eq!(check("| `Entry` | `b.rs` | `it_seals` |"), 1);
+        assert_eq!(check("| `Entry` | `a.rs` | `it_opens` |"), 1);
+        assert_eq!(check("| `Entry` | `a.rs` | |"), 1);
+        assert_eq!(check_vocabulary(&[]).len(), 1);
     }
 
     #[test]

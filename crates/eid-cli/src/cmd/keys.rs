@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::args::Keys;
 use crate::cmd::Context;
 use crate::cmd::log::People;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure, sentence};
 use crate::limits::RECOVERY_FILE_BYTES_MAX;
 use crate::output::{number_of, printable};
 
@@ -40,9 +40,13 @@ pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
             context.out.say(&value, || format!("{key} has {permission} now"))?;
             tell_void(context, db, void)
         }
-        Keys::Revoke { db, key, leave, fence, own, recovery_key } => {
+        Keys::Revoke { db, key, everywhere, leave, fence, own, recovery_key } => {
             let recovery = recovery_key.as_ref().map(|file| read_recovery(context, file)).transpose()?;
-            let (database, slot) = (context.database(db)?, slot(key)?);
+            let key =
+                everywhere.as_ref().or(key.as_ref()).ok_or_else(|| Failure::usage("there is no key"))?;
+            let database =
+                db.as_ref().map(|name| Ok::<_, Failure>((name, context.database(name)?))).transpose()?;
+            let slot = slot(key)?;
             if !own && recovery.is_none() && context.is_own(&slot)? {
                 let whose = context.whose();
                 return Err(Failure::usage(format!(
@@ -50,7 +54,12 @@ pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
                 ))
                 .hint("add --own if that is meant; another admin can grant it again"));
             }
-            revoke(context, (db, &database), (key, slot), mode(*leave, fence), recovery).await
+            match database {
+                Some((name, database)) => {
+                    revoke(context, (name, &database), (key, slot), mode(*leave, fence), recovery).await
+                }
+                None => revoke_everywhere(context, slot, recovery).await,
+            }
         }
         Keys::Rotate { db, to } => {
             let database = context.database(db)?;
@@ -98,6 +107,43 @@ async fn revoke(
     let value = json!({"key": key, "entry": entry.to_string(), "void": void});
     context.out.say(&value, || format!("{key} is revoked"))?;
     tell_void(context, name, void)
+}
+
+/// Of a lost device: what can be done is done, and what could not is told.
+async fn revoke_everywhere(
+    context: &Context,
+    slot: Slot,
+    recovery: Option<SecretKey>,
+) -> Result<(), Failure> {
+    let Slot::Key(key) = slot else {
+        return Err(Failure::usage("a key is revoked everywhere, not everyone"));
+    };
+    let (mut done, mut kept) = (0, 0);
+    for revoked in context.acting().revoke_everywhere(key, recovery).await? {
+        let (id, name) = (revoked.database.id().to_string(), revoked.database.name()?);
+        let (status, entry, error) = match revoked.outcome {
+            Ok(Some(entry)) => ("revoked", Some(entry.to_string()), None),
+            Ok(None) => ("nothing", None, None),
+            Err(error) => ("failed", None, Some(sentence(&error))),
+        };
+        done += u64::from(entry.is_some());
+        kept += u64::from(error.is_some());
+        let value = json!({"id": id, "name": name, "status": status, "entry": entry, "error": error});
+        let text = match (&entry, &error) {
+            (_, Some(error)) => format!("{}: not revoked: {}", printable(&name), printable(error)),
+            (Some(_), None) => format!("{}: revoked", printable(&name)),
+            (None, None) => format!("{}: it had no permission of its own", printable(&name)),
+        };
+        context.out.say(&value, || text)?;
+    }
+    if kept == 0 {
+        return Ok(());
+    }
+    let databases = number_of(kept, "database", "databases");
+    let message = format!("the key could not be revoked in {databases}, and was in {done}");
+    Err(Failure::new(Exit::Refused, "not_everywhere", message).hint(
+        "a stronger admin can do it, or the recovery key of the database: run it again with --recovery-key FILE",
+    ))
 }
 
 /// Says how many entries count no more, and where they are told of.

@@ -1,10 +1,12 @@
 //! The commands, one module per noun.
 
 pub mod audit;
+pub mod backup;
 pub mod db;
 pub mod demo;
 pub mod discover;
 pub mod doc;
+pub mod flush;
 pub mod graph;
 pub mod history;
 pub mod init;
@@ -14,6 +16,7 @@ pub mod list;
 pub mod log;
 pub mod manual;
 pub mod peers;
+pub mod requests;
 pub mod serve;
 pub mod share;
 pub mod status;
@@ -150,7 +153,10 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::Text(args) => text::run(context, args).await,
         Command::Share(args) => share::run(context, args).await,
         Command::Join(args) => join::run(context, args).await,
+        Command::Requests(args) => requests::run(context, args).await,
         Command::Sync(args) | Command::Pull(args) | Command::Push(args) => sync::run(context, args).await,
+        Command::Flush(args) => flush::flush(context, args).await,
+        Command::Why(args) => flush::why(context, args).await,
         Command::Discover(args) => discover::run(context, args).await,
         Command::Peers(args) => peers::run(context, args).await,
         Command::Keys(args) => keys::run(context, args).await,
@@ -159,7 +165,7 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::User(args) => users::run(context, args).await,
         Command::Track(args) => users::track(context, args).await,
         Command::Untrack { db } => users::untrack(context, db).await,
-        Command::Status(args) => status::run(context, args),
+        Command::Status(args) => status::run(context, args).await,
         Command::Log(args) => log::run(context, args),
         Command::Graph(args) => graph::run(context, args),
         Command::Diff(args) => history::diff(context, args),
@@ -167,8 +173,11 @@ pub async fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         Command::At(args) => history::at(context, args),
         Command::Undo(args) => history::undo(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,
-        Command::Demo(_) | Command::Serve(_) | Command::Completions(_) | Command::Man(_) => {
-            Err(Failure::usage("this command does not run inside another node"))
-        }
+        Command::Backup(args) => backup::backup(context, args).await,
+        Command::Demo(_)
+        | Command::Serve(_)
+        | Command::Restore(_)
+        | Command::Completions(_)
+        | Command::Man(_) => Err(Failure::usage("this command does not run inside another node")),
     }
 }

@@ -5,12 +5,12 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use eid::control::{self, Control, Secret};
-use eid::{Address, Delivered, ErrorKind, Http, Instance, SessionReport, SyncEvent, User};
+use eid::{Address, Bandwidth, Delivered, ErrorKind, Http, Instance, SessionReport, SyncEvent, User};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Cli, Serve};
-use crate::cmd::{peers, sync};
+use crate::cmd::{peers, requests, sync};
 use crate::failure::Failure;
 use crate::limits::{EVENTS_WAITING, OWNER_POLL, OWNER_WAIT, STOP_WAIT};
 use crate::output::{Out, count, printable};
@@ -43,7 +43,7 @@ pub async fn run(cli: &Cli, args: &Serve, place: &Place, out: &Out) -> Result<()
     let events = Events::start(out.clone());
     let mut subscription = node.events();
     // What is written here is with the peers that are known at once, and the other way round.
-    let _in_step = node.keep_peers_in_step().await?;
+    let _in_step = node.keep_peers_in_step();
     loop {
         tokio::select! {
             event = subscription.recv() => match event {
@@ -100,6 +100,7 @@ async fn open(place: &Place) -> Result<Instance, Failure> {
 
 async fn start(args: &Serve, place: &Place, node: &Instance, out: &Out) -> Result<Control, Failure> {
     let mut ways = Ways::default();
+    node.set_bandwidth(Bandwidth { total: args.rate, per_peer: args.peer_rate });
     if let Some(address) = &args.http {
         ways.http = node.listen(Http::on(address)).await?.into_iter().next();
     }
@@ -222,6 +223,15 @@ fn object(event: &Delivered) -> Value {
         Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
             json!({"event": "joined", "id": tree.to_string(), "key": joiner.to_string()})
         }
+        Delivered::Event(SyncEvent::Requested { request, tree, key, name, permission }) => json!({
+            "event": "requested", "request_id": request.to_string(), "id": tree.to_string(), "key": key.to_string(),
+            "name": name, "permission": requests::wants(*permission),
+        }),
+        Delivered::Event(SyncEvent::Answered { tree, permission }) => json!({
+            "event": "answered", "id": tree.to_string(),
+            "status": if permission.is_some() { "joined" } else { "rejected" },
+            "permission": permission.map(|permission| permission.to_string()),
+        }),
         Delivered::Event(SyncEvent::Status { peer, status }) => {
             json!({"event": "peer", "peer": peer.to_string(), "status": peers::state(*status)})
         }
@@ -273,6 +283,18 @@ fn line(event: &Delivered) -> String {
         Delivered::Event(SyncEvent::Redeemed { tree, joiner }) => {
             format!("joined     {} by {}", tree.short(), joiner.short())
         }
+        Delivered::Event(SyncEvent::Requested { request, tree, key, name, permission }) => format!(
+            "asks       {} {} for {} in {}: eid requests approve {}",
+            key.short(),
+            printable(name),
+            requests::wants(*permission),
+            tree.short(),
+            &request.to_string()[..8]
+        ),
+        Delivered::Event(SyncEvent::Answered { tree, permission }) => match permission {
+            Some(permission) => format!("joined     {} to {permission}", tree.short()),
+            None => format!("rejected   {}", tree.short()),
+        },
         Delivered::Event(SyncEvent::Status { peer, status }) => {
             format!("peer       {} is {} from now on", peer.short(), peers::state(*status))
         }

@@ -14,12 +14,12 @@ use crate::failure::{Exit, Failure};
 /// # Errors
 /// When nothing listens, or this device is not an admin of the database.
 pub async fn run(context: &Context, args: &Share) -> Result<(), Failure> {
-    if args.ask {
-        return Err(Failure::new(Exit::Failed, "not_available", "tickets to ask with are not available yet")
-            .hint("use --read or --write"));
-    }
     let db = context.database(&args.db)?;
-    let mut access = if args.write { Access::write() } else { Access::read() };
+    let mut access = match (args.ask, args.write) {
+        (true, _) => Access::ask(),
+        (false, true) => Access::write(),
+        (false, false) => Access::read(),
+    };
     if let Some(uses) = args.uses {
         access = access.uses(uses);
     }
@@ -40,7 +40,14 @@ pub async fn run(context: &Context, args: &Share) -> Result<(), Failure> {
     })?;
     let ticket = ticket.to_string();
     context.out.say(&json!({"ticket": ticket}), || {
-        format!("{ticket}\n\nOn the other device, while this node runs:\n  eid join '{ticket}'")
+        if args.ask {
+            return format!(
+                "{ticket}\n\nOn the other device, while this node runs:\n  eid join '{ticket}' --request read\n\n\
+                 Then here:\n  eid requests list"
+            );
+        }
+        let when = if args.uses.is_some() { "while this node runs" } else { "while a node of the database runs" };
+        format!("{ticket}\n\nOn the other device, {when}:\n  eid join '{ticket}'")
     })?;
     Ok(())
 }

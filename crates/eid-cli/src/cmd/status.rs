@@ -1,83 +1,173 @@
 //! `eid status`.
 
-use eid::DatabaseStatus;
+use std::time::Duration;
+
+use eid::{ConnectionState, DatabaseStatus, Direction, KeepState, Progress, SyncStatus};
 use serde_json::{Value, json};
 
 use crate::args::Status;
 use crate::cmd::log::utc;
 use crate::cmd::{Context, peers};
 use crate::failure::Failure;
+use crate::limits::{STATUS_EVERY, WATCH_SIGN_OF_LIFE};
 use crate::output::{count, number_of, printable};
 
-/// Shows what is known; nothing that is not.
+/// Shows what is known; nothing that is not. With `--watch`, again each time that it has changed.
 ///
 /// # Errors
 /// When there is no such database.
-pub fn run(context: &Context, args: &Status) -> Result<(), Failure> {
+pub async fn run(context: &Context, args: &Status) -> Result<(), Failure> {
+    let out = &context.out;
+    let mut shown = None;
+    let mut quiet = Duration::ZERO;
+    loop {
+        let status = status(context, args)?;
+        let now = if out.json() { Shown::Value(value(&status)) } else { Shown::Text(text(context, &status)) };
+        if shown.as_ref() != Some(&now) {
+            match &now {
+                Shown::Value(value) => out.value(value)?,
+                Shown::Text(text) if args.watch => out.page(text)?,
+                Shown::Text(text) => out.text(text)?,
+            }
+            (shown, quiet) = (Some(now), Duration::ZERO);
+        }
+        if !args.watch {
+            return Ok(());
+        }
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+            // What is known is put together when it is asked for: nothing tells of each change.
+            () = tokio::time::sleep(STATUS_EVERY) => {}
+        }
+        quiet += STATUS_EVERY;
+        if quiet >= WATCH_SIGN_OF_LIFE {
+            // Whoever reads this from another process may be gone, which only writing tells.
+            out.progress("watching", 0, 0)?;
+            quiet = Duration::ZERO;
+        }
+    }
+}
+
+/// What was shown last.
+#[derive(PartialEq, Eq)]
+enum Shown {
+    Value(Value),
+    Text(String),
+}
+
+fn status(context: &Context, args: &Status) -> Result<eid::Status, Failure> {
     let mut status = context.node.status()?;
     if let Some(name) = &args.db {
         let id = context.database(name)?.id();
         status.databases.retain(|db| db.id == id);
     }
-    let out = &context.out;
-    if out.json() {
-        let databases: Vec<Value> = status.databases.iter().map(database).collect();
-        let peers: Vec<Value> = status.peers.iter().map(peers::object).collect();
-        let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
-        out.value(&json!({
-            "device": status.device.to_string(), "name": status.name, "listening": listening,
-            "databases": databases, "peers": peers,
-        }))?;
-        return Ok(());
-    }
-    out.text(format!("device     {}", status.device))?;
-    if let Some(name) = &status.name {
-        out.text(format!("name       {}", printable(name)))?;
-    }
+    Ok(status)
+}
+
+fn value(status: &eid::Status) -> Value {
+    let databases: Vec<Value> = status.databases.iter().map(database).collect();
+    let peers: Vec<Value> = status.peers.iter().map(peers::object).collect();
     let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
-    out.text(format!(
-        "listening  {}",
-        if listening.is_empty() { "no".to_owned() } else { listening.join(" ") }
-    ))?;
+    json!({
+        "device": status.device.to_string(), "name": status.name, "listening": listening,
+        "databases": databases, "peers": peers,
+    })
+}
+
+fn text(context: &Context, status: &eid::Status) -> String {
+    let mut lines = vec![format!("device     {}", status.device)];
+    lines.extend(status.name.as_ref().map(|name| format!("name       {}", printable(name))));
+    let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
+    let listening = if listening.is_empty() { "no".to_owned() } else { listening.join(" ") };
+    lines.push(format!("listening  {listening}"));
     let mut rows = Vec::new();
     for db in &status.databases {
         let first = vec![printable(&db.name), count(db.entries), db.tips.to_string()];
-        rows.push([first, vec![String::new(); 4]].concat());
+        rows.push([first, vec![String::new(); 5]].concat());
         for progress in &db.peers {
-            let last = progress.last_session_ms.map_or_else(|| "not known".to_owned(), utc);
-            let behind = progress.behind.map_or_else(|| "not known".to_owned(), count);
-            let has = format!("{} of {}", count(progress.acknowledged), count(db.entries));
+            let sync = &progress.sync;
+            let last = sync.last_sync.map_or_else(|| "never".to_owned(), utc);
+            let behind = sync.behind.map_or_else(|| "not known".to_owned(), count);
+            let has = format!("{} of {}", count(sync.acknowledged), count(db.entries));
             let peer = progress.peer.short();
-            rows.push([vec![String::new(); 3], vec![peer, has, behind, last]].concat());
+            let cells = vec![peer, connection(sync), has, behind, last];
+            rows.push([vec![String::new(); 3], cells].concat());
         }
     }
     if !rows.is_empty() {
-        let headings =
-            ["DATABASE", ">ENTRIES", ">TIPS", "PEER", ">HAS ACKNOWLEDGED", ">BEHIND IT BY", "LAST SESSION"];
-        out.text(format!("\n{}", out.columns(&headings, &rows)))?;
+        let headings = [
+            "DATABASE",
+            ">ENTRIES",
+            ">TIPS",
+            "PEER",
+            "CONNECTION",
+            ">HAS ACKNOWLEDGED",
+            ">BEHIND IT BY",
+            "LAST SYNC",
+        ];
+        lines.push(format!("\n{}", context.out.columns(&headings, &rows)));
     }
     for db in status.databases.iter().filter(|db| db.void > 0) {
         let (name, number) = (printable(&db.name), number_of(db.void, "entry", "entries"));
         let have = if db.void == 1 { "has" } else { "have" };
-        out.text(format!("{number} in {name} {have} no effect (void): eid audit {name} --void"))?;
+        lines.push(format!("{number} in {name} {have} no effect (void): eid audit {name} --void"));
     }
     for db in status.databases.iter().filter(|db| db.stale) {
         let name = printable(&db.name);
-        out.text(format!(
+        lines.push(format!(
             "what {name} shows is stale: which entries count has changed, and is being worked in"
-        ))?;
+        ));
     }
     for db in status.databases.iter().filter(|db| db.undecodable > 0) {
         let (name, number) = (printable(&db.name), count(db.undecodable));
-        out.text(format!("{number} operations in {name} have no effect here: an upgrade may be needed"))?;
+        lines.push(format!("{number} operations in {name} have no effect here: an upgrade may be needed"));
     }
     for peer in &status.peers {
         if let Some(error) = &peer.last_error {
             let name = peer.key.map_or_else(|| "a peer not met yet".to_owned(), |key| key.short());
-            out.text(format!("last attempt with {name} failed: {}", printable(error)))?;
+            lines.push(format!("last attempt with {name} failed: {}", printable(error)));
         }
     }
-    Ok(())
+    lines.join("\n")
+}
+
+/// Whether there is a connection, in one word for programs.
+fn state(connection: ConnectionState) -> &'static str {
+    match connection {
+        ConnectionState::WaitingForPeer => "waiting_for_peer",
+        ConnectionState::Disconnected => "disconnected",
+        ConnectionState::Connecting => "connecting",
+        ConnectionState::Connected => "connected",
+    }
+}
+
+/// The same for people, with what is on its way.
+fn connection(sync: &SyncStatus) -> String {
+    if let Some(moving) = sync.transfers.first() {
+        let (done, all) = (count(moving.entries), count(moving.entries_total));
+        return match moving.direction {
+            Direction::In => format!("fetching {done} of {all}"),
+            Direction::Out => format!("sending {done} of {all}"),
+        };
+    }
+    match (sync.connection, sync.state) {
+        (ConnectionState::Connected, Some(KeepState::InStep)) => "in step".to_owned(),
+        (ConnectionState::Connected, _) => "connected".to_owned(),
+        (ConnectionState::Connecting, _) => "connecting".to_owned(),
+        (ConnectionState::Disconnected, _) => "no".to_owned(),
+        (ConnectionState::WaitingForPeer, _) => "waiting for it".to_owned(),
+    }
+}
+
+fn transfer(progress: &Progress) -> Value {
+    let direction = match progress.direction {
+        Direction::In => "in",
+        Direction::Out => "out",
+    };
+    json!({
+        "direction": direction, "entries": progress.entries, "entries_total": progress.entries_total,
+        "bytes": progress.bytes,
+    })
 }
 
 fn database(db: &DatabaseStatus) -> Value {
@@ -85,9 +175,17 @@ fn database(db: &DatabaseStatus) -> Value {
         .peers
         .iter()
         .map(|p| {
+            let sync = &p.sync;
+            let tips = sync.acknowledged_tips.as_ref();
+            let tips = tips.map(|tips| tips.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let error = sync.last_error.as_ref();
             json!({
-                "peer": p.peer.to_string(), "acknowledged": p.acknowledged, "ahead": p.ahead, "behind": p.behind,
-                "last_session": p.last_session_ms,
+                "peer": p.peer.to_string(), "acknowledged": sync.acknowledged, "acknowledged_tips": tips,
+                "ahead": sync.ahead, "behind": sync.behind, "behind_as_of": sync.behind_as_of,
+                "last_sync": sync.last_sync, "connection": state(sync.connection), "attempts": sync.attempts,
+                "next_attempt": sync.next_attempt, "in_step": sync.state == Some(KeepState::InStep),
+                "last_error": error.map(|e| json!({"code": e.code, "message": e.text, "at": e.at_ms})),
+                "transfers": sync.transfers.iter().map(transfer).collect::<Vec<_>>(),
             })
         })
         .collect();

@@ -20,6 +20,9 @@ pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
     let db = args.db.as_deref().map(|name| context.database(name)).transpose()?;
     let within = Duration::from_secs(args.wait);
     let mut done = Done::default();
+    if args.db.is_none() {
+        complete_joins(context, within, &mut done).await?;
+    }
     if let Some(address) = &args.address {
         let work = context.node.sync_telling(address, db.as_ref(), within);
         let one = transfers::beside(context, std::slice::from_ref(address), work).await;
@@ -52,6 +55,21 @@ pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
             .note(format!("{peer} may not read {name}, as far as is known here: nothing was sent to it"))?;
     }
     done.failed.map_or(Ok(()), Err)
+}
+
+/// Joins what was asked for and is approved by now.
+async fn complete_joins(context: &Context, within: Duration, done: &mut Done) -> Result<(), Failure> {
+    for (asked, became) in context.acting().complete_joins(within).await? {
+        let id = asked.ticket.db.short();
+        match became {
+            Ok(joined) => {
+                context.out.note(format!("joined {}", printable(&joined.database.name()?)))?;
+                done.reports.push(joined.session);
+            }
+            Err(error) => context.out.note(format!("{id}: {}", printable(&error.to_string())))?,
+        }
+    }
+    Ok(())
 }
 
 /// What became of the peers so far.

@@ -229,7 +229,7 @@ fn sharing_needs_somebody_who_listens() {
     assert!(done.error()["hint"].as_str().unwrap().contains("eid serve --http"));
     eid.ok(&["set", "notes", "a", "1", "--store", "s"]);
     eid.fails(&["table", "put", "notes", "s", "k", "{\"a\":1}"], 1, "wrong_kind");
-    eid.fails(&["share", "notes", "--ask"], 1, "not_available");
+    eid.fails(&["share", "notes", "--ask"], 1, "not_listening");
     eid.fails(&["share", "notes", "--expires", "soon"], 2, "usage");
 }
 

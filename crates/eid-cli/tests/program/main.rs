@@ -1,8 +1,10 @@
 //! The program as real processes: every command, two devices over every transport, everything that can be wrong, and kill -9.
 
 mod authority;
+mod backup;
 mod bad_input;
 mod history;
+mod joining;
 mod kill;
 mod local;
 mod network;

@@ -54,7 +54,7 @@ fn a_thousand_shared_entries_and_one_private_commit_each_move_one_entry_each_way
 
     let with = &b.ok(&["status"]).json()["databases"][0]["peers"][0];
     assert_eq!((&with["behind"], &with["ahead"]), (&json!(0), &json!(0)), "{with}");
-    assert!(with["last_session"].is_u64(), "{with}");
+    assert!(with["last_sync"].is_u64(), "{with}");
 
     let state = |eid: &Eid| eid.ok(&["db", "show", "notes"]).json()["state_hash"].clone();
     assert_eq!(state(&a.eid), state(&b));
@@ -237,7 +237,7 @@ fn an_old_address_of_a_peer_that_answers_at_another_is_no_failure() {
 }
 
 /// Reads what a node tells until it tells this.
-fn until(node: &mut Running, event: &str) -> Value {
+pub(crate) fn until(node: &mut Running, event: &str) -> Value {
     loop {
         let line = node.next_line().unwrap_or_else(|| panic!("the node ended before it said {event}"));
         let told: Value = serde_json::from_str(&line).expect("JSON");

@@ -3,22 +3,26 @@ use super::*;
 /// A few worlds of each kind, fixed: a change that breaks one is seen at once.
 #[test]
 fn the_first_seeds_hold() {
-    let options = Options { span: Span { from: 1, seeds: 40 }, deadline: None, threads: 2 };
-    let report = run(&options, &mut |_, _| {});
-    let reasons: Vec<String> =
-        report.failures.iter().map(|failure| format!("{}: {}", failure.seed, failure.reason)).collect();
-    assert_eq!(reasons, [""; 0]);
-    assert_eq!(report.seeds, 40);
-    assert!(report.counts.get("commit acknowledged").is_some_and(|count| *count > 100));
+    for (kind, seeds) in [(Kind::Sessions, 40), (Kind::Engines, 20)] {
+        let options = Options { kind, span: Span { from: 1, seeds }, deadline: None, threads: 2 };
+        let report = run(&options, &mut |_, _| {});
+        let reasons: Vec<String> =
+            report.failures.iter().map(|failure| format!("{}: {}", failure.seed, failure.reason)).collect();
+        assert_eq!(reasons, [""; 0], "{}", kind.name());
+        assert_eq!(report.seeds, seeds);
+        assert!(report.counts.get("commit acknowledged").is_some_and(|count| *count > 100));
+    }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
-    let hash = |seed| world::run(seed, Verbosity::Quiet).trace_hash;
-    for seed in 3..8 {
-        assert_eq!(hash(seed), hash(seed), "seed {seed}");
+    for kind in Kind::ALL {
+        let hash = |seed| kind.world(seed, Verbosity::Quiet).trace_hash;
+        for seed in 3..8 {
+            assert_eq!(hash(seed), hash(seed), "{} {seed}", kind.name());
+        }
+        assert_ne!(hash(3), hash(4));
     }
-    assert_ne!(hash(3), hash(4));
 }
 
 /// Each of these once showed a fault, in the product or in the simulator: a relaxed commit that was sent before it was

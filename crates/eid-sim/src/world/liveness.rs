@@ -85,7 +85,8 @@ impl World {
         self.sim.sleep_us(1_000_000).await;
         let (admitted, duplicates) = pushed(self);
         self.sim.say(format_args!("{admitted} entries were pushed, {duplicates} of them twice"));
-        if duplicates > 0 && self.plan.settings_per_mille == 0 {
+        // A session that the schedule begins beside what is told may bring some of it once more; what is told back brings all.
+        if duplicates * 3 > admitted * 2 && self.plan.settings_per_mille == 0 {
             return Err(Divergence::Wasteful {
                 node: "one of a chain".to_owned(),
                 peer: "another".to_owned(),

@@ -14,7 +14,10 @@ use eid_core::{
 use eid_store::{
     Applied, Apply, Backend, Change, Durability, EntryStore, LocalCommit, Memory, Parents, ViewRows, Wanted,
 };
-use eid_sync::{Access, EngineConfig, RefusalCode, Runtime, SyncEngine, TokioRuntime, TreeSummary};
+use eid_sync::{
+    Access, Answer, Ask, EngineConfig, Noted, RefusalCode, RequestId, Runtime, SyncEngine, TokioRuntime,
+    TreeSummary,
+};
 use eid_transport::memory::{MemoryNet, MemoryTransport};
 use eid_transport::{Address, BoxFuture, Transport};
 
@@ -50,6 +53,10 @@ pub struct World {
     /// Invites: what they promise, and how often.
     pub invites: BTreeMap<PublicKey, (Permission, u32)>,
     pub expired: BTreeSet<PublicKey>,
+    /// What was asked for in databases that take part.
+    pub asks: Vec<Ask>,
+    /// What an admin has decided.
+    pub decided: BTreeMap<(TreeId, PublicKey), Option<Permission>>,
 }
 
 #[derive(Debug)]
@@ -64,6 +71,8 @@ pub struct Rights {
     pub asked_max: AtomicUsize,
     /// How often an invite was looked up.
     pub redeemed: AtomicUsize,
+    /// How often something was asked for.
+    pub noted: AtomicUsize,
 }
 
 impl Access for Rights {
@@ -107,6 +116,26 @@ impl Access for Rights {
         world.rights.insert((*tree, *joiner), permission);
         Ok(permission)
     }
+
+    fn ask(&self, ask: &Ask, takes_part: bool) -> Result<Noted, RefusalCode> {
+        self.noted.fetch_add(1, Ordering::SeqCst);
+        let id = RequestId(std::array::from_fn(|i| ask.tree.0[i] ^ ask.key.0[i]));
+        let mut world = self.world.lock().unwrap();
+        if !takes_part {
+            return Ok(Noted { answer: Answer::Pending(id), is_new: false });
+        }
+        let is_new = !world.asks.contains(ask);
+        world.asks.push(ask.clone());
+        let answer = match world.decided.get(&(ask.tree, ask.key)).copied() {
+            None => Answer::Pending(id),
+            Some(None) => Answer::Rejected(id),
+            Some(Some(permission)) => {
+                world.rights.insert((ask.tree, ask.key), permission);
+                Answer::Granted(permission)
+            }
+        };
+        Ok(Noted { answer, is_new })
+    }
 }
 
 /// The runtime of programs, with a clock that can be paused.
@@ -119,6 +148,9 @@ struct Virtual {
 impl Runtime for Virtual {
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap()
+    }
+    fn monotonic_ms(&self) -> u64 {
+        self.now_ms()
     }
     fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
         self.tokio.sleep(ms)
@@ -190,6 +222,7 @@ impl Nodes {
             asked: AtomicUsize::default(),
             asked_max: AtomicUsize::new(usize::MAX),
             redeemed: AtomicUsize::default(),
+            noted: AtomicUsize::default(),
         });
         let engine = SyncEngine::new(
             store.clone(),
@@ -199,7 +232,7 @@ impl Nodes {
             config,
         );
         let transport = self.net.endpoint(&format!("n{n}"));
-        engine.register_transport(transport.clone());
+        engine.add_transport(transport.clone());
         assert!(engine.accept_connections().await.unwrap().is_empty());
         Node { store, key, rights, engine, transport }
     }

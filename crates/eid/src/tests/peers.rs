@@ -27,7 +27,7 @@ impl Honest {
     pub(super) async fn new(net: &MemoryNet, name: &str) -> Self {
         let node = Instance::builder().memory().open().await.expect("an instance can be opened");
         let transport = net.endpoint(name);
-        node.sync().register_transport(Arc::<MemoryTransport>::clone(&transport));
+        node.sync().add_transport(Arc::<MemoryTransport>::clone(&transport));
         node.sync().accept_connections().await.expect("it can be reached");
         Self { node, transport }
     }
@@ -112,7 +112,7 @@ impl Rogue {
         let runtime = Arc::new(TokioRuntime::current());
         let engine = SyncEngine::new(Arc::clone(&store), key, anything, runtime, EngineConfig::default());
         let transport = net.endpoint("rogue");
-        engine.register_transport(Arc::<MemoryTransport>::clone(&transport));
+        engine.add_transport(Arc::<MemoryTransport>::clone(&transport));
         engine.accept_connections().await.expect("it can be reached");
         Self { tree, store, engine, transport }
     }

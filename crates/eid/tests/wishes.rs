@@ -1,0 +1,141 @@
+//! Databases are synchronised as their users wish, by period or at once or not at all, and what became of an entry is known.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use eid::{Access, Database, DatabasePreferences, Http, Instance, SyncSettings, User, Why};
+
+/// Longer than anything here takes.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Two devices that share a database; the first one listens.
+struct Two {
+    a: Instance,
+    b: Instance,
+    there: Database,
+    here: Database,
+}
+
+async fn two() -> Two {
+    let a = Instance::builder().memory().open().await.unwrap();
+    let b = Instance::builder().memory().open().await.unwrap();
+    let there = a.create_database("notes").await.unwrap();
+    a.listen(Http::on("127.0.0.1:0")).await.unwrap();
+    let ticket = there.share(Access::write()).await.unwrap();
+    let here = b.join(&ticket).await.unwrap();
+    Two { a, b, there, here }
+}
+
+async fn wishes(user: &User, database: &Database, sync: SyncSettings) {
+    let wished = DatabasePreferences { database: database.id(), sync };
+    user.set_preferences(&wished).await.unwrap();
+}
+
+async fn comes(database: &Database, key: &str) {
+    let mut changes = database.changes().unwrap();
+    let comes = async {
+        while database.doc("main").get_as::<u64>(key).unwrap().is_none() {
+            changes.next().await.unwrap();
+        }
+    };
+    tokio::time::timeout(SOON, comes).await.expect("it comes by itself");
+}
+
+#[tokio::test]
+async fn what_is_off_is_neither_sent_nor_served_and_comes_by_itself_when_it_is_on_again() {
+    let Two { a, b, there, here } = two().await;
+    let off = SyncSettings { sync_enabled: false, ..SyncSettings::default() };
+    let _kept = b.keep_peers_in_step();
+    here.doc("main").set("first", 1).await.unwrap();
+    comes(&there, "first").await;
+
+    wishes(&a.device_user(), &there, off.clone()).await;
+    let address = a.addresses().remove(0);
+    let refused = b.sync_with(&address, Some(&here), SOON).await.unwrap_err();
+    assert_eq!(refused.kind(), eid::ErrorKind::Refused, "as if it were not there: {refused}");
+    assert!(b.discover(&address, SOON).await.unwrap().1.is_empty());
+
+    // Also who turned it off here sends nothing.
+    wishes(&b.device_user(), &here, off).await;
+    wishes(&a.device_user(), &there, SyncSettings::default()).await;
+    let (_, entry) = here.commit(|tx| tx.doc("main").set("second", 2)).await.unwrap();
+    let receipt = here.receipt(entry.unwrap());
+    assert_eq!(receipt.why(a.device()).await.unwrap(), Why::Off);
+    assert!(b.sync_with(&address, None, SOON).await.unwrap().is_empty());
+    assert_eq!(there.doc("main").get_as::<u64>("second").unwrap(), None);
+
+    wishes(&b.device_user(), &here, SyncSettings::default()).await;
+    comes(&there, "second").await;
+    tokio::time::timeout(SOON, receipt.durable_on(1)).await.expect("it is acknowledged").unwrap();
+    assert_eq!(receipt.why(a.device()).await.unwrap(), Why::Held);
+    assert_eq!(receipt.holders().await.unwrap(), [a.device()]);
+}
+
+#[tokio::test]
+async fn what_goes_by_period_comes_by_it_and_the_period_can_be_changed_while_it_runs() {
+    let Two { b, there, here, .. } = two().await;
+    let by = |seconds| SyncSettings {
+        sync_on_commit: false,
+        interval_seconds: seconds,
+        ..SyncSettings::default()
+    };
+    wishes(&b.device_user(), &here, by(Some(3_600))).await;
+    let kept = b.keep_peers_in_step();
+    let handle = kept_handle(&kept).await;
+    assert!(tokio::time::timeout(SOON, handle.wait_for_initial_sync()).await.unwrap());
+    here.doc("main").set("by hour", 1).await.unwrap();
+    there.doc("main").set("from there", 1).await.unwrap();
+    wishes(&b.device_user(), &here, by(Some(1))).await;
+    comes(&there, "by hour").await;
+    comes(&here, "from there").await;
+    // And again, by the same period.
+    here.doc("main").set("again", 1).await.unwrap();
+    comes(&there, "again").await;
+    // Somebody else wants it at once: what is wanted is combined.
+    let eve = b.create_user("eve", None).await.unwrap();
+    wishes(&b.device_user(), &here, by(None)).await;
+    wishes(&eve, &here, SyncSettings::default()).await;
+    here.doc("main").set("at once", 1).await.unwrap();
+    comes(&there, "at once").await;
+}
+
+async fn kept_handle(kept: &eid::PeersInStep) -> eid::SyncHandle {
+    let found = async {
+        loop {
+            if let Some(handle) = kept.handles().pop() {
+                return handle;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, found).await.expect("the peer is known")
+}
+
+#[tokio::test]
+async fn flush_delivers_and_tells_what_it_could_not() {
+    let Two { a, b, here, there } = two().await;
+    let (_, entry) = here.commit(|tx| tx.doc("main").set("first", 1)).await.unwrap();
+    let receipt = here.receipt(entry.unwrap());
+    assert!(matches!(receipt.why(a.device()).await.unwrap(), Why::NotConnected { .. }));
+    assert_eq!(b.flush(SOON).await.unwrap(), []);
+    assert_eq!(there.doc("main").get_as::<u64>("first").unwrap(), Some(1));
+    assert_eq!(receipt.why(a.device()).await.unwrap(), Why::Held);
+
+    let gone = a.device();
+    a.close().await.unwrap();
+    here.doc("main").set("second", 2).await.unwrap();
+    here.doc("main").set("third", 3).await.unwrap();
+    let undelivered = b.flush(SOON).await.unwrap();
+    let [one] = &undelivered[..] else { panic!("{undelivered:?}") };
+    assert_eq!((one.peer, one.tree, one.entries), (gone, here.id(), 2));
+    let Why::NotConnected { .. } = &one.why else { panic!("{one:?}") };
+    let status = here.status().unwrap();
+    let [at] = &status.peers[..] else { panic!("{status:?}") };
+    assert_eq!((at.peer, at.sync.ahead, at.sync.connection), (gone, 2, eid::ConnectionState::Disconnected));
+    let peers = b.peers().unwrap();
+    let tried = &peers[0].tried[0];
+    assert!(tried.last_success_ms.is_some() && tried.last_failure_ms.is_some(), "{tried:?}");
+    let history = b.sync().history(10).unwrap();
+    assert_eq!((history[0].pushed, history[0].pulled), (1, 0), "the last one first: {history:?}");
+    assert!(history.iter().all(|session| session.peer == gone && session.error.is_none()));
+}
