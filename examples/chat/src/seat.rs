@@ -22,7 +22,7 @@ pub(crate) async fn listen(node: &Instance, data: &Path, args: &Args) -> Result<
     if let Some(port) = addresses.iter().find_map(|address| port_of(address.as_str())) {
         // Without it the next start takes another port, and others have to be told.
         let written = std::fs::write(&noted, port.to_string());
-        written.unwrap_or_else(|error| crate::screen::note(&format!("the port is not noted: {error}")));
+        written.unwrap_or_else(|error| crate::note(&format!("the port is not noted: {error}")));
     }
     Ok(())
 }
