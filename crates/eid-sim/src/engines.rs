@@ -71,9 +71,8 @@ pub const EXPECTED: &[&str] = &[
 pub const SETTLE_US: u64 = 60 * 1_000_000;
 /// How much longer when connections stay on which nothing arrives: the engine leaves them after a minute.
 const SILENCE_US: u64 = 65 * 1_000_000;
-/// Longest time, virtual, in which what is written reaches everybody who is in step: nearly always within 5 s, in a few worlds of
-/// a thousand not before somebody looks by period, which should not be needed.
-const TOLD_US: u64 = 420 * 1_000_000;
+/// Longest time, virtual, in which what is written reaches everybody who is in step.
+const TOLD_US: u64 = 5 * 1_000_000;
 
 /// Runs one seed from its beginning to its end.
 #[must_use]

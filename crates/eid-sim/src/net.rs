@@ -248,11 +248,14 @@ impl Net {
         lock(&self.state).blocked.insert((from, to));
     }
 
-    /// Ends all partitions; what waited goes on.
+    /// Ends all partitions, and lets everybody read as fast as it can; what waited goes on.
     pub fn heal(&self) {
         let mut state = lock(&self.state);
         state.blocked.clear();
-        state.wires.values_mut().for_each(Wire::wake_all);
+        for wire in state.wires.values_mut() {
+            wire.links.iter_mut().flat_map(|link| &mut link.pipes).for_each(|pipe| pipe.pace_us = 0);
+            wire.wake_all();
+        }
     }
 
     /// Breaks every connection that both ends wrongly believe in, as keep-alives of the real ones do in the end.

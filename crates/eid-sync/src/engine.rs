@@ -112,7 +112,7 @@ pub(crate) struct Inner {
     pub(crate) peers: Peers,
     /// Peers that were dialled.
     dialled: Mutex<Vec<Weak<PeerInner>>>,
-    hub: Arc<Hub>,
+    pub(crate) hub: Arc<Hub>,
     /// The engine was stopped so often: who keeps something in step ends then.
     pub(crate) stopped: Signal,
     name: Mutex<String>,

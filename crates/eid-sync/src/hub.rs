@@ -89,6 +89,11 @@ impl Hub {
         nudge(&self.links, peer);
     }
 
+    /// How databases are to be synchronised has changed.
+    pub(crate) fn wishes_changed(&self) {
+        all(&self.links).iter().for_each(|links| links.wishes_changed());
+    }
+
     /// Entries of a database come from a peer: they are not pushed back to it. `ids` is asked for only when that matters.
     pub(crate) fn came_from(&self, peer: &PublicKey, tree: &TreeId, ids: impl Fn() -> Vec<EntryId>) {
         for links in all(&self.links) {

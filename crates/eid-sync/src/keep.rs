@@ -299,16 +299,17 @@ impl SyncEngine {
     /// How databases are to be synchronised, or who is logged in, has changed: everybody who keeps something in step looks
     /// again.
     pub fn wishes_changed(&self) {
-        self.inner.keepers.wishes_changed();
+        self.wishes_teller()();
     }
 
     /// Does the same for as long as there is the engine, without keeping it.
     #[must_use]
     pub fn wishes_teller(&self) -> Box<dyn Fn() + Send + Sync> {
-        let keepers = Arc::downgrade(&self.inner.keepers);
+        let inner = Arc::downgrade(&self.inner);
         Box::new(move || {
-            if let Some(keepers) = keepers.upgrade() {
-                keepers.wishes_changed();
+            if let Some(inner) = inner.upgrade() {
+                inner.keepers.wishes_changed();
+                inner.hub.wishes_changed();
             }
         })
     }
@@ -447,6 +448,10 @@ impl Keeper {
         let now = runtime.monotonic_ms();
         if wishes || hurry {
             schedule.wish(self.wishes().await?, now);
+            let links = lock(&self.shared.links).clone();
+            if let Some(links) = links {
+                links.leave_all(|tree| !schedule.wish_for(tree).is_some_and(|wish| wish.on_commit));
+            }
         }
         if hurry {
             schedule.hurry(now);
@@ -658,7 +663,10 @@ impl Keeper {
                         self.was_synchronised();
                     }
                     for tree in equal {
-                        self.follow(peer, links, schedule, tree).await?;
+                        // Asked once more, it would tell what is on its way a second time.
+                        if !links.is_some_and(|links| links.is_in_step(&tree)) {
+                            self.follow(peer, links, schedule, tree).await?;
+                        }
                     }
                 }
                 Woken::Found(_, Err(error)) if is_of_connection(&error) => return Err(error),
@@ -722,10 +730,14 @@ impl Keeper {
     ) -> Result<(), SyncError> {
         let is_wanted = schedule.wish_for(&tree).is_some_and(|wish| wish.on_commit);
         let Some(links) = links.filter(|_| is_wanted) else { return Ok(()) };
-        let (engine, key) = (self.engine.clone(), peer.key());
+        let (engine, key, learnt) = (self.engine.clone(), peer.key(), Arc::clone(links));
         let runtime = &*self.engine.inner.runtime;
-        let known =
-            blocking(runtime, move || engine.known(&key, &tree)).await.ok_or(SyncError::Stopped)??;
+        let known = move || {
+            // What came without a session counts too.
+            learnt.record()?;
+            engine.known(&key, &tree)
+        };
+        let known = blocking(runtime, known).await.ok_or(SyncError::Stopped)??;
         let is_asked = known.theirs.is_some() && links.follow(tree, known.theirs);
         schedule.followed(tree, is_asked, runtime.monotonic_ms());
         Ok(())

@@ -61,6 +61,8 @@ pub(crate) struct LiveLinks {
     answering: AtomicU64,
     /// Databases about which one has ended.
     again: Mutex<BTreeSet<TreeId>>,
+    /// How databases are to be synchronised has changed.
+    wishes: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +99,7 @@ impl LiveLinks {
             ended: AtomicBool::new(false),
             answering: AtomicU64::new(0),
             again: Mutex::default(),
+            wishes: AtomicBool::new(false),
         })
     }
 
@@ -114,6 +117,12 @@ impl LiveLinks {
         let mut interest = lock(&self.interest);
         interest.came = interest.followed.clone();
         drop(interest);
+        self.work.raise();
+    }
+
+    /// How databases are to be synchronised has changed: what is followed is looked at again.
+    pub(crate) fn wishes_changed(&self) {
+        self.wishes.store(true, Ordering::SeqCst);
         self.work.raise();
     }
 
@@ -148,6 +157,17 @@ impl LiveLinks {
         let asked = lock(&self.live).follow(tree, held);
         self.words.raise();
         asked
+    }
+
+    /// Wants to be told no more of databases that are followed.
+    pub(crate) fn leave_all(&self, is_left: impl Fn(&TreeId) -> bool) {
+        let mut live = lock(&self.live);
+        let left: Vec<TreeId> = live.followed().filter(is_left).collect();
+        left.iter().for_each(|tree| live.leave(tree));
+        drop(live);
+        if !left.is_empty() {
+            self.words.raise();
+        }
     }
 
     /// How many links are used for this: they are no sessions.
@@ -443,6 +463,9 @@ impl LiveLinks {
             if self.is_ended() {
                 return Ok(());
             }
+            if self.wishes.swap(false, Ordering::SeqCst) {
+                self.blocking(Self::look_at_wishes).await?;
+            }
             let (came, has_followers) = {
                 let mut interest = lock(&self.interest);
                 (std::mem::take(&mut interest.came), !interest.followed.is_empty())
@@ -494,7 +517,7 @@ impl LiveLinks {
 
     /// Runs on a thread that may block.
     fn push(&self, trees: &[TreeId]) -> Result<(), SyncError> {
-        for (tree, rights) in trees.iter().zip(self.context.rights_of(trees)) {
+        for (tree, rights) in trees.iter().zip(self.rights_of(trees)) {
             if !self.context.hub.leads(self, tree) {
                 lock(&self.live).stand_by(tree, rights);
                 self.words.raise();
@@ -525,14 +548,48 @@ impl LiveLinks {
         let followers: Vec<TreeId> = lock(&self.live).followers().collect();
         let begin = after.map_or(0, |after| followers.partition_point(|tree| *tree <= after));
         let some: Vec<TreeId> = followers.into_iter().skip(begin).take(LOOKS_MAX).collect();
-        for (tree, rights) in some.iter().zip(self.context.rights_of(&some)) {
+        self.check(&some);
+        Ok(some.last().copied())
+    }
+
+    /// Looks at everything that is followed, on either side, since it may not be wanted any more, or is again. Runs on a
+    /// thread that may block.
+    fn look_at_wishes(&self) -> Result<(), SyncError> {
+        let followers: Vec<TreeId> = lock(&self.live).followers().collect();
+        self.check(&followers);
+        // Who has dialled knows by itself what it follows.
+        if self.context.serving {
+            self.leave_all(|tree| !self.is_wanted(tree));
+            let new = followers.into_iter().filter(|tree| !lock(&self.live).follows(tree));
+            new.collect::<Vec<_>>().into_iter().try_for_each(|tree| self.follow_back(tree))?;
+        }
+        Ok(())
+    }
+
+    /// Whether what comes to a database is to be told at once, as far as this side goes.
+    fn is_wanted(&self, tree: &TreeId) -> bool {
+        self.context.access.wish(tree).is_some_and(|wish| wish.on_commit)
+    }
+
+    /// The rights of the other side. In a database that does not take part here there are none, whoever has dialled.
+    fn rights_of(&self, trees: &[TreeId]) -> Vec<Rights> {
+        let mut rights = self.context.rights_of(trees);
+        if !self.context.serving {
+            let here = self.context.access.trees();
+            let away = trees.iter().zip(&mut rights).filter(|(tree, _)| !here.contains(tree));
+            away.for_each(|(_, rights)| *rights = Rights::default());
+        }
+        rights
+    }
+
+    /// Looks whether followers may still read.
+    fn check(&self, followers: &[TreeId]) {
+        for (tree, rights) in followers.iter().zip(self.rights_of(followers)) {
             lock(&self.live).check(tree, rights);
         }
-        let last = some.last().copied();
         if lock(&self.live).has_words() {
             self.words.raise();
         }
-        Ok(last)
     }
 
     /// Admits what arrives, one push after another.
@@ -611,9 +668,9 @@ impl LiveLinks {
 
     /// Follows what is followed, where that is wanted. Runs on a thread that may block.
     fn follow_back(&self, tree: TreeId) -> Result<(), SyncError> {
-        if self.context.rights(&tree).push
-            && self.context.access.wish(&tree).is_some_and(|wish| wish.on_commit)
-        {
+        if self.context.rights(&tree).push && self.is_wanted(&tree) {
+            // What came without a session counts too.
+            self.record()?;
             let known = self.context.relations.load(&self.context.peer, &tree)?;
             self.follow(tree, known.theirs);
         }

@@ -64,6 +64,15 @@ struct Sweep {
     ended: u64,
     /// How long the next one waits because something came to such a database.
     patience_ms: u64,
+    /// How long the next one waits where nothing came: the peer may be about to learn of a right, or of a database.
+    unknown_ms: u64,
+}
+
+impl Sweep {
+    /// None was made on this connection.
+    fn first(now: u64) -> Self {
+        Self { at: now, ended: now, patience_ms: OTHERS_MS, unknown_ms: OTHERS_MS }
+    }
 }
 
 /// One database that is shared with the peer.
@@ -96,7 +105,7 @@ impl Schedule {
             in_vain: 0,
             wishes,
             shared: BTreeMap::new(),
-            sweep: Sweep { at: 0, ended: 0, patience_ms: OTHERS_MS },
+            sweep: Sweep::first(0),
             is_asking: false,
             random: random | 1,
         };
@@ -117,9 +126,16 @@ impl Schedule {
             is_more |= before.is_none_or(|before| wish.is_more_than(before));
             match self.shared.get_mut(tree) {
                 Some(one) if wish.on_commit && one.followed_at.is_none() => one.at = now,
-                Some(one) if !one.differs => one.at = one.at.min(now + wish.period_ms()),
-                Some(_) => {}
-                None => self.sweep.at = now,
+                Some(one) => {
+                    if !wish.on_commit {
+                        // Nobody is asked to tell any more.
+                        (one.followed_at, one.in_step_at) = (None, None);
+                    }
+                    if !one.differs {
+                        one.at = one.at.min(now + wish.period_ms());
+                    }
+                }
+                None => (self.sweep.at, self.sweep.unknown_ms) = (now, OTHERS_MS),
             }
         }
         self.shared.retain(|tree, one| one.is_running || wishes.contains_key(tree));
@@ -158,7 +174,7 @@ impl Schedule {
         self.link = Link::Up { tells };
         self.is_asking = false;
         self.shared.clear();
-        self.sweep = Sweep { at: now, ended: now, patience_ms: OTHERS_MS };
+        self.sweep = Sweep::first(now);
     }
 
     /// The connection is gone. With `elsewhere`, another way is tried at once.
@@ -200,7 +216,13 @@ impl Schedule {
             Action::Sweep => {
                 let patience_ms = if shared.is_empty() { self.sweep.patience_ms * 2 } else { OTHERS_MS };
                 let patience_ms = patience_ms.min(OTHERS_MAX_MS);
-                self.sweep = Sweep { at: now + PERIOD_MS, ended: now, patience_ms };
+                let is_known = |tree: &TreeId| self.knows(tree) || shared.iter().any(|(one, _)| one == tree);
+                let all_known = self.wishes.keys().all(is_known);
+                // Asked again and again only on a connection that stays.
+                let unknown_ms = self.sweep.unknown_ms;
+                let wait_ms = if all_known || !self.wants_to_be_told() { PERIOD_MS } else { unknown_ms };
+                let unknown_ms = (unknown_ms * 2).min(PERIOD_MS);
+                self.sweep = Sweep { at: now + wait_ms, ended: now, patience_ms, unknown_ms };
             }
             Action::Ask(trees) => {
                 // What the peer does not have or give any more.

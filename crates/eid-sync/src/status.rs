@@ -154,7 +154,9 @@ impl SyncEngine {
         let metadata = inner.ledger.of(tree, peer)?;
         let snapshot = inner.store.tree(tree)?;
         let entries = snapshot.as_ref().map_or(0, |snapshot| snapshot.end().0);
-        let acknowledged = known.mine.map_or(0, |cursor| cursor.seq.0).min(entries);
+        let epoch = snapshot.as_ref().map(|snapshot| snapshot.epoch());
+        let mine = known.mine.filter(|mine| Some(mine.epoch) == epoch);
+        let acknowledged = mine.map_or(0, |mine| mine.seq.0).min(entries);
         let tips = match &snapshot {
             Some(snapshot) if acknowledged == entries => {
                 let tips = snapshot.tips().map_err(eid_store::StoreError::from)?;

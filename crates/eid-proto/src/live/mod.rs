@@ -131,6 +131,11 @@ impl Live {
         self.inward.contains_key(tree)
     }
 
+    /// The databases that this side follows, or has asked to.
+    pub fn followed(&self) -> impl Iterator<Item = TreeId> + '_ {
+        self.inward.keys().copied()
+    }
+
     /// Whether this side is told what comes to a database.
     #[must_use]
     pub fn is_in_step(&self, tree: &TreeId) -> bool {
@@ -186,7 +191,11 @@ impl Live {
             }
             LiveMessage::Follow { number, tree, from } => self.handle_follow(number, TreeId(tree), from),
             LiveMessage::Leave { number } => {
-                self.forget_outward(number);
+                let left = self.forget_outward(number);
+                // Who was dialled follows only what it is followed in.
+                if let Some(tree) = left.filter(|_| self.side == Side::Listener) {
+                    self.leave(&tree);
+                }
                 Ok(())
             }
             LiveMessage::Ack { number, upto } => self.handle_ack(number, upto),
@@ -423,9 +432,11 @@ impl Live {
         Some(number)
     }
 
-    fn forget_outward(&mut self, number: u32) {
-        let removed = self.outward_numbers.remove(&number).and_then(|tree| self.outward.remove(&tree));
-        self.under_way -= removed.map_or(0, |outward| outward.under_way());
+    /// Forgets a follower. Gives the database.
+    fn forget_outward(&mut self, number: u32) -> Option<TreeId> {
+        let tree = self.outward_numbers.remove(&number)?;
+        self.under_way -= self.outward.remove(&tree).map_or(0, |outward| outward.under_way());
+        Some(tree)
     }
 
     fn say(&mut self, message: &LiveMessage) {
