@@ -1,7 +1,13 @@
 //! The checks. Each gives what it measured and whether it holds.
 
+mod crowd;
+mod live;
+mod node;
+mod outage;
+
 use std::fmt::Write as _;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +17,10 @@ use tempfile::TempDir;
 
 use crate::process::{Eid, Result, Running, Way};
 use crate::report;
+
+pub(crate) use crowd::{crowd, idle};
+pub(crate) use live::{chain, silent};
+pub(crate) use outage::{offline, restart};
 
 /// Peak resident memory that either side of a bootstrap may have.
 const PEAK_MIB_MAX: u64 = 150;
@@ -23,6 +33,10 @@ pub(crate) struct Plan {
     pub(crate) eid: PathBuf,
     pub(crate) entries: u64,
     pub(crate) kills: u32,
+    pub(crate) writes: u64,
+    pub(crate) offline: u64,
+    pub(crate) peers: usize,
+    pub(crate) databases: usize,
     pub(crate) seed: u64,
     pub(crate) checks: Vec<String>,
 }
@@ -38,7 +52,7 @@ pub(crate) struct Outcome {
 /// that was reported durable is there.
 pub(crate) fn import(plan: &Plan) -> Result<Outcome> {
     let dir = TempDir::new()?;
-    let csv = write_rows(dir.path(), 60_000)?;
+    let csv = write_rows(dir.path(), 0..60_000)?;
     let mut random = Random(plan.seed);
     let (mut lost, mut unclean, mut unopened, mut cut_short, mut reported) = (0, 0, 0, 0, 0);
     for round in 0..plan.kills {
@@ -171,7 +185,7 @@ struct Source {
 
 impl Source {
     fn new(plan: &Plan, dir: &Path) -> Result<Self> {
-        let csv = write_rows(dir, plan.entries)?;
+        let csv = write_rows(dir, 0..plan.entries)?;
         let eid = Eid::new(&plan.eid, dir.join("source"));
         eid.result(&["db", "create", "rows"])?;
         eid.result(&["table", "import", "rows", "t", &csv, "--key", "key", "--batch", "1"])?;
@@ -220,9 +234,9 @@ fn entries(eid: &Eid) -> Result<u64> {
     Ok(eid.result(&["db", "show", "rows"])?["entries"].as_u64().unwrap_or(0))
 }
 
-fn write_rows(dir: &Path, rows: u64) -> Result<String> {
+fn write_rows(dir: &Path, rows: Range<u64>) -> Result<String> {
     let mut text = String::from("key,name,value\n");
-    for row in 0..rows {
+    for row in rows {
         writeln!(text, "k{row:07},name of row {row},{}", row * 7919 % 100_003)?;
     }
     let path = dir.join("rows.csv");

@@ -172,7 +172,8 @@ fn demo() -> Result<(), Failure> {
 
 /// The program as real processes, smaller than by hand.
 fn processes() -> Result<(), Failure> {
-    sim::processes(&["--entries", "20000", "--kills", "10"].map(str::to_owned))
+    let sizes = ["--entries", "20000", "--kills", "10", "--writes", "100", "--offline", "2000"];
+    sim::processes(&sizes.map(str::to_owned))
 }
 
 /// Fewer DAGs than by hand, and every rule broken on purpose.

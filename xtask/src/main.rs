@@ -34,7 +34,7 @@ cargo xtask TASK
   auth [--dags N] [--seed S] | --mutants
                                random DAGs: the engine of authority agrees with its definition in every order, and
                                no key changes what stronger keys decided; --mutants breaks each rule and must see it
-  processes [ARGS...]          the program as real processes: kill -9, bootstrap, proxies
+  processes [ARGS...]          the program as real processes: kill -9, bootstrap, proxies, nodes that keep in step
   fuzz [TARGET..] [--minutes N] [--keep]
                                makes inputs for the targets of eid-fuzz with nightly, ten minutes each unless told
                                otherwise; --keep puts a sample of what reached most into fuzz/corpus

@@ -31,7 +31,9 @@ pub(crate) fn release() -> Result<PathBuf, Failure> {
 /// Runs the program as real processes, with these arguments.
 pub(crate) fn processes(args: &[String]) -> Result<(), Failure> {
     const NGINX: [&str; 2] = ["nginx", "/usr/sbin/nginx"];
-    let every = !args.iter().any(|arg| ["import", "bootstrap", "resume"].contains(&arg.as_str()));
+    const WITHOUT_NGINX: [&str; 9] =
+        ["import", "bootstrap", "resume", "chain", "silent", "restart", "offline", "crowd", "idle"];
+    let every = !args.iter().any(|arg| WITHOUT_NGINX.contains(&arg.as_str()));
     if (every || args.iter().any(|arg| arg == "proxy")) && !NGINX.iter().any(|path| answers(*path, &["-v"])) {
         return Err(Failure::new(
             "nginx is needed for the check `proxy` and is not there (Debian: nginx-light)",
