@@ -63,6 +63,7 @@ pub const EXPECTED: &[&str] = &[
     "settled although half-open connections stay",
     "silent peer dialled",
     "status checked",
+    "status compared",
     "unflushed writes lost",
     "written in step",
 ];

@@ -21,6 +21,8 @@ pub const IDLE_MS: u64 = 60_000;
 /// Milliseconds between two looks at the rights of a peer that is served and says or takes nothing: it is left after the
 /// second that finds none, within a second of losing them.
 pub const RIGHTS_MS: u64 = 400;
+/// The same where nothing has come since the last look: a right that ends by the clock ends within this time.
+pub const RIGHTS_AT_REST_MS: u64 = 60_000;
 /// Milliseconds that a control link may rest between two requests before the connection is given up.
 pub const CONTROL_IDLE_MS: u64 = 600_000;
 /// Least bytes per second of a turn, beyond its first [`FRAME_MS`]: the slowest link that is worth using.

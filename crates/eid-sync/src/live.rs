@@ -26,7 +26,7 @@ use crate::error::SyncError;
 use crate::events::{Publisher, SyncEvent};
 use crate::limits::{
     ALIVE_MS, FIRST_WORD_MS, IDLE_MS, LEARNT_MS, LEARNT_SOON_MS, LIVE_EVENTS_MAX, LOOKS_MAX, MEMORY_LOOK_MS,
-    RIGHTS_MS,
+    RIGHTS_AT_REST_MS, RIGHTS_MS,
 };
 use crate::memory::{Held, Memory};
 use crate::runtime::{blocking, within};
@@ -457,7 +457,7 @@ impl LiveLinks {
         let runtime = &*self.context.runtime;
         // Not by a clock: those of devices jump.
         let (mut look, mut soon) = (runtime.sleep(RIGHTS_MS), None);
-        let (mut after, mut pushes) = (None, 0);
+        let (mut looks, mut pushes) = (Looks::default(), 0);
         loop {
             let seen = self.work.seen();
             if self.is_ended() {
@@ -481,7 +481,7 @@ impl LiveLinks {
                     pushes += 1;
                     // One database where something comes all the time does not keep the others from being looked at.
                     if pushes % LOOKS_MAX == 0 {
-                        after = self.blocking(move |links| links.look(after)).await?;
+                        looks = self.blocking(move |links| links.look(looks)).await?;
                     }
                     continue;
                 }
@@ -507,7 +507,9 @@ impl LiveLinks {
                     lock(&self.live).waited();
                 }
                 Woken::Looks => {
-                    after = self.blocking(move |links| links.look(after)).await?;
+                    if looks.is_due(self.context.access.version()) {
+                        looks = self.blocking(move |links| links.look(looks)).await?;
+                    }
                     look = runtime.sleep(RIGHTS_MS);
                 }
                 Woken::Changed => {}
@@ -544,12 +546,16 @@ impl LiveLinks {
     }
 
     /// Looks at the rights of some followers, in turn. Runs on a thread that may block.
-    fn look(&self, after: Option<TreeId>) -> Result<Option<TreeId>, SyncError> {
+    fn look(&self, looks: Looks) -> Result<Looks, SyncError> {
+        // Before the first of them: what changes from now on is for the next time.
+        let begun = looks.after.map_or_else(|| self.context.access.version(), |_| looks.begun);
         let followers: Vec<TreeId> = lock(&self.live).followers().collect();
-        let begin = after.map_or(0, |after| followers.partition_point(|tree| *tree <= after));
+        let begin = looks.after.map_or(0, |after| followers.partition_point(|tree| *tree <= after));
         let some: Vec<TreeId> = followers.into_iter().skip(begin).take(LOOKS_MAX).collect();
         self.check(&some);
-        Ok(some.last().copied())
+        let after = some.last().copied().filter(|_| some.len() == LOOKS_MAX);
+        let seen = if after.is_none() { begun } else { looks.seen };
+        Ok(Looks { after, begun, seen, at_rest: 0 })
     }
 
     /// Looks at everything that is followed, on either side, since it may not be wanted any more, or is again. Runs on a
@@ -721,6 +727,28 @@ impl LiveLinks {
     }
 }
 
+/// How far looking at the rights of followers is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Looks {
+    /// The last one that was looked at, until it was the last of all.
+    after: Option<TreeId>,
+    /// What [`Access::version`](crate::Access::version) was when the first of them was looked at.
+    begun: Option<u64>,
+    /// What it was when all were looked at for the last time.
+    seen: Option<u64>,
+    /// Times since then that there was no need to.
+    at_rest: u64,
+}
+
+impl Looks {
+    /// Whether rights may have changed since all were looked at, or that was long ago.
+    fn is_due(&mut self, version: Option<u64>) -> bool {
+        self.at_rest += 1;
+        let is_news = version.is_none() || version != self.seen || self.after.is_some();
+        is_news || self.at_rest > RIGHTS_AT_REST_MS / RIGHTS_MS
+    }
+}
+
 /// Why the wait for something to push is over.
 enum Woken {
     Changed,
@@ -734,5 +762,21 @@ impl fmt::Debug for LiveLinks {
             .field("peer", &self.context.peer)
             .field("live", &self.live)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_looked_at_when_something_has_come_and_at_rest_only_now_and_then() {
+        let mut looks = Looks { seen: Some(7), ..Looks::default() };
+        assert!(!looks.is_due(Some(7)), "nothing has come");
+        assert!(looks.is_due(Some(8)), "something has come");
+        assert!(Looks { after: Some(TreeId([0; 32])), ..looks }.is_due(Some(7)), "not all were looked at");
+        assert!(Looks::default().is_due(None), "nobody says when something comes");
+        let asked = (0..=RIGHTS_AT_REST_MS / RIGHTS_MS).filter(|_| looks.is_due(Some(7))).count();
+        assert_eq!(asked, 2, "what ends by the clock is seen after a while");
     }
 }

@@ -5,7 +5,7 @@
 
 use super::*;
 
-use crate::node::KeptSeen;
+use crate::node::{AnyError, KeptSeen};
 use eid_core::dag::{Replica as _, Seq};
 use eid_sync::{Delivered, KeepState, SyncEvent};
 
@@ -67,12 +67,12 @@ impl Engines {
             node.commits = commits;
             self.read_logs(index, process, node)?;
         }
-        if node.beliefs != beliefs {
-            node.beliefs = beliefs;
-            self.check_beliefs_of(index, process, seen, None)?;
-        }
+        let has_learnt = std::mem::replace(&mut node.beliefs, beliefs) != beliefs;
         for delivered in process.happened() {
             self.note_event(index, delivered, seen);
+        }
+        if has_learnt {
+            self.check_beliefs_of(index, process, seen, None)?;
         }
         self.check_words_of(index, process, seen)
     }
@@ -90,12 +90,6 @@ impl Engines {
                 let tree = report.tree.map(|tree| tree.short());
                 let peer = name(&report.peer);
                 self.sim.say(format_args!("n{index} with {peer}, session about {tree:?}: {error}"));
-                // What it was to bring comes a moment after the word that both are in step.
-                if let Some(node) = seen.nodes.get_mut(&index)
-                    && let Some(held) = node.at_meeting.get_mut(&report.peer)
-                {
-                    held.retain(|tree, _| report.tree.is_some_and(|failed| failed != *tree));
-                }
                 self.sim.sometimes("session failed");
             }
             Delivered::Event(SyncEvent::Arrived { peer, tree, admitted, refused, .. }) => {
@@ -224,6 +218,45 @@ impl Engines {
             self.sim.sometimes("cursor checked");
         }
         seen.true_upto.insert((index, peer, tree.id), upto);
+        self.check_status((index, device), process, tree, (upto.mine, seen.met.contains(&(index, device))))
+    }
+
+    /// What is said of a peer claims no more than what it was found to hold.
+    fn check_status(
+        &self,
+        (index, peer): (usize, PublicKey),
+        process: &Process,
+        tree: &Shared,
+        (held, was_met): (usize, bool),
+    ) -> Result<(), Divergence> {
+        let failed = |error: AnyError| self.failed(index, format!("its status: {}", chain(&*error)));
+        let status = process.status(&tree.id, &peer).map_err(failed)?;
+        let entries = process.entries(&tree.id).unwrap_or(0);
+        let now_ms = self.hosts[index].site.clock.now_ms();
+        let wrong = if status.acknowledged > held as u64 || status.acknowledged + status.ahead != entries {
+            Some("what is acknowledged")
+        } else if status.acknowledged_tips.is_some() != (status.ahead == 0 && entries > 0) {
+            Some("which tips are acknowledged")
+        } else if status.has_local_data != (entries > 0) {
+            Some("what is here")
+        } else if [status.behind_as_of, status.last_sync].into_iter().flatten().any(|ms| ms > now_ms) {
+            Some("the time")
+        } else if !was_met && (status.connection == ConnectionState::Connected || status.last_sync.is_some())
+        {
+            Some("the connection")
+        } else if status.transfers.iter().any(|one| one.entries > one.entries_total) {
+            Some("what moves")
+        } else {
+            None
+        };
+        if let Some(what) = wrong {
+            let what = format!(
+                "claims more than {held} of {entries} entries at {}: {what}: {status:?}",
+                self.name_of(&peer)
+            );
+            return Err(self.failed(index, what));
+        }
+        self.sim.sometimes("status compared");
         Ok(())
     }
 
