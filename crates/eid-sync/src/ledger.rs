@@ -274,3 +274,6 @@ fn number_of(key: &[u8]) -> u64 {
 fn json(row: &impl Serialize) -> Result<Vec<u8>, SyncError> {
     serde_json::to_vec(row).map_err(SyncError::Row)
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,6 +129,7 @@ async fn it_is_remembered() {
     assert_eq!(known.addresses.len(), 2);
     // Who is forgotten is a stranger like any other.
     again.engine.peers().forget(&known).unwrap();
+    assert_eq!(again.engine.list_peers().unwrap(), []);
     assert!(!is_blocked(again.engine.connect_to_peer(&nowhere, Some(stranger), &[]).await));
 }
 
