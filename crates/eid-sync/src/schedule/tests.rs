@@ -172,6 +172,79 @@ fn who_is_behind_again_and_again_is_not_asked_without_a_rest() {
     assert_eq!(schedule.poll(later), Action::Session(tree(1)), "at once again, after some calm");
 }
 
+#[test]
+fn who_has_nothing_in_common_is_asked_ever_more_rarely_also_when_something_comes_each_time() {
+    for (comes, most) in [(false, PERIOD_MS), (true, OTHERS_MAX_MS)] {
+        let mut schedule = Schedule::new(wishes([(1, live())]), 7, 0);
+        schedule.poll(0);
+        schedule.connected(true, 0);
+        let mut now = 0;
+        for n in 0..12 {
+            assert_eq!(schedule.poll(now), Action::Sweep);
+            schedule.answered(&Action::Sweep, &[], now);
+            if comes {
+                schedule.committed(tree(1), now);
+            }
+            let at = now + (OTHERS_MS << n).min(most);
+            assert_eq!(schedule.poll(now), Action::Wait(Some(at)), "{n} {comes}");
+            now = at;
+        }
+        schedule.hurry(now - 1);
+        assert_eq!(schedule.poll(now - 1), Action::Sweep, "at once when somebody asks for that");
+    }
+}
+
+#[test]
+fn not_everybody_who_has_waited_comes_back_at_the_same_moment() {
+    let dials_at = |random| {
+        let mut schedule = Schedule::new(wishes([(1, live())]), random, 0);
+        (0..6).for_each(|_| schedule.failed(0));
+        schedule.dials_at().expect("it never gives up")
+    };
+    let mut all: Vec<u64> = (1..=9_u64).map(|n| dials_at(n << 40)).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 9, "{all:?}");
+}
+
+#[test]
+fn sessions_begin_in_the_order_of_the_answer_and_what_the_peer_has_no_more_is_left() {
+    let all = [(1, every(60_000)), (2, every(60_000)), (3, every(60_000))];
+    let mut schedule = settled(all, false);
+    let trees = vec![tree(1), tree(2), tree(3)];
+    assert_eq!(schedule.poll(60_000), Action::Ask(trees.clone()));
+    schedule.answered(&Action::Ask(trees), &[(tree(3), true), (tree(1), true)], 60_000);
+    assert!(!schedule.knows(&tree(2)));
+    assert_eq!(schedule.poll(60_000), Action::Session(tree(3)));
+    assert_eq!(schedule.poll(60_000), Action::Session(tree(1)));
+}
+
+#[test]
+fn what_differs_at_a_peer_that_tells_is_looked_at_once_more_before_a_session() {
+    let mut schedule = settled([(1, live())], true);
+    let ask = Action::Ask(vec![tree(1)]);
+    let mut now = PERIOD_MS;
+    if schedule.poll(now) == Action::Sweep {
+        schedule.answered(&Action::Sweep, &[], now);
+        assert_eq!(schedule.poll(now), ask);
+    }
+    schedule.answered(&ask, &[(tree(1), true)], now);
+    now += DOUBT_MS;
+    assert_eq!(schedule.poll(now - 1), Action::Wait(Some(now)), "it may be on its way");
+    assert_eq!(schedule.poll(now), ask);
+    schedule.answered(&ask, &[(tree(1), true)], now);
+    assert_eq!(schedule.poll(now), Action::Session(tree(1)));
+}
+
+#[test]
+fn what_was_wanted_by_period_for_a_while_is_asked_after_at_once_when_it_is_to_be_told_again() {
+    let mut schedule = settled([(1, live()), (2, live())], true);
+    schedule.wish(wishes([(1, every(600_000)), (2, live())]), 1_000);
+    assert!(matches!(schedule.poll(1_000), Action::Wait(_)));
+    schedule.wish(wishes([(1, live()), (2, live())]), 2_000);
+    assert_eq!(schedule.poll(2_000), Action::Ask(vec![tree(1)]));
+}
+
 #[derive(Debug, Clone)]
 enum Input {
     Committed(u8),
