@@ -241,9 +241,8 @@ impl Engines {
             Some("what is here")
         } else if [status.behind_as_of, status.last_sync].into_iter().flatten().any(|ms| ms > now_ms) {
             Some("the time")
-        } else if !was_met && (status.connection == ConnectionState::Connected || status.last_sync.is_some())
-        {
-            Some("the connection")
+        } else if !was_met && status.last_sync.is_some() {
+            Some("a session")
         } else if status.transfers.iter().any(|one| one.entries > one.entries_total) {
             Some("what moves")
         } else {
