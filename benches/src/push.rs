@@ -154,7 +154,7 @@ async fn measure(link: Wire, length: u64) -> Result<Took, Failed> {
     let here = node.join(&ticket).within(PATIENCE).await?;
     let address: &Address = ticket.addresses.first().ok_or("a ticket without an address")?;
     let in_step = here.keep_in_step(address);
-    tokio::time::timeout(PATIENCE, in_step.wait_for_initial_sync()).await?;
+    in_step.wait_for_initial_sync(PATIENCE).await?;
     let mut changes = here.changes()?;
     let mut took = Took::default();
     for n in 0..WARM_UP + SAMPLES {

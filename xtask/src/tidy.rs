@@ -53,6 +53,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     faults.extend(docs::check_decisions(&files));
     faults.extend(docs::check_names(&files));
     faults.extend(docs::check_vocabulary(&files));
+    faults.extend(docs::check_scenarios(&files));
     faults.extend(docs::check_commands());
     faults.extend(source::check_sources(&read(&root().join("Cargo.lock"))?));
     if faults.is_empty() {

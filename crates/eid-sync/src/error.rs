@@ -7,6 +7,7 @@ use eid_proto::{HandshakeError, RefusalCode, SessionError};
 use eid_store::StoreError;
 use eid_transport::{DialError, LinkError, ListenError};
 
+use crate::ledger::SyncFailure;
 use crate::limits::ASKED_MAX;
 use crate::race::{FailedWay, told};
 use crate::settings::SettingError;
@@ -50,6 +51,14 @@ pub enum SyncError {
         what: &'static str,
         /// For how long.
         ms: u64,
+    },
+    /// What is kept in step was not in step for the first time when the time for that was over. It goes on.
+    #[error("not in step in {ms} ms{}", because(.last_error))]
+    NotInStep {
+        /// For how long that was waited for.
+        ms: u64,
+        /// What failed last, if something did.
+        last_error: Option<SyncFailure>,
     },
     /// The other side sent an answer that does not decode.
     #[error("the other side sent what is no answer")]
@@ -142,7 +151,7 @@ impl SyncError {
             error if error.refusal().is_some() => "refused",
             Self::Session(SessionError::Denied(_)) => "denied",
             Self::Dial(_) | Self::NoWay(_) | Self::Link(_) => "unreachable",
-            Self::TimedOut { .. } => "timed_out",
+            Self::TimedOut { .. } | Self::NotInStep { .. } => "timed_out",
             Self::Store(_) | Self::Row(_) | Self::NewerRow(_) => "store",
             Self::Blocked(_) => "blocked",
             Self::UnknownEntry(_) => "unknown_entry",
@@ -164,7 +173,7 @@ impl SyncError {
             Self::Link(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
             Self::Refused(code) => matches!(code, RefusalCode::Busy | RefusalCode::Failed),
-            Self::TimedOut { .. } => true,
+            Self::TimedOut { .. } | Self::NotInStep { .. } => true,
             Self::NoWay(failed) => failed.iter().any(|way| way.error.is_transient()),
             Self::NoTransport(_)
             | Self::NoAddress
@@ -183,6 +192,10 @@ impl SyncError {
             | Self::Stopped => false,
         }
     }
+}
+
+fn because(last_error: &Option<SyncFailure>) -> String {
+    last_error.as_ref().map_or_else(String::new, |failure| format!(": {}", failure.text))
 }
 
 impl From<SessionError> for SyncError {

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use eid_core::{PublicKey, SecretKey, TreeId};
 use eid_proto::LiveEvent;
@@ -216,10 +217,21 @@ impl SyncHandle {
         lock(&self.held.shared.kept).peer
     }
 
-    /// Waits until everything that the peer has is here and it tells what comes to it, for the first time. Gives false
-    /// when it was ended before.
-    pub async fn wait_for_initial_sync(&self) -> bool {
-        self.wait(|kept| kept.was_in_step).await
+    /// Waits until everything that the peer has is here and it tells what comes to it, for the first time; no longer than it
+    /// is given. What keeps it in step goes on after that all the same.
+    ///
+    /// # Errors
+    /// [`SyncError::NotInStep`] when the time is over, with what failed last; [`SyncError::Stopped`] when it was ended
+    /// before.
+    pub async fn wait_for_initial_sync(&self, within: Duration) -> Result<(), SyncError> {
+        let runtime = self.held.engine.upgrade().map(|inner| Arc::clone(&inner.runtime));
+        let runtime = runtime.ok_or(SyncError::Stopped)?;
+        let ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        match crate::runtime::within(&*runtime, ms, self.wait(|kept| kept.was_in_step)).await {
+            Some(true) => Ok(()),
+            Some(false) => Err(SyncError::Stopped),
+            None => Err(SyncError::NotInStep { ms, last_error: self.last_error() }),
+        }
     }
 
     /// Waits until nothing is under way or due. Gives false when it was ended before.
@@ -418,6 +430,10 @@ impl Keeper {
                 kept.in_vain = 0;
             }
             _ => kept.last_error = failure.or_else(|| kept.last_error.take()),
+        }
+        if !matches!(state, KeepState::Waiting | KeepState::Resting) {
+            // It is under way, or there is none.
+            kept.next_attempt_ms = None;
         }
         drop(kept);
         if is_news {

@@ -41,7 +41,7 @@ async fn entries_are_sent_to_a_peer_of_the_book_and_are_on_its_disk_then() {
     assert_eq!(c.count(tree), 0);
 
     let handle = a.engine.register_sync_peer(key, "b", &there, tree).unwrap();
-    assert!(tokio::time::timeout(SOON, handle.wait_for_initial_sync()).await.unwrap());
+    handle.wait_for_initial_sync(SOON).await.unwrap();
     a.write(tree, 1);
     a.engine.queue_entry_for_sync(&key, tree);
     let newest = entry(&a, tree, 4).id();

@@ -2,13 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "a part of the harness is enough")]
+mod by_hand;
+#[expect(dead_code, reason = "a part of the harness is enough")]
 mod nodes;
 
 use std::sync::Arc;
 
+use by_hand::{greet_as, open};
 use eid_core::dag::{Replica, Seq};
 use eid_core::{Permission, SecretKey, TreeId};
 use eid_proto::HandshakeError;
+use eid_proto::message::{Greeting, Hello};
 use eid_store::Offer;
 use eid_sync::{DatabaseTicket, Delivered, RefusalCode, Rung, SyncError, SyncEvent};
 use eid_transport::{Received, Transport};
@@ -419,22 +423,80 @@ async fn a_right_that_is_taken_in_mid_session_ends_it() {
     drop(watch);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_silent_or_garbage_sending_peer_delays_nobody_else() {
     let (nodes, a, b, tree) = friends().await;
-    let silent = nodes.net.endpoint("silent");
-    let quiet = silent.dial(&a.address()).await.unwrap();
-    let mut link = quiet.open().await.unwrap();
-    let noisy = silent.dial(&a.address()).await.unwrap();
+    a.engine.register_peer(b.key.public(), "b", &[b.address()]).unwrap();
+    let by_hand = nodes.net.endpoint("by-hand");
+    let (mut connections, mut links) = (Vec::new(), Vec::new());
+    // Before the handshake, in the middle of it, after it, and in a session.
+    for (n, stage) in (10..).zip(["nothing", "hello", "greeted", "opened"]) {
+        let connection = by_hand.dial(&a.address()).await.unwrap();
+        let key = SecretKey::from_seed([n; 32]);
+        nodes.world.lock().unwrap().rights.insert((tree, key.public()), Permission::Write);
+        match stage {
+            "nothing" => links.push(connection.open().await.unwrap()),
+            "hello" => {
+                let mut link = connection.open().await.unwrap();
+                let hello = Hello { versions: eid_proto::VERSIONS, features: 0, nonce: [n; 32] };
+                link.send(Greeting::Hello(hello).encode()).await.unwrap();
+                link.end_turn().await.unwrap();
+                assert!(matches!(link.recv().await.unwrap(), Received::Frame(_)));
+                links.push(link);
+            }
+            stage => {
+                links.push(greet_as(&*connection, key, vec![]).await);
+                if stage == "opened" {
+                    let mut link = connection.open().await.unwrap();
+                    open(&mut *link, tree, b.store.epoch()).await;
+                    links.push(link);
+                }
+            }
+        }
+        connections.push(connection);
+    }
+    let noisy = by_hand.dial(&a.address()).await.unwrap();
     let mut noise = noisy.open().await.unwrap();
     noise.send(bytes::Bytes::from_static(&[0, 255, 255, 255])).await.unwrap();
     noise.end_turn().await.unwrap();
+
+    let began = tokio::time::Instant::now();
     a.write(tree, 1);
     let report = &b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap()[0];
     assert_eq!(report.pulled, 1);
+    a.write(tree, 1);
+    assert_eq!(a.engine.status(&tree, &b.key.public()).unwrap().ahead, 1);
+    assert_eq!(a.engine.flush(60_000).await.unwrap(), []);
+    assert_eq!(a.state(tree), b.state(tree));
+    assert_eq!(began.elapsed(), std::time::Duration::ZERO, "nobody has waited for them");
     let ended = noise.recv().await;
     assert!(!matches!(ended, Ok(Received::Frame(_))), "{ended:?}");
-    link.send(bytes::Bytes::from_static(b"late")).await.unwrap();
+}
+
+#[tokio::test]
+async fn with_nothing_new_a_session_costs_the_same_whatever_the_size() {
+    let mut costs = Vec::new();
+    for count in [10, 1_000, 5_000] {
+        let nodes = Nodes::new();
+        let (a, b) = (nodes.node(1).await, nodes.node(2).await);
+        let tree = a.create(1);
+        nodes.allow(tree, &b, Permission::Write);
+        b.track(tree);
+        a.write(tree, count);
+        b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap();
+        let report = b.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap().remove(0);
+        assert_eq!((report.pulled, report.pushed, report.rung), (0, 0, Some(Rung::InSync)));
+        let peer = b.engine.connect_to_peer(&a.address(), None, &[]).await.unwrap();
+        let session = b.engine.sync_tree_with_peer(&peer, tree).await.unwrap();
+        assert_eq!((session.pulled, session.pushed, session.visited), (0, 0, 0));
+        costs.push([report.bytes_in, report.bytes_out, session.bytes_in, session.bytes_out]);
+    }
+    // Positions in a longer log are longer numbers.
+    for cost in &costs {
+        for (bytes, least) in cost.iter().zip(&costs[0]) {
+            assert!((*least..=least + 16).contains(bytes), "{costs:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,13 +7,13 @@ mod nodes;
 use std::time::Duration;
 
 use eid_core::dag::Seq;
-use eid_core::{Permission, TreeId};
-use eid_proto::limits::{LIVE_BEHIND_MAX, LIVE_WINDOW_BYTES};
+use eid_core::{Permission, SecretKey, TreeId};
+use eid_proto::limits::{COALESCE_MS, LIVE_BEHIND_MAX, LIVE_WINDOW_BYTES};
 use eid_proto::message::{Delivery, LiveMessage, Position};
 use eid_proto::{FEATURE_LIVE, Handshake, HandshakeOutput, Identity};
 use eid_sync::limits::{IDLE_MS, OTHERS_MS, PERIOD_MS, RETRY_FIRST_MS, RIGHTS_MS};
-use eid_sync::{Delivered, Events, KeepState, RefusalCode, SyncEvent, SyncHandle};
-use eid_transport::{Connection, Link, Received, Transport};
+use eid_sync::{Delivered, Events, KeepState, RefusalCode, SyncError, SyncEvent, SyncHandle};
+use eid_transport::{Address, Connection, Link, Received, Transport};
 use nodes::{Node, Nodes};
 
 /// Long enough for anything that happens at all.
@@ -38,7 +38,7 @@ async fn members(count: u8) -> (Nodes, Vec<Node>, TreeId) {
 /// Keeps a database in step between two nodes; the first dials.
 async fn keep(from: &Node, to: &Node, tree: TreeId) -> SyncHandle {
     let handle = from.engine.keep_in_step(&[to.address()], None, &[], Some(tree));
-    assert!(tokio::time::timeout(SOON, handle.wait_for_initial_sync()).await.unwrap());
+    handle.wait_for_initial_sync(SOON).await.unwrap();
     both_ways(from, to, tree).await;
     handle
 }
@@ -170,11 +170,37 @@ async fn each_side_remembers_what_the_other_holds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_wait_to_be_in_step_for_the_first_time_ends_in_time_with_what_failed_last_or_with_the_engine() {
+    let (_nodes, members, tree) = members(2).await;
+    let [a, b] = &members[..] else { panic!() };
+    let nowhere = "memory:nowhere".parse::<Address>().unwrap();
+    let began = tokio::time::Instant::now();
+    let kept = b.engine.keep_in_step(std::slice::from_ref(&nowhere), None, &[], Some(tree));
+    let error = kept.wait_for_initial_sync(SOON).await.unwrap_err();
+    assert_eq!(began.elapsed(), SOON);
+    let SyncError::NotInStep { ms: 20_000, last_error: Some(last) } = &error else { panic!("{error}") };
+    assert_eq!((error.code(), last.code.as_str()), ("timed_out", "unreachable"));
+    assert!(error.to_string().ends_with(&last.text) && error.is_transient(), "{error}");
+    // It goes on all the same.
+    kept.add_address(&a.address());
+    kept.wait_for_initial_sync(SOON).await.unwrap();
+
+    let kept = b.engine.keep_in_step(&[nowhere], None, &[], Some(tree));
+    let stops = async {
+        tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs(60)).await;
+        b.engine.stop_server().await;
+    };
+    let (ended, ()) = tokio::join!(kept.wait_for_initial_sync(Duration::MAX), stops);
+    assert!(matches!(ended, Err(SyncError::Stopped)), "{ended:?}");
+    assert_eq!(kept.last_error().map(|last| last.code).as_deref(), Some("unreachable"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_databases_that_both_may_see_are_kept_in_step_also_those_that_come_later() {
     let (nodes, members, tree) = members(2).await;
     let [a, b] = &members[..] else { panic!() };
     let kept = b.engine.keep_in_step(&[a.address()], None, &[], None);
-    assert!(tokio::time::timeout(SOON, kept.wait_for_initial_sync()).await.unwrap());
+    kept.wait_for_initial_sync(SOON).await.unwrap();
     assert_eq!(kept.tree_id(), None);
     assert_eq!(kept.peer_pubkey(), Some(a.key.public()));
     a.write(tree, 1);
@@ -215,6 +241,57 @@ async fn a_connection_that_is_lost_is_dialled_again_and_nothing_is_lost() {
     assert!(tokio::time::timeout(SOON, kept.wait_in_step()).await.unwrap());
     a.write(tree, 1);
     arrives(b, a, tree).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_away_for_months_and_comes_back_elsewhere_gets_and_brings_everything_once() {
+    let (nodes, members, tree) = members(2).await;
+    let [a, b] = &members[..] else { panic!() };
+    b.engine.register_peer(a.key.public(), "a", &[a.address()]).unwrap();
+    let kept = b.engine.keep_known_in_step();
+    arrives(b, a, tree).await;
+    both_ways(b, a, tree).await;
+    a.engine.stop_server().await;
+    let months = Duration::from_secs(120 * 24 * 60 * 60);
+    tokio::time::sleep_until(tokio::time::Instant::now() + months).await;
+    // More than is told without a session.
+    let count = LIVE_BEHIND_MAX + 100;
+    for node in [a, b] {
+        node.write(tree, usize::try_from(count).unwrap());
+    }
+    let elsewhere = nodes.net.endpoint("elsewhere");
+    a.engine.add_transport(elsewhere.clone());
+    a.engine.accept_connections().await.unwrap();
+    let (mut at_a, mut at_b) = (a.engine.events(), b.engine.events());
+    let back = tokio::time::Instant::now();
+    b.engine.add_peer_address(&a.key.public(), &elsewhere.addresses()[0]).unwrap();
+    arrives(b, a, tree).await;
+    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
+    assert_eq!(a.count(tree), b.count(tree));
+    for events in [&mut at_a, &mut at_b] {
+        brought_in_all(events, count).await;
+    }
+    both_ways(b, a, tree).await;
+    drop(kept);
+}
+
+/// Waits until sessions and pushes have brought a node so much, and looks that nothing came that was there already.
+async fn brought_in_all(events: &mut Events, count: u64) {
+    let mut sum = 0;
+    while sum < count {
+        let next = tokio::time::timeout(SOON, events.recv()).await.expect("what came is told").unwrap();
+        let Delivered::Event(event) = next else { panic!("nobody was slow") };
+        let (came, again) = match event {
+            SyncEvent::Arrived { admitted, duplicates, .. } => (admitted, duplicates),
+            SyncEvent::Session(report) | SyncEvent::Failed { report, .. } => {
+                (report.pulled, report.duplicates)
+            }
+            _ => continue,
+        };
+        assert_eq!(again, 0);
+        sum += came;
+    }
+    assert_eq!(sum, count);
 }
 
 #[tokio::test]
@@ -339,7 +416,7 @@ async fn greeted(nodes: &Nodes, to: &Node, n: u8) -> (std::sync::Arc<dyn Connect
         nodes.net.endpoint(&format!("by hand {n}").replace(' ', "-")).dial(&to.address()).await.unwrap();
     let mut link = connection.open().await.unwrap();
     let identity = Identity {
-        device: std::sync::Arc::new(eid_core::SecretKey::from_seed([n; 32])),
+        device: std::sync::Arc::new(SecretKey::from_seed([n; 32])),
         name: "by hand".to_owned(),
         binding: connection.binding(),
         proven: None,
@@ -435,6 +512,21 @@ async fn a_peer_that_says_nothing_more_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_written_goes_at_once_and_behind_what_is_not_acknowledged_after_the_time_for_that() {
+    let (nodes, members, tree) = members(2).await;
+    let [a, _] = &members[..] else { panic!() };
+    let mut deaf = Deaf::follows(&nodes, a, 2, tree, Delivery::Streamed).await;
+    for waits_ms in [0, COALESCE_MS, COALESCE_MS] {
+        let began = tokio::time::Instant::now();
+        a.write(tree, 1);
+        while !matches!(word(&mut *deaf.listen).await, LiveMessage::Push { .. }) {}
+        let waited = u64::try_from(began.elapsed().as_millis()).unwrap();
+        // The clock ticks in milliseconds.
+        assert!((waits_ms..=waits_ms + waits_ms.min(1)).contains(&waited), "{waited} ms and not {waits_ms}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_answers_are_held_back_every_word_has_a_turn_of_its_own() {
     let (nodes, members, tree) = members(2).await;
     let [a, _] = &members[..] else { panic!() };
@@ -464,12 +556,17 @@ async fn a_stranger_is_told_what_it_would_be_told_of_a_database_that_is_not_ther
     let (nodes, members, tree) = members(1).await;
     let a = &members[0];
     let mut answers = Vec::new();
-    for (n, tree) in [(8, tree), (9, TreeId([9; 32]))] {
+    // One that it could read if it took part.
+    let off = a.create(2);
+    a.rights.trees.lock().unwrap().remove(&off);
+    let key = SecretKey::from_seed([10; 32]).public();
+    nodes.world.lock().unwrap().rights.insert((off, key), Permission::Read);
+    for (n, tree) in [(8, tree), (9, TreeId([9; 32])), (10, off)] {
         let mut deaf = Deaf::follows(&nodes, a, n, tree, Delivery::Streamed).await;
         let answer =
             tokio::time::timeout(Duration::from_millis(2 * RIGHTS_MS), word(&mut *deaf.listen)).await;
         answers.push(answer.unwrap());
     }
     let unavailable = LiveMessage::Ended { number: 0, code: RefusalCode::Unavailable };
-    assert_eq!(answers, [unavailable.clone(), unavailable]);
+    assert_eq!(answers, [unavailable.clone(), unavailable.clone(), unavailable]);
 }

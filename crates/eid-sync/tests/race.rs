@@ -22,6 +22,9 @@ use eid_transport::{
 use nodes::{Node, Nodes};
 use tokio::time::Instant;
 
+/// Longer than anything that is waited for here takes, by the paused clock.
+const SOON: Duration = Duration::from_secs(20);
+
 /// Dials `wire:NAME` as `memory:NAME`, slowly, and counts what it has opened and not closed.
 #[derive(Debug)]
 struct Wire {
@@ -393,7 +396,7 @@ async fn what_is_kept_in_step_moves_at_once_when_its_link_dies() {
     let wire = Wire::of(&nodes, &b, 0);
     let ways = addresses(&["memory:n1", "wire:second"]);
     let handle = b.engine.keep_in_step(&ways, Some(a.key.public()), &[], Some(tree));
-    assert!(handle.wait_for_initial_sync().await);
+    handle.wait_for_initial_sync(SOON).await.unwrap();
     assert_eq!((wire.open(), b.count(tree)), (0, 3_001));
     let cut = Instant::now();
     let mut events = b.engine.events();
@@ -479,7 +482,7 @@ async fn an_address_that_is_learnt_later_is_dialled_at_once() {
     assert_eq!(handle.last_error().map(|error| error.code).as_deref(), Some("unreachable"));
     let began = Instant::now();
     handle.add_address(&a.address());
-    assert!(handle.wait_for_initial_sync().await);
+    handle.wait_for_initial_sync(SOON).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(b.count(tree), 3_001);
 }

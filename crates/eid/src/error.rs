@@ -397,7 +397,7 @@ fn refusal_kind(code: RefusalCode) -> ErrorKind {
 fn other_kind(error: &SyncError) -> ErrorKind {
     match error {
         SyncError::Link(_) => ErrorKind::Unreachable,
-        SyncError::TimedOut { .. } => ErrorKind::TimedOut,
+        SyncError::TimedOut { .. } | SyncError::NotInStep { .. } => ErrorKind::TimedOut,
         SyncError::Stopped => ErrorKind::Closed,
         _ => ErrorKind::Protocol,
     }

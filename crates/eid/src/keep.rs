@@ -38,7 +38,7 @@ impl Instance {
     /// let b = Instance::builder().memory().open().await?;
     /// let here = b.join(&ticket).await?;
     /// let in_step = b.keep_in_step(&ticket.addresses[0], Some(&here));
-    /// in_step.wait_for_initial_sync().await;
+    /// in_step.wait_for_initial_sync(Duration::from_secs(60)).await?;
     ///
     /// let mut changes = here.changes()?;
     /// there.doc("profile").set("name", "Ada").await?;

@@ -10,6 +10,7 @@ const MESSAGES: &str = "crates/eid-proto/src/message.rs";
 const PROTOCOL: &str = "docs/protocol.md";
 const DECISIONS: &str = "docs/adr";
 const VOCABULARY: &str = "docs/vocabulary.md";
+const SCENARIOS: &str = "docs/scenarios.md";
 
 /// The two commands that the README promises do everything.
 const COMMANDS: [&str; 2] = ["cargo run --release -- demo", "cargo xtask ci"];
@@ -115,6 +116,44 @@ pub(super) fn check_vocabulary(files: &[Text]) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// Every row of the scenarios names a file, and what is in it: a test, a check of the processes, or an event of the
+/// simulator. What no test shows stands under "Not shown yet".
+pub(super) fn check_scenarios(files: &[Text]) -> Vec<Fault> {
+    let path = Path::new(SCENARIOS);
+    let Some(scenarios) = files.iter().find(|file| file.path == path) else {
+        return vec![Fault::new(path, 1, "the scenarios are not there")];
+    };
+    let mut faults = Vec::new();
+    let rows = scenarios.text.lines().take_while(|line| *line != "## Not shown yet").enumerate();
+    for (number, line) in rows.filter(|(_, line)| line.starts_with('|') && line.contains('`')) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let mut fault = |rule: String| faults.push(Fault::new(path, number + 1, rule));
+        let [_, shown, place] = cells[..] else {
+            fault("a row says what holds, what shows it, and where that is".to_owned());
+            continue;
+        };
+        let (shown, place) = (shown.trim_matches('`'), place.trim_matches('`'));
+        let Some(file) = files.iter().find(|file| file.path == Path::new(place)) else {
+            fault(format!("there is no {place}"));
+            continue;
+        };
+        let is_there = match shown.split_once(": ") {
+            Some(("engines" | "sessions", event)) => event.len() > 2 && file.text.contains(event),
+            Some(("processes", check)) => has_function(&file.text, check),
+            Some(_) => false,
+            None => has_function(&file.text, shown),
+        };
+        if !is_there {
+            fault(format!("{place} does not have {shown}"));
+        }
+    }
+    faults
+}
+
+fn has_function(text: &str, name: &str) -> bool {
+    text.split("fn ").skip(1).any(|after| after.split(['(', '<']).next() == Some(name))
 }
 
 fn normal(path: &Path) -> PathBuf {
@@ -259,6 +298,27 @@ mod tests {
         assert_eq!(check("| `Entry` | `a.rs` | `it_opens` |"), 1);
         assert_eq!(check("| `Entry` | `a.rs` | |"), 1);
         assert_eq!(check_vocabulary(&[]).len(), 1);
+    }
+
+    #[test]
+    fn a_row_of_the_scenarios_without_its_file_or_what_shows_it_fails() {
+        let check = |row: &str| {
+            let table = format!(
+                "| what holds | test | where |\n|---|---|---|\n{row}\n\n## Not shown yet\n\n| `b` | `b` | `b.rs` |\n"
+            );
+            let source = file("a.rs", "async fn it_seals() { event(\"cut\"); } fn resume(plan: &Plan) {}");
+            check_scenarios(&[source, file(SCENARIOS, &table)]).len()
+        };
+        for row in ["`it_seals`", "`engines: \"cut\"`", "`sessions: \"cut\"`", "`processes: resume`"] {
+            assert_eq!(check(&format!("| it holds | {row} | `a.rs` |")), 0, "{row}");
+            assert_eq!(check(&format!("| it holds | {row} | `b.rs` |")), 1, "{row}");
+            assert_eq!(check(&format!("| {row} | `a.rs` |")), 1, "{row}");
+        }
+        for row in ["`it_opens`", "`it`", "``", "`engines: \"c\"`", "`engines: \"\"`", "`processes: import`"]
+        {
+            assert_eq!(check(&format!("| it holds | {row} | `a.rs` |")), 1, "{row}");
+        }
+        assert_eq!(check_scenarios(&[]).len(), 1);
     }
 
     #[test]

@@ -130,6 +130,33 @@ fn a_wish_that_changes_counts_from_then_on_and_what_nobody_wants_is_left() {
 }
 
 #[test]
+fn a_period_that_is_taken_away_is_kept_once_more_and_then_never() {
+    let mut schedule = settled([(1, every(5_000)), (2, live())], true);
+    let never = Wish { on_commit: false, every_ms: None };
+    schedule.wish(wishes([(1, never), (2, live())]), 1_500);
+    assert_eq!(schedule.poll(1_500), Action::Wait(Some(5_000)), "what was due before");
+    assert_eq!(schedule.poll(5_000), Action::Ask(vec![tree(1)]));
+    schedule.answered(&Action::Ask(vec![tree(1)]), &[(tree(1), false)], 5_000);
+    // The other one is looked at by its period, and this one with nobody.
+    let mut now = 5_000;
+    while now < 10 * PERIOD_MS {
+        now = match schedule.poll(now) {
+            Action::Wait(Some(at)) => at,
+            asked @ Action::Ask(_) => {
+                assert_eq!(asked, Action::Ask(vec![tree(2)]));
+                schedule.answered(&asked, &[(tree(2), false)], now);
+                now
+            }
+            Action::Sweep => {
+                schedule.answered(&Action::Sweep, &[], now);
+                now
+            }
+            action => panic!("{action:?} at {now}"),
+        };
+    }
+}
+
+#[test]
 fn what_is_committed_is_sent_at_once_where_the_peer_does_not_follow_and_once_more_when_it_came_meanwhile() {
     let mut schedule = settled([(1, live()), (2, every(600_000))], false);
     schedule.committed(tree(2), 10);
