@@ -64,6 +64,51 @@ async fn several_databases_are_exchanged_over_iroh() {
     exchange(eid::Iroh::over(eid::Relay::Off).on(([127, 0, 0, 1], 0).into())).await;
 }
 
+#[cfg(all(feature = "quic", feature = "iroh"))]
+#[tokio::test]
+async fn clients_of_one_node_over_different_transports_are_told_what_each_of_them_writes() {
+    let iroh = || Listener::from(eid::Iroh::over(eid::Relay::Off).on(([127, 0, 0, 1], 0).into()));
+    let hub = instance().await;
+    let mut addresses = Vec::new();
+    for on in [eid::Http::on("127.0.0.1:0").into(), eid::Quic::on("127.0.0.1:0").into(), iroh()] {
+        addresses.push(hub.listen(on).await.unwrap().remove(0));
+    }
+    let there = hub.create_database("notes").await.unwrap();
+    let (mut nodes, mut kept) = (vec![(hub, there.clone())], Vec::new());
+    for address in &addresses {
+        let node = instance().await;
+        if address.scheme() == "iroh" {
+            // It dials from where it listens: otherwise over the relays of its defaults.
+            node.listen(iroh()).await.unwrap();
+        }
+        let ticket = there.share(Access::write()).await.unwrap();
+        let ticket = eid::DatabaseTicket { addresses: vec![address.clone()], ..ticket };
+        let here = node.join(&ticket).within(SOON).await.unwrap();
+        let handle = here.keep_in_step(address);
+        handle.wait_for_initial_sync(SOON).await.unwrap();
+        kept.push(handle);
+        nodes.push((node, here));
+    }
+    for (n, (_, database)) in nodes.iter().enumerate() {
+        database.doc("d").set(&format!("from {n}"), 1).await.unwrap();
+    }
+    for (_, database) in &nodes {
+        let mut changes = database.changes().unwrap();
+        let is_there = |n| database.doc("d").get_as::<i64>(&format!("from {n}")).unwrap().is_some();
+        let comes = async {
+            while !(0..nodes.len()).all(is_there) {
+                changes.next().await.unwrap();
+            }
+        };
+        tokio::time::timeout(SOON, comes).await.expect("what each writes comes to all");
+        assert_eq!(database.state_hash().unwrap(), there.state_hash().unwrap());
+    }
+    drop(kept);
+    for (node, _) in nodes {
+        node.close().await.unwrap();
+    }
+}
+
 #[cfg(feature = "zstd")]
 #[tokio::test]
 async fn what_says_the_same_again_and_again_takes_less_where_both_sides_compress() {

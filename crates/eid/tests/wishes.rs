@@ -26,6 +26,42 @@ async fn two() -> Two {
     Two { a, b, there, here }
 }
 
+impl Two {
+    /// One more database that both have.
+    async fn another(&self) -> [Database; 2] {
+        let there = self.a.create_database("beside").await.unwrap();
+        let here = self.b.join(&there.share(Access::write()).await.unwrap()).await.unwrap();
+        [there, here]
+    }
+
+    /// Writes on both sides again and again, until nothing of it goes over: in another database of the same connection
+    /// everything does, either way. Gives how often that was done.
+    async fn rests_beside(&self, [there, here]: &[Database; 2]) -> u32 {
+        let (mut rounds, mut quiet) = (0, 0);
+        let rests = async {
+            while quiet < 5 {
+                rounds += 1;
+                self.there.doc("main").set(&format!("from there {rounds}"), 1).await.unwrap();
+                self.here.doc("main").set(&format!("from here {rounds}"), 1).await.unwrap();
+                for (from, to) in [(there, here), (here, there)] {
+                    let key = format!("{} {rounds}", from.instance().device());
+                    from.doc("main").set(&key, 1).await.unwrap();
+                    comes(to, &key).await;
+                }
+                let moved = has(&self.here, &format!("from there {rounds}"))
+                    || has(&self.there, &format!("from here {rounds}"));
+                quiet = if moved { 0 } else { quiet + 1 };
+            }
+        };
+        tokio::time::timeout(SOON, rests).await.expect("nothing of it goes over any more");
+        rounds
+    }
+}
+
+fn has(database: &Database, key: &str) -> bool {
+    database.doc("main").get_as::<u64>(key).unwrap().is_some()
+}
+
 async fn wishes(user: &User, database: &Database, sync: SyncSettings) {
     let wished = DatabasePreferences { database: database.id(), sync };
     user.set_preferences(&wished).await.unwrap();
@@ -34,7 +70,7 @@ async fn wishes(user: &User, database: &Database, sync: SyncSettings) {
 async fn comes(database: &Database, key: &str) {
     let mut changes = database.changes().unwrap();
     let comes = async {
-        while database.doc("main").get_as::<u64>(key).unwrap().is_none() {
+        while !has(database, key) {
             changes.next().await.unwrap();
         }
     };
@@ -69,6 +105,32 @@ async fn what_is_off_is_neither_sent_nor_served_and_comes_by_itself_when_it_is_o
     tokio::time::timeout(SOON, receipt.durable_on(1)).await.expect("it is acknowledged").unwrap();
     assert_eq!(receipt.why(a.device()).await.unwrap(), Why::Held);
     assert_eq!(receipt.holders().await.unwrap(), [a.device()]);
+}
+
+#[tokio::test]
+async fn what_becomes_off_or_goes_by_period_is_told_no_more_while_another_database_holds_the_connection() {
+    let off = SyncSettings { sync_enabled: false, ..SyncSettings::default() };
+    let hourly =
+        SyncSettings { sync_on_commit: false, interval_seconds: Some(3_600), ..SyncSettings::default() };
+    let two = two().await;
+    let beside = two.another().await;
+    let _kept = two.b.keep_peers_in_step();
+    // What is off is off for both, whichever side wishes so; the side that dials goes by its period.
+    for (n, (is_dialler, wish)) in [(true, &off), (false, &off), (true, &hourly)].into_iter().enumerate() {
+        let (from_here, from_there) = (format!("first from here {n}"), format!("first from there {n}"));
+        two.here.doc("main").set(&from_here, 1).await.unwrap();
+        two.there.doc("main").set(&from_there, 1).await.unwrap();
+        comes(&two.there, &from_here).await;
+        comes(&two.here, &from_there).await;
+
+        let (node, database) = if is_dialler { (&two.b, &two.here) } else { (&two.a, &two.there) };
+        wishes(&node.device_user(), database, wish.clone()).await;
+        let rounds = two.rests_beside(&beside).await;
+
+        wishes(&node.device_user(), database, SyncSettings::default()).await;
+        comes(&two.there, &format!("from here {rounds}")).await;
+        comes(&two.here, &format!("from there {rounds}")).await;
+    }
 }
 
 #[tokio::test]

@@ -202,6 +202,11 @@ fn who_may_read_as_everyone_is_served_at_once_and_nobody_is_asked() {
     assert_eq!(right_of(&a.eid, &key_of(&b)), None, "no key is added");
     let told = pending(&b.fails(&["join", &ticket, "--request", "write"], 7, "pending"));
     assert_eq!(a.requests()[0]["id"], told["request_id"]);
+    // Who asks for less than everyone may do is served at once too.
+    a.eid.ok(&["keys", "grant", "notes", "*", "write"]);
+    let c = Eid::new();
+    c.ok(&["join", &ticket, "--request", "read"]);
+    assert_eq!((a.requests().len(), right_of(&a.eid, &key_of(&c))), (1, None));
 }
 
 #[test]

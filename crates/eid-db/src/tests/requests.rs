@@ -104,6 +104,13 @@ fn what_may_not_be_decided_says_why_and_changes_nothing() {
         matches!(other.approve_request(&id, None), Err(DbError::NoRequest)),
         "it is about another database"
     );
+    // Nor a device of which the database knows nothing.
+    let c = node(3);
+    let unknown = copy(&db, &c);
+    let (id_there, _) = pending(ask(&c, db.id(), key(7), Permission::Write));
+    assert!(matches!(unknown.approve_request(&id_there, None), Err(DbError::NotPermitted(_))));
+    assert_eq!(unknown.entries().unwrap(), entries);
+    assert_eq!(c.request(&id_there).unwrap().status, RequestStatus::Pending);
     let above = db.approve_request(&id, Some(Permission::Admin(0)));
     assert!(matches!(above, Err(DbError::NotPermitted(_))), "nobody gives more than he has");
     assert_eq!(a.request(&id).unwrap().status, RequestStatus::Pending);

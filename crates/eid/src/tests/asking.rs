@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eid_core::{Permission, SecretKey, TreeId};
+use eid_core::{Permission, SecretKey, Slot, TreeId};
 use eid_proto::message::{Request, Response, Right};
 use eid_proto::{Handshake, HandshakeOutput, Identity, Metadata, Text};
 use eid_sync::{DatabaseTicket, Delivered, SyncEvent};
@@ -13,7 +13,7 @@ use eid_transport::memory::MemoryNet;
 use eid_transport::{Connection, Link, Received, Transport as _};
 
 use super::peers::Honest;
-use crate::{ErrorKind, Instance, RequestPolicy};
+use crate::{DatabasePreferences, ErrorKind, Instance, RequestPolicy, SyncSettings};
 
 /// A stranger's control link, made by hand.
 async fn stranger(connection: &dyn Connection, device: SecretKey) -> Box<dyn Link> {
@@ -65,19 +65,24 @@ async fn a_strangers_answers_are_equal_for_absent_closed_and_forbidden() {
     let forbidden = a.node.create_database("forbidden").await.expect("a database");
     let closed = a.node.create_database("closed").await.expect("a database");
     closed.set_request_policy(RequestPolicy::Closed).await.expect("a policy");
+    let off = a.node.create_database("off").await.expect("a database");
+    let sync = SyncSettings { sync_enabled: false, ..SyncSettings::default() };
+    let wished = DatabasePreferences { database: off.id(), sync };
+    a.node.device_user().set_preferences(&wished).await.expect("it is a wish");
     let connection = net.endpoint("stranger").dial(&a.address()).await.expect("a connection");
     let mut link = stranger(&*connection, SecretKey::from_seed([9; 32])).await;
     let mut answers = Vec::new();
-    for tree in [forbidden.id(), closed.id(), TreeId([9; 32])] {
+    for tree in [forbidden.id(), closed.id(), TreeId([9; 32]), off.id()] {
         let first = asked(&mut *link, tree).await;
         assert_eq!(asked(&mut *link, tree).await, first, "it is the same each time");
         answers.push(first);
     }
     assert_eq!(answers[0].0, answers[1].0);
     assert_eq!(answers[0].0, answers[2].0);
-    assert!(answers[0].1 != answers[1].1 && answers[1].1 != answers[2].1);
+    assert_eq!(answers[0].0, answers[3].0);
+    assert!(answers[0].1 != answers[1].1 && answers[1].1 != answers[2].1 && answers[2].1 != answers[3].1);
     let requests = a.node.requests().expect("they can be read");
-    assert_eq!(requests.len(), 1, "of what is closed or absent nothing is remembered");
+    assert_eq!(requests.len(), 1, "of what is closed, absent or off nothing is remembered");
     assert_eq!((requests[0].tree, requests[0].id.0), (forbidden.id(), answers[0].1));
     // Another key has another name, and the policy does not show in it.
     let connection = net.endpoint("another").dial(&a.address()).await.expect("a connection");
@@ -109,6 +114,25 @@ async fn answered(node: &Instance, work: impl Future<Output = ()>) -> Option<Per
         }
     };
     tokio::time::timeout(Duration::from_secs(60), answered).await.expect("it completes by itself")
+}
+
+#[tokio::test]
+async fn a_join_at_a_server_that_takes_connections_and_says_nothing_ends_in_time_and_the_next_one_is_no_worse()
+ {
+    let net = MemoryNet::new();
+    let (a, b) = (Honest::new(&net, "a").await, Honest::new(&net, "b").await);
+    let there = a.node.create_database("notes").await.expect("a database");
+    there.grant(Slot::Key(b.node.device()), Permission::Write).await.expect("the maker is an admin");
+    let silent = net.endpoint("silent");
+    silent.listen().await.expect("it listens");
+    let ticket = ticket(&a, there.id());
+    let elsewhere = DatabaseTicket { addresses: silent.addresses(), ..ticket.clone() };
+    let joining = b.node.join(&elsewhere).within(Duration::from_millis(300));
+    let error = joining.await.expect_err("nobody answers");
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::TimedOut, true), "{error}");
+    assert!(b.node.databases().expect("they can be read").is_empty());
+    let here = b.node.join(&ticket).await.expect("it may write");
+    assert_eq!(here.entries().expect("it is here"), there.entries().expect("it is here"));
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! A writer that was revoked, with a false clock and stale settings, and everybody it can reach.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eid_core::dag::{Replica as _, Seq};
 use eid_core::{Entry, EntryId, KeyMode, Permission, SecretKey, Slot, Time, TreeId};
-use eid_sync::RefusalCode;
+use eid_sync::{Delivered, RefusalCode, SyncEvent};
 use eid_transport::memory::MemoryNet;
 use serde_json::json;
 
@@ -26,6 +27,31 @@ async fn everybody_meets(honest: [&Honest; 3], tree: TreeId) {
         third.meet(&first.address(), tree).await;
         second.meet(&first.address(), tree).await;
     }
+}
+
+#[tokio::test]
+async fn who_is_kept_in_step_is_told_nothing_more_once_settings_take_its_right_away() {
+    const SOON: Duration = Duration::from_secs(20);
+    let net = MemoryNet::new();
+    let (first, second) = (Honest::new(&net, "first").await, Honest::new(&net, "second").await);
+    let made = first.node.db().create_database("shared").expect("it can be made").database;
+    let (tree, member) = (made.id(), Slot::Key(second.node.device()));
+    made.grant(member, Permission::Write).expect("the maker is an admin");
+    second.track(tree);
+    let kept = second.node.sync().keep_in_step(&[first.address()], None, &[], Some(tree));
+    kept.wait_for_initial_sync(SOON).await.expect("it may read so far");
+    let mut events = second.node.events();
+    made.revoke(member, KeyMode::Remove { fence: None }).expect("the maker is an admin");
+    let mut told = async |is_it: fn(&SyncEvent) -> bool| {
+        let comes =
+            async { while !matches!(events.recv().await, Some(Delivered::Event(event)) if is_it(&event)) {} };
+        tokio::time::timeout(SOON, comes).await.expect("it is told by itself");
+    };
+    told(|event| matches!(event, SyncEvent::OutOfStep { .. })).await;
+    made.doc("d").set("late", 1).expect("it can be written");
+    told(|event| matches!(event, SyncEvent::Failed { refusal: Some(RefusalCode::Unavailable), .. })).await;
+    assert_eq!(second.db(tree).doc("d").get(["late"]).expect("it can be read"), None);
+    assert!(second.db(tree).entries().expect("it is here") < made.entries().expect("it is here"));
 }
 
 #[tokio::test]
