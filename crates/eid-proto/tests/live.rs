@@ -411,6 +411,7 @@ fn leaving_and_following_again_forgets_what_was_under_way() {
     two.settle();
     two.assert_equal();
     assert!(two.b.duplicates > 0, "what had arrived comes again");
+    assert!(two.a.events().contains(&LiveEvent::Left(tree)), "the other side hears of it");
 }
 
 #[test]

@@ -770,7 +770,7 @@ fn take_events(links: &LiveLinks, schedule: &mut Schedule, now: u64) {
     while let Some(event) = links.next_event() {
         match event {
             LiveEvent::InStep(tree) => schedule.in_step(tree, now),
-            LiveEvent::Followed(_) => {}
+            LiveEvent::Followed(_) | LiveEvent::Left(_) => {}
             LiveEvent::Behind(tree) => schedule.behind(tree, false, now),
             LiveEvent::Ended(tree, _) => schedule.behind(tree, true, now),
         }

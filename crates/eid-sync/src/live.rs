@@ -161,11 +161,12 @@ impl LiveLinks {
 
     /// Wants to be told no more of databases that are followed.
     pub(crate) fn leave_all(&self, is_left: impl Fn(&TreeId) -> bool) {
-        let mut live = lock(&self.live);
-        let left: Vec<TreeId> = live.followed().filter(is_left).collect();
-        left.iter().for_each(|tree| live.leave(tree));
-        drop(live);
+        let followed: Vec<TreeId> = lock(&self.live).followed().collect();
+        let left: Vec<TreeId> = followed.into_iter().filter(is_left).collect();
         if !left.is_empty() {
+            let mut live = lock(&self.live);
+            left.iter().for_each(|tree| live.leave(tree));
+            drop(live);
             self.words.raise();
         }
     }
@@ -377,7 +378,7 @@ impl LiveLinks {
                 LiveEvent::Behind(tree) | LiveEvent::Ended(tree, _) => {
                     self.publisher.publish(&SyncEvent::OutOfStep { peer, tree: *tree });
                 }
-                LiveEvent::Followed(_) => {}
+                LiveEvent::Followed(_) | LiveEvent::Left(_) => {}
             }
         }
         let mut waiting = lock(&self.events);
@@ -666,6 +667,8 @@ impl LiveLinks {
                 Some(LiveEvent::Followed(tree)) => {
                     self.blocking(move |links| links.follow_back(tree)).await?;
                 }
+                // It is followed in nothing else than what it follows itself.
+                Some(LiveEvent::Left(tree)) => self.leave_all(|one| *one == tree && !self.is_followed(one)),
                 Some(LiveEvent::InStep(_) | LiveEvent::Behind(_) | LiveEvent::Ended(..)) => {}
                 None => self.happened.after(seen).await,
             }

@@ -39,6 +39,8 @@ pub enum Side {
 pub enum LiveEvent {
     /// The other side follows it: this side may want to follow too.
     Followed(TreeId),
+    /// The other side follows it no more: this side may want to leave it too.
+    Left(TreeId),
     /// The other side tells what comes to it from now on.
     InStep(TreeId),
     /// Only a session can bring it in step. Told to the dialler.
@@ -192,10 +194,7 @@ impl Live {
             LiveMessage::Follow { number, tree, from } => self.handle_follow(number, TreeId(tree), from),
             LiveMessage::Leave { number } => {
                 let left = self.forget_outward(number);
-                // Who was dialled follows only what it is followed in.
-                if let Some(tree) = left.filter(|_| self.side == Side::Listener) {
-                    self.leave(&tree);
-                }
+                self.events.extend(left.map(LiveEvent::Left));
                 Ok(())
             }
             LiveMessage::Ack { number, upto } => self.handle_ack(number, upto),
