@@ -13,6 +13,11 @@ use nodes::{Node, Nodes};
 /// Longer than anything that is waited for here takes, by the paused clock.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Time goes by, on the paused clock.
+async fn passes(time: Duration) {
+    tokio::time::sleep_until(tokio::time::Instant::now() + time).await;
+}
+
 /// Two nodes that hold one database, and the first has written more since.
 async fn friends() -> (Nodes, Node, Node, TreeId) {
     let nodes = Nodes::new();
@@ -29,7 +34,7 @@ async fn friends() -> (Nodes, Node, Node, TreeId) {
 async fn equal(a: &Node, b: &Node, tree: TreeId) {
     let equal = async {
         while a.state(tree) != b.state(tree) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            passes(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(SOON, equal).await.expect("it comes by itself");
@@ -38,7 +43,7 @@ async fn equal(a: &Node, b: &Node, tree: TreeId) {
 async fn has(known: &KnownInStep, count: usize) {
     let has = async {
         while known.handles().len() != count {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            passes(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(SOON, has).await.expect("the book is looked at again");
@@ -47,7 +52,7 @@ async fn has(known: &KnownInStep, count: usize) {
 async fn stays_away(a: &Node, b: &Node, tree: TreeId) {
     let before = b.count(tree);
     a.write(tree, 1);
-    tokio::time::sleep(SOON).await;
+    passes(SOON).await;
     assert_eq!(b.count(tree), before);
     assert_ne!(a.engine.connection_with(&b.key.public()).unwrap(), ConnectionState::Connected);
 }
@@ -60,7 +65,7 @@ async fn who_becomes_known_and_active_is_kept_in_step_and_who_is_not_any_more_is
     has(&known, 0).await;
     a.engine.register_peer(key, "b", &[nowhere]).unwrap();
     has(&known, 1).await;
-    tokio::time::sleep(SOON).await;
+    passes(SOON).await;
     assert_eq!(b.count(tree), 1);
     a.engine.add_peer_address(&key, &b.address()).unwrap();
     equal(&a, &b, tree).await;
@@ -74,7 +79,7 @@ async fn who_becomes_known_and_active_is_kept_in_step_and_who_is_not_any_more_is
     equal(&a, &b, tree).await;
 
     drop(known);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    passes(Duration::from_secs(1)).await;
     stays_away(&a, &b, tree).await;
 }
 
@@ -88,6 +93,6 @@ async fn one_handle_that_is_dropped_ends_its_task_and_its_connection() {
     a.write(tree, 1);
     equal(&a, &b, tree).await;
     drop(clone);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    passes(Duration::from_secs(1)).await;
     stays_away(&a, &b, tree).await;
 }
