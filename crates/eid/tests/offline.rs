@@ -58,8 +58,10 @@ async fn ten_thousand_offline_commits_arrive_once_after_two_restarts_and_are_dur
         }
     }
     assert!(progress.iter().any(|(_, total)| *total >= COMMITS), "{progress:?}");
+    // Who brought it knows that it is stored before the session has ended there.
     let mut came = 0;
-    while let Some(event) = arrivals.try_recv() {
+    while came < COMMITS {
+        let event = tokio::time::timeout(SOON, arrivals.recv()).await.expect("it is told what came").unwrap();
         let (new, again) = match event {
             Delivered::Event(SyncEvent::Session(one) | SyncEvent::Failed { report: one, .. }) => {
                 (one.pulled, one.duplicates)
