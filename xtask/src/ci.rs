@@ -172,7 +172,7 @@ fn demo() -> Result<(), Failure> {
 
 /// The program as real processes, smaller than by hand.
 fn processes() -> Result<(), Failure> {
-    let sizes = ["--entries", "20000", "--kills", "10", "--writes", "100", "--offline", "2000"];
+    let sizes = ["--entries", "20000", "--kills", "10", "--writes", "100", "--offline", "5000"];
     sim::processes(&sizes.map(str::to_owned))
 }
 

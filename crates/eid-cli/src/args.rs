@@ -852,10 +852,10 @@ pub enum Requests {
 pub struct Sync {
     /// Name, id, or at least 8 characters of the id [default: every database that both may see]
     pub db: Option<String>,
-    /// Only with this peer: its key or its name
+    /// Only with this peer: its key or its name. What it lets this device read and is not here yet comes too
     #[arg(long, short = 'p', value_name = "PEER", conflicts_with = "address")]
     pub peer: Option<String>,
-    /// Only with whoever answers here
+    /// Only with whoever answers here. What that lets this device read and is not here yet comes too
     #[arg(long, short = 'a', value_name = "ADDRESS")]
     pub address: Option<Address>,
     /// Gives up after this many seconds

@@ -14,7 +14,7 @@ use eid_sync::Compression;
 use crate::clock::Clock;
 use crate::executor::{Group, Sim, Stopped, lock};
 use crate::net::{Net, Node, Weather};
-use crate::node::{AnyError, Disk, Process, Site};
+use crate::node::{AnyError, Disk, Process, Site, Wishes};
 use crate::plan::DiskKind;
 use crate::rng::Rng;
 use crate::trace::Verbosity;
@@ -85,6 +85,7 @@ pub fn run(seed: u64, devices: usize, order: Order) -> Result<Served, AnyError> 
         compression: Compression::WhereItPays,
         ledger: None,
         memory_bytes: Some(MEMORY_BYTES),
+        wishes: Wishes::default(),
     };
     let begun = Arc::new(Mutex::new(None));
     let (sites, begins) = ((0..=devices).map(site).collect::<Vec<_>>(), Arc::clone(&begun));

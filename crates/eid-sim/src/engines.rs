@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::disk::Ledger;
 use crate::executor::{Group, Sim, Stopped, lock};
 use crate::net::{Net, Node, Weather};
-use crate::node::{Disk, Process, Site};
+use crate::node::{Disk, Process, Site, Wishes};
 use crate::rng::Rng;
 use crate::trace::Verbosity;
 use crate::villain::Tampering;
@@ -35,11 +35,12 @@ use truth::Seen;
 /// What must have occurred in a run of many seeds.
 pub const EXPECTED: &[&str] = &[
     "acknowledgement checked",
+    "acknowledgement invented",
     "address changed by a restart",
     "address changed while it runs",
+    "address learnt by being dialled",
     "address told",
     "asks without a right",
-    "address learnt by being dialled",
     "behind a node that is no neighbour",
     "commit acknowledged",
     "connection cut at any time",
@@ -50,6 +51,12 @@ pub const EXPECTED: &[&str] = &[
     "cursor checked",
     "dial into a partition",
     "embedded backend",
+    "entry forged",
+    "entry signed for one peer alone",
+    "frame altered",
+    "frame replayed",
+    "height invented",
+    "hints poisoned",
     "in step",
     "in step checked",
     "last session checked",
@@ -58,12 +65,14 @@ pub const EXPECTED: &[&str] = &[
     "partition",
     "partition of one direction",
     "restart",
-    "several pieces",
     "settled",
     "settled although half-open connections stay",
+    "settled by period beyond a node that is no neighbour",
+    "several pieces",
     "silent peer dialled",
     "status checked",
     "status compared",
+    "two entries signed at one place",
     "unflushed writes lost",
     "written in step",
 ];
@@ -118,6 +127,8 @@ struct HostState {
 struct Shared {
     id: TreeId,
     members: BTreeSet<usize>,
+    /// Milliseconds between two looks, where what comes is not told at once.
+    every_ms: Option<u64>,
 }
 
 struct Engines {
@@ -126,6 +137,8 @@ struct Engines {
     sim: Sim,
     net: Net,
     hosts: Vec<Host>,
+    /// Of all of them.
+    wishes: Wishes,
     trees: Mutex<Vec<Shared>>,
     seen: Mutex<Seen>,
     truth: Mutex<Truth>,
@@ -150,6 +163,7 @@ impl Engines {
         let plan = Plan::of(seed);
         let sim = Sim::new(seed, verbosity);
         let net = Net::new(&sim, seed, Weather::fair());
+        let wishes = Wishes::default();
         let host = |index: usize| {
             let node = Node(u32::try_from(index).unwrap_or(u32::MAX));
             let (honest, ledger) = (index < plan.honest, Arc::new(Ledger::default()));
@@ -169,6 +183,7 @@ impl Engines {
                 },
                 ledger: Some(Arc::clone(&ledger)),
                 memory_bytes: None,
+                wishes: Arc::clone(&wishes),
             };
             let state = HostState {
                 rng: Rng::new(seed, &format!("host {index}")),
@@ -191,6 +206,7 @@ impl Engines {
             sim,
             net,
             hosts,
+            wishes,
             trees: Mutex::default(),
             seen: Mutex::default(),
             truth: Mutex::default(),

@@ -21,7 +21,7 @@ use eid_store::{
 use eid_sync::{
     Access, Compression, Cursor, DatabaseTicket, Delivered, EngineConfig, Events, KeepState, Known,
     KnownInStep, RefusalCode, Rung, Runtime, SessionReport, SyncEngine, SyncError, SyncEvent, SyncHandle,
-    SyncStatus, TreeSummary,
+    SyncStatus, TreeSummary, Wish,
 };
 use eid_transport::{Address, BoxFuture};
 use serde_json::{Value as Json, json};
@@ -61,7 +61,12 @@ pub struct Site {
     pub ledger: Option<Arc<Ledger>>,
     /// Bytes that may wait in its engine; absent: as many as in a program.
     pub memory_bytes: Option<usize>,
+    /// How it keeps databases in step, where that is not as usual.
+    pub wishes: Wishes,
 }
+
+/// How databases are kept in step that are not kept in step as usual.
+pub type Wishes = Arc<Mutex<BTreeMap<TreeId, Wish>>>;
 
 /// What a node keeps its rows on.
 #[derive(Debug)]
@@ -289,6 +294,7 @@ struct NodeAccess {
     sim: Sim,
     /// What has a name here: asked too often to be read from rows.
     tracked: Arc<Mutex<BTreeSet<TreeId>>>,
+    wishes: Wishes,
 }
 
 impl Access for NodeAccess {
@@ -300,6 +306,10 @@ impl Access for NodeAccess {
         let mut trees = lock(&self.tracked).clone();
         trees.extend(self.instance.store().trees().unwrap_or_default());
         trees.into_iter().collect()
+    }
+
+    fn wish(&self, tree: &TreeId) -> Option<Wish> {
+        Some(lock(&self.wishes).get(tree).copied().unwrap_or_default())
     }
 
     fn describe(&self, tree: &TreeId) -> TreeSummary {
@@ -391,6 +401,7 @@ impl Process {
                 instance: instance.clone(),
                 sim: site.sim.clone(),
                 tracked: Arc::clone(&tracked),
+                wishes: Arc::clone(&site.wishes),
             }),
             Arc::new(runtime),
             config,

@@ -20,7 +20,7 @@ use crate::check::{self, Divergence, Held, Truth};
 use crate::clock::Clock;
 use crate::executor::{Group, Sim, Stopped, lock, within};
 use crate::net::{Net, Node, Weather};
-use crate::node::{Disk, Process, SessionSeen, Site};
+use crate::node::{Disk, Process, SessionSeen, Site, Wishes};
 use crate::plan::{DiskKind, FaultKind, Plan};
 use crate::rng::Rng;
 use crate::trace::Verbosity;
@@ -201,6 +201,7 @@ impl World {
                 compression,
                 ledger: None,
                 memory_bytes: None,
+                wishes: Wishes::default(),
             };
             let state = HostState {
                 rng: Rng::new(seed, &format!("host {index}")),

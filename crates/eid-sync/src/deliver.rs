@@ -6,6 +6,7 @@ use eid_transport::Address;
 use crate::engine::SyncEngine;
 use crate::error::SyncError;
 use crate::keep::SyncHandle;
+use crate::route::Scope;
 use crate::runtime::blocking;
 
 impl SyncEngine {
@@ -43,7 +44,7 @@ impl SyncEngine {
         let peers = self.inner.peers.clone();
         let info = blocking(runtime, move || peers.of(&peer)).await.ok_or(SyncError::Stopped)??;
         let mut route = self.route(&info.addresses, Some(peer), &keys).await?;
-        let done = route.sync(Some(tree)).await;
+        let done = route.sync(Scope::One(tree)).await;
         route.close().await;
         done?;
         match self.left(peer, tree, entries).await? {

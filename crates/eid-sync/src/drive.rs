@@ -12,7 +12,7 @@ use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
 use eid_core::sabotage::{self, Sabotage};
 use eid_core::sketch::Sketch;
 use eid_core::{EntryId, Permission, PublicKey, ReadError, Refusal, TreeId};
-use eid_proto::{Arrived, Known, Outcome, Output, RefusalCode, Rights, Session, SessionError};
+use eid_proto::{Arrived, Known, Outcome, Output, RefusalCode, Rights, Session, SessionError, Summary};
 use eid_store::{Admission, EntryStore, Offer, Prepared, StoreError, Verdict};
 use eid_transport::{BoxFuture, Link, LinkBytes, LinkError, Received};
 
@@ -127,13 +127,20 @@ impl Context {
     }
 }
 
-/// Drives a session to its end. The session comes back in any case: it knows how far it got.
+/// What a session has come to.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) tree: Option<TreeId>,
+    pub(crate) summary: Summary,
+}
+
+/// Drives a session to its end, and tells in any case how far it got.
 pub(crate) async fn drive(
     session: Session,
     link: &mut dyn Link,
     context: &Context,
     meter: &mut Meter,
-) -> (Option<Session>, Result<(), SyncError>) {
+) -> (Option<Done>, Result<(), SyncError>) {
     let mut driver = Driver {
         session: Some(session.duplex(link.is_duplex()).compressing(context.compresses)),
         served: None,
@@ -145,6 +152,7 @@ pub(crate) async fn drive(
         watch: Watch::default(),
         meter,
         bytes: link.bytes(),
+        handed: 0,
     };
     let mut result = driver.run(link).await;
     // What has arrived whole is admitted, however the link ended.
@@ -160,10 +168,12 @@ pub(crate) async fn drive(
     if result.is_ok() {
         result = driver.note_gap().await;
     }
-    if let Some(session) = &driver.session {
-        driver.meter.end(session.tree(), &session.summary(), link.bytes(), context.runtime.now_ms());
+    driver.bytes = link.bytes();
+    let done = driver.done();
+    if let Some(done) = &done {
+        driver.meter.end(done.tree, &done.summary, driver.bytes, context.runtime.now_ms());
     }
-    (driver.session, result)
+    (done, result)
 }
 
 struct Driver<'a> {
@@ -183,6 +193,8 @@ struct Driver<'a> {
     meter: &'a mut Meter,
     /// What had gone over the link when that was looked at.
     bytes: LinkBytes,
+    /// Entries in the frames that the link has taken: the session counts those that it has given out.
+    handed: u64,
 }
 
 /// A session of a peer that has a right.
@@ -236,8 +248,14 @@ fn look(context: Context, tree: TreeId, reads: bool) -> BoxFuture<'static, bool>
 
 /// What one piece of blocking work came to.
 struct Burst {
-    frames: Vec<Bytes>,
+    frames: Vec<Frame>,
     next: Option<Output>,
+}
+
+struct Frame {
+    bytes: Bytes,
+    /// Entries that the session has given out with it.
+    pushed: u64,
 }
 
 impl Driver<'_> {
@@ -248,7 +266,9 @@ impl Driver<'_> {
             self.look();
             let burst = self.burst().await?;
             for frame in burst.frames {
-                self.deadline("sending a frame", link.send(frame)).await?;
+                self.look();
+                self.deadline("sending a frame", link.send(frame.bytes)).await?;
+                (self.handed, self.bytes) = (frame.pushed, link.bytes());
                 self.hear(link).await?;
             }
             match burst.next {
@@ -286,10 +306,15 @@ impl Driver<'_> {
 
     /// Tells how far the session is, now and then.
     fn look(&mut self) {
-        if let Some(session) = &self.session {
+        if let Some(done) = self.done() {
             let now_ms = self.context.runtime.now_ms();
-            self.meter.look(session.tree(), &session.summary(), self.bytes, now_ms);
+            self.meter.look(done.tree, &done.summary, self.bytes, now_ms);
         }
+    }
+
+    fn done(&self) -> Option<Done> {
+        let session = self.session.as_ref()?;
+        Some(Done { tree: session.tree(), summary: Summary { pushed: self.handed, ..session.summary() } })
     }
 
     fn session(&mut self) -> Result<&mut Session, SyncError> {
@@ -529,7 +554,7 @@ fn burst(session: &mut Session, served: &mut Option<Served>, context: &Context) 
         match session.poll(replica, rights)? {
             Output::Send(frame) => {
                 bytes += frame.len();
-                frames.push(frame);
+                frames.push(Frame { bytes: frame, pushed: session.summary().pushed });
                 if bytes >= BURST_BYTES {
                     break;
                 }

@@ -41,7 +41,7 @@ use crate::rate::{Bandwidth, Capped, Caps};
 use crate::registry::{Registry, TransportInfo};
 use crate::relations::Relations;
 use crate::report::SessionReport;
-use crate::route::Log;
+use crate::route::{Log, Scope};
 use crate::runtime::{Runtime, blocking, within};
 use crate::seats::Seats;
 use crate::settings::{Settings, TransportConfig};
@@ -712,8 +712,8 @@ impl SyncEngine {
         (Some(report), result)
     }
 
-    /// Synchronises one database, or with `None` every one that takes part here and that the peer has and may
-    /// read, over a connection of its own.
+    /// Synchronises one database, or with `None` every one that both may see ([`Self::sync_all`]), over a connection of
+    /// its own.
     ///
     /// # Errors
     /// For one database, whatever ended its session. For all, only what ended the whole: a database whose session
@@ -730,11 +730,6 @@ impl SyncEngine {
         };
         peer.close().await;
         result
-    }
-
-    /// Synchronises every database that takes part here and that the peer has and may read.
-    pub async fn sync_all(&self, peer: &Peer) -> Result<Vec<SessionReport>, SyncError> {
-        self.sync_some(peer).await
     }
 
     /// The databases that a peer lets this device read.
@@ -774,7 +769,7 @@ impl SyncEngine {
             if ticket.invite.is_some() {
                 route.redeem(ticket.db, name).await?;
             }
-            route.sync(Some(ticket.db)).await
+            route.sync(Scope::One(ticket.db)).await
         };
         let joined = joined.await;
         route.close().await;
@@ -905,11 +900,8 @@ impl Inner {
         let (publisher, is_large) = (Arc::clone(&self.publisher), Arc::clone(&context.is_large));
         let transfers = self.transfers.clone();
         let mut meter = Meter::new(publisher, transfers, context.peer, via.clone(), is_large);
-        let (session, result) = drive(session, link, context, &mut meter).await;
-        let (tree, summary) = match &session {
-            Some(session) => (session.tree(), session.summary()),
-            None => (None, NOTHING_DONE),
-        };
+        let (done, result) = drive(session, link, context, &mut meter).await;
+        let (tree, summary) = done.map_or((None, NOTHING_DONE), |done| (done.tree, done.summary));
         let mut report = SessionReport::new(tree, context.peer, via, &summary, link.bytes());
         report.ms = self.runtime.now_ms().saturating_sub(began);
         report.complete &= result.is_ok();

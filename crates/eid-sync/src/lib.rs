@@ -81,7 +81,7 @@ pub use report::SessionReport;
 pub use request::{
     Answer, Ask, BootstrapRequest, Noted, ParseRequestIdError, RequestError, RequestId, RequestStatus,
 };
-pub use route::Route;
+pub use route::{Route, Scope};
 pub use runtime::{Runtime, TokioRuntime};
 pub use settings::{SettingError, TransportConfig};
 pub use status::{

@@ -1,7 +1,7 @@
 //! Many databases over one connection: which of them differ is asked for a thousand at a time, and their sessions run
 //! side by side, a few at once, so that none waits for the end of a large one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -54,13 +54,54 @@ pub(crate) struct Ended {
     pub(crate) result: Result<SessionReport, SyncError>,
 }
 
+/// Whether databases come that are not here yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brings {
+    NothingNew,
+    WhatIsOffered,
+}
+
 impl SyncEngine {
-    /// Synchronises the databases of both that take part, and gives the reports in the order of their ids. How far a session
-    /// got is in its report; an error is what kept one from beginning, after the others have ended.
-    pub(crate) async fn sync_some(&self, peer: &Peer) -> Result<Vec<SessionReport>, SyncError> {
+    /// Synchronises every database that takes part here and that the peer has and may read, and brings every other one that
+    /// the peer lets this device read. What is held here and does not take part stays out of it. What came anew takes part
+    /// as the application's [`crate::Access`] says.
+    ///
+    /// # Errors
+    /// As [`Self::sync_held`].
+    pub async fn sync_all(&self, peer: &Peer) -> Result<Vec<SessionReport>, SyncError> {
+        self.sync_some(peer, Brings::WhatIsOffered).await
+    }
+
+    /// Synchronises every database that takes part here and that the peer has and may read. The reports are in the order of
+    /// the ids of their databases.
+    ///
+    /// # Errors
+    /// What kept a session from beginning, after the others have ended. How far one got that began is in its report.
+    pub async fn sync_held(&self, peer: &Peer) -> Result<Vec<SessionReport>, SyncError> {
+        self.sync_some(peer, Brings::NothingNew).await
+    }
+
+    /// The databases that a peer lets this device read, that do not take part here and of which nothing is here.
+    async fn offered_anew(&self, peer: &Peer) -> Result<Vec<TreeId>, SyncError> {
+        let offered = self.discover_peer_trees(peer).await?;
+        let inner = Arc::clone(&self.inner);
+        let known = blocking(&*self.inner.runtime, move || {
+            let held = inner.store.trees()?;
+            Ok::<_, StoreError>(held.into_iter().chain(inner.access.trees()).collect::<BTreeSet<_>>())
+        });
+        let known = known.await.ok_or(SyncError::Stopped)??;
+        let trees = offered.into_iter().map(|offer| offer.summary.tree);
+        Ok(trees.filter(|tree| !known.contains(tree)).collect())
+    }
+
+    async fn sync_some(&self, peer: &Peer, brings: Brings) -> Result<Vec<SessionReport>, SyncError> {
         let Found { equal: mut reports, differing } = self.find(peer, |_| true).await?;
+        let new = match brings {
+            Brings::NothingNew => Vec::new(),
+            Brings::WhatIsOffered => self.offered_anew(peer).await?,
+        };
         let mut many = Many::new(self, peer);
-        differing.into_iter().for_each(|tree| many.add(tree));
+        differing.into_iter().chain(new).for_each(|tree| many.add(tree));
         let mut failure = None;
         while let Some(ended) = many.next().await {
             match (ended.report, ended.result) {

@@ -12,6 +12,17 @@ use crate::keep::jittered;
 use crate::limits::{RESUMES_MAX, RESUMES_VAIN_MAX, RETRY_FIRST_MS};
 use crate::report::SessionReport;
 
+/// Which databases are synchronised with a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// This one.
+    One(TreeId),
+    /// Every one that takes part here and that the peer has and may read ([`SyncEngine::sync_held`]).
+    Held,
+    /// These, and every other one that the peer lets this device read ([`SyncEngine::sync_all`]).
+    All,
+}
+
 /// A peer that was met, and the ways to meet it again.
 #[derive(Debug)]
 pub struct Route {
@@ -89,18 +100,20 @@ impl Route {
         &self.peer
     }
 
-    /// Synchronises one database, or with `None` every one that takes part here and that the peer has and may read. Each
-    /// report sums up all sessions that it took.
+    /// Synchronises these databases. Each report sums up all sessions that it took.
     ///
     /// # Errors
     /// As [`SyncEngine::sync_with_peer`]; that a link died only when going on brought nothing.
-    pub async fn sync(&mut self, tree: Option<TreeId>) -> Result<Vec<SessionReport>, SyncError> {
+    pub async fn sync(&mut self, scope: Scope) -> Result<Vec<SessionReport>, SyncError> {
         let mut sums: Vec<SessionReport> = Vec::new();
         loop {
             self.peer.log().begin();
-            let result = match tree {
-                Some(tree) => self.engine.sync_tree_with_peer(&self.peer, tree).await.map(|one| vec![one]),
-                None => self.engine.sync_all(&self.peer).await,
+            let result = match scope {
+                Scope::One(tree) => {
+                    self.engine.sync_tree_with_peer(&self.peer, tree).await.map(|one| vec![one])
+                }
+                Scope::Held => self.engine.sync_held(&self.peer).await,
+                Scope::All => self.engine.sync_all(&self.peer).await,
             };
             let Logged { lost, reports, .. } = self.peer.log().end();
             let brought = reports.iter().any(|report| report.pulled + report.pushed > 0);

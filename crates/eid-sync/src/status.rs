@@ -15,6 +15,7 @@ use crate::keep::{KeepState, Keeping};
 pub use crate::ledger::{SyncFailure, SyncHistoryEntry, SyncMetadata};
 use crate::peers::{PeerInfo, PeerStatus};
 use crate::progress::{Direction, Progress};
+use crate::route::Scope;
 use crate::runtime::{blocking, within};
 
 /// Whether there is a connection with a peer.
@@ -420,7 +421,7 @@ impl SyncEngine {
                 return Err(error);
             }
         };
-        let done = route.sync(None).await;
+        let done = route.sync(Scope::Held).await;
         route.close().await;
         done.map(|_| ())
     }

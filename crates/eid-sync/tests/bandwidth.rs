@@ -10,7 +10,9 @@ use std::time::Duration;
 use eid_core::{Permission, TreeId};
 use eid_store::{Backend, Memory};
 use eid_sync::limits::{BANDWIDTH_BURST_BYTES, BANDWIDTH_MIN};
-use eid_sync::{Bandwidth, Compression, Delivered, EngineConfig, SessionReport, SyncEvent};
+use eid_sync::{
+    Bandwidth, Compression, Delivered, Direction, EngineConfig, Progress, SessionReport, SyncEvent,
+};
 use nodes::{Node, Nodes};
 use tokio::time::Instant;
 
@@ -181,4 +183,33 @@ async fn live_links_are_capped_too() {
     let least = Duration::from_millis((bytes - BANDWIDTH_BURST_BYTES) * 1000 / RATE);
     assert!(least <= elapsed && elapsed <= 3 * least, "{elapsed:?}, at least {least:?}");
     drop(kept);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cap_holds_up_is_told_from_the_beginning_and_never_before_it_has_gone() {
+    let nodes = Nodes::new();
+    let (a, b) = (plain(&nodes, 1).await, plain(&nodes, 2).await);
+    let tree = filled(&nodes, &b, 1, 200, &[&a]);
+    b.engine.set_bandwidth(total(RATE));
+    let mut events = b.engine.events();
+    let began = Instant::now();
+    let watching = async {
+        let mut told = Vec::new();
+        while told.last().is_none_or(|(_, at): &(Progress, Duration)| *at < Duration::from_secs(8)) {
+            if let Some(Delivered::Event(SyncEvent::Progress(progress))) = events.recv().await {
+                told.push((progress, began.elapsed()));
+            }
+        }
+        told
+    };
+    let ((reports, elapsed), told) = tokio::join!(timed(&b, &a, Some(tree)), watching);
+    assert!(elapsed > Duration::from_secs(8), "it goes on after that was told: {elapsed:?}");
+    assert_eq!(reports[0].pushed, told[0].0.entries_total);
+    assert!(told[0].0.entries == 0 && told[0].1 < Duration::from_secs(1), "{told:?}");
+    assert!(told.len() > 3, "{told:?}");
+    for (progress, at) in &told {
+        assert_eq!(progress.direction, Direction::Out);
+        let most = BANDWIDTH_BURST_BYTES + RATE * (at.as_millis() as u64 + 1) / 1000;
+        assert!(progress.entries * 6_000 <= most, "{} entries after {at:?}", progress.entries);
+    }
 }

@@ -30,6 +30,14 @@ async fn friends(databases: u16) -> (Nodes, Node, Node, Arc<Tap>, Vec<TreeId>) {
     (nodes, a, b, tap, trees)
 }
 
+/// Synchronises what takes part here, and nothing that the other offers beside.
+async fn held(from: &Node, to: &Node) -> Vec<SessionReport> {
+    let peer = from.engine.connect_to_peer(&to.address(), None, &[]).await.unwrap();
+    let reports = from.engine.sync_held(&peer).await.unwrap();
+    peer.close().await;
+    reports
+}
+
 /// The next session that has come to an end, and whether early.
 async fn ended(events: &mut Events) -> (SessionReport, bool) {
     loop {
@@ -57,7 +65,7 @@ async fn thousands_in_step_are_asked_about_in_three_turns_and_one_that_differs_h
     assert_eq!((Tap::get(&tap.opened), Tap::get(&tap.open_most)), (3_001, 1 + SESSIONS_AT_ONCE));
 
     tap.reset();
-    let reports = b.engine.sync_with_peer(&a.address(), None).await.unwrap();
+    let reports = held(&b, &a).await;
     let is_equal = |report: &&SessionReport| report.rung == Some(Rung::InSync) && report.complete;
     assert_eq!(reports.iter().filter(is_equal).count(), 3_000);
     // Two turns for the handshake, one for each 1,024 databases, and no link but the control link.
@@ -69,7 +77,7 @@ async fn thousands_in_step_are_asked_about_in_three_turns_and_one_that_differs_h
 
     tap.reset();
     a.write(trees[2_222], 1);
-    let reports = b.engine.sync_with_peer(&a.address(), None).await.unwrap();
+    let reports = held(&b, &a).await;
     assert_eq!(reports.iter().filter(is_equal).count(), 2_999);
     assert_eq!(*tap.began.lock().unwrap(), [trees[2_222]]);
     assert_eq!(Tap::get(&tap.opened), 2);
@@ -233,4 +241,29 @@ async fn small_databases_are_kept_in_step_while_a_large_one_still_comes() {
         }
     }
     assert_ne!(b.state(trees[0]), a.state(trees[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_all_comes_what_is_offered_and_not_here_yet_and_else_only_what_takes_part() {
+    let (nodes, a, b, _tap, trees) = friends(2).await;
+    let (open, closed) = (a.create(7), a.create(8));
+    nodes.allow(open, &b, Permission::Read);
+    let named =
+        |reports: &[SessionReport]| reports.iter().filter_map(|report| report.tree).collect::<Vec<_>>();
+    assert_eq!(named(&held(&b, &a).await), trees);
+    assert_eq!(b.count(open), 0);
+
+    let reports = b.engine.sync_with_peer(&a.address(), None).await.unwrap();
+    let mut all = [&trees[..], &[open]].concat();
+    all.sort_unstable();
+    assert_eq!(named(&reports), all);
+    assert!(reports.iter().all(|report| report.complete), "{reports:?}");
+    assert_eq!((b.state(open), b.count(closed)), (a.state(open), 0));
+
+    // It was not said here that it takes part: what is held and does not is left alone.
+    a.write(open, 1);
+    assert_eq!(named(&b.engine.sync_with_peer(&a.address(), None).await.unwrap()), trees);
+    b.track(open);
+    b.engine.sync_with_peer(&a.address(), None).await.unwrap();
+    assert_eq!(b.state(open), a.state(open));
 }

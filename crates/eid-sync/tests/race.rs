@@ -14,7 +14,7 @@ use eid_core::{Permission, PublicKey, TreeId};
 use eid_proto::VERSIONS;
 use eid_proto::message::{Greeting, Hello, Versions};
 use eid_sync::limits::{HANDSHAKE_MS, RACE_DOOR_MS, RACE_STAGGER_MS, RESUMES_VAIN_MAX, RETRY_FIRST_MS};
-use eid_sync::{DatabaseTicket, Delivered, RefusalCode, SyncError, SyncEvent};
+use eid_sync::{DatabaseTicket, Delivered, RefusalCode, Scope, SyncError, SyncEvent};
 use eid_transport::memory::MemoryTransport;
 use eid_transport::{
     Address, BoxFuture, Connection, DialError, Link, LinkBytes, LinkError, ListenError, Received, Transport,
@@ -325,7 +325,7 @@ async fn a_session_whose_link_dies_goes_on_over_another_transport_and_its_report
     let ways = addresses(&["memory:n1", "wire:second"]);
     let mut route = b.engine.route(&ways, Some(a.key.public()), &[]).await.unwrap();
     assert_eq!(route.peer().address(), &ways[0]);
-    let reports = route.sync(Some(tree)).await.unwrap();
+    let reports = route.sync(Scope::One(tree)).await.unwrap();
     let [report] = &reports[..] else { panic!("{reports:?}") };
     assert_eq!((report.pulled, report.duplicates, report.refused), (3_001, 0, 0));
     assert_eq!((report.complete, report.behind, report.via.as_ref()), (true, Some(0), Some(&ways[1])));
@@ -362,7 +362,7 @@ async fn of_all_databases_those_that_were_cut_off_go_on_and_each_is_told_once() 
             }
         }));
         let mut route = b.engine.route(&[a.address()], Some(a.key.public()), &[]).await.unwrap();
-        let reports = route.sync(None).await.unwrap();
+        let reports = route.sync(Scope::Held).await.unwrap();
         assert_eq!(reports.len(), 1 + others.len(), "{reports:?}");
         for report in &reports {
             let all = if report.tree == Some(tree) { 3_001 } else { 11 };
@@ -380,7 +380,7 @@ async fn going_on_ends_when_it_brings_nothing() {
     let mut route = b.engine.route(&ways, Some(a.key.public()), &[]).await.unwrap();
     wire.is_dead.store(true, Ordering::SeqCst);
     let began = Instant::now();
-    let error = route.sync(Some(tree)).await.unwrap_err();
+    let error = route.sync(Scope::One(tree)).await.unwrap_err();
     assert!(matches!(error, SyncError::Link(_)), "{error}");
     let dialled = wire.dialled.load(Ordering::SeqCst);
     assert!(dialled <= 1 + RESUMES_VAIN_MAX as usize, "{dialled}");

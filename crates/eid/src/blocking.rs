@@ -184,7 +184,8 @@ impl Instance {
         Ok(self.with(joined.database))
     }
 
-    /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see.
+    /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see. What the
+    /// other side lets this device read and is not here yet comes too.
     pub fn sync_with(
         &self,
         address: &Address,

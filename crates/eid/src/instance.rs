@@ -13,7 +13,7 @@ use eid_db::{Env, Instance as Db};
 use eid_store::{Backend, FsckReport, Memory};
 use eid_sync::{
     Bandwidth, Compression, DatabaseTicket, Delivered, EngineConfig, Events, Offered, PeerInfo, PeerStatus,
-    Route, SessionReport, SyncEngine, SyncError, SyncEvent, TokioRuntime, TransportInfo, Undelivered,
+    Route, Scope, SessionReport, SyncEngine, SyncError, SyncEvent, TokioRuntime, TransportInfo, Undelivered,
 };
 use eid_transport::Address;
 
@@ -370,9 +370,9 @@ impl Instance {
             if ticket.invite.is_some() {
                 route.redeem(ticket.db, &own_name).await?;
             }
-            let mut sum = only(route.sync(Some(ticket.db)).await?)?;
+            let mut sum = only(route.sync(Scope::One(ticket.db)).await?)?;
             if self.join_by_open_invite(ticket, user).await? {
-                sum.go_on(only(route.sync(Some(ticket.db)).await?)?);
+                sum.go_on(only(route.sync(Scope::One(ticket.db)).await?)?);
             }
             Ok(sum)
         };
@@ -464,8 +464,9 @@ impl Instance {
         Ok(offload(move || peers.met(peer, &via, name.as_deref(), now_ms)).await??)
     }
 
-    /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see. Then
-    /// builds the indexes that others have declared, however long that takes.
+    /// Synchronises with whoever answers at an address, both directions: one database, or all that both may see. What the
+    /// other side lets this device read and is not here yet comes too, and is tracked by the user of this device. Then builds
+    /// the indexes that others have declared, however long that takes.
     ///
     /// # Errors
     /// [`ErrorKind::Unreachable`], [`ErrorKind::Refused`], [`ErrorKind::TimedOut`]. What has arrived stays.
@@ -488,7 +489,7 @@ impl Instance {
         database: Option<&Database>,
         within: Duration,
     ) -> Result<Synced, Error> {
-        self.sync_at(std::slice::from_ref(address), None, database, within).await
+        self.sync_at(std::slice::from_ref(address), None, scope_of(database), within).await
     }
 
     /// As [`Self::sync_telling`], with a device that is known, at whichever of its addresses leads to it. When a link dies,
@@ -503,20 +504,28 @@ impl Instance {
         database: Option<&Database>,
         within: Duration,
     ) -> Result<Synced, Error> {
-        self.sync_at(&peer.addresses, peer.key, database, within).await
+        self.sync_at(&peer.addresses, peer.key, scope_of(database), within).await
+    }
+
+    /// As [`Self::sync_with_peer`] of all databases, but of no others than those that take part here.
+    ///
+    /// # Errors
+    /// As [`Self::sync_with_peer`].
+    pub async fn sync_held_with_peer(&self, peer: &PeerInfo, within: Duration) -> Result<Synced, Error> {
+        self.sync_at(&peer.addresses, peer.key, Scope::Held, within).await
     }
 
     async fn sync_at(
         &self,
         addresses: &[Address],
         expected: Option<PublicKey>,
-        database: Option<&Database>,
+        scope: Scope,
         within: Duration,
     ) -> Result<Synced, Error> {
         let Some(address) = addresses.first() else {
             return Err(Error::new(ErrorKind::NotFound, "the peer has no address"));
         };
-        let work = self.sync_now(addresses, expected, database.map(Database::id));
+        let work = self.sync_now(addresses, expected, scope);
         let done = match tokio::time::timeout(within, work).await {
             Ok(done) => done,
             Err(_) => {
@@ -542,13 +551,20 @@ impl Instance {
         &self,
         addresses: &[Address],
         expected: Option<PublicKey>,
-        tree: Option<TreeId>,
+        scope: Scope,
     ) -> Result<Synced, Error> {
         let engine = &self.inner.engine;
         let db = self.inner.db.clone();
-        let keys = offload(move || db.keys_to_prove(tree.as_ref())).await??;
+        let (keys, held) = offload(move || {
+            Ok::<_, Error>(match &scope {
+                Scope::One(tree) => (db.keys_to_prove(Some(tree))?, Vec::new()),
+                Scope::Held => (db.keys_to_prove(None)?, Vec::new()),
+                Scope::All => (db.keys_to_prove(None)?, db.store().trees()?),
+            })
+        })
+        .await??;
         let mut route = engine.route(addresses, expected, &keys).await?;
-        let done = route.sync(tree).await;
+        let done = route.sync(scope).await;
         let peer = route.peer().clone();
         route.close().await;
         let peer_key = peer.key();
@@ -568,12 +584,33 @@ impl Instance {
         });
         remembering.await??;
         let reports = done?;
+        if scope == Scope::All {
+            self.take_up(&reports, held).await?;
+        }
         if incomplete {
             let message = "a session ended before everything was exchanged";
             return Err(Error::new(ErrorKind::Incomplete, message));
         }
-        let refused = if tree.is_some() { Vec::new() } else { self.refused_by(peer_key, &reports).await? };
+        let refused = match scope {
+            Scope::One(_) => Vec::new(),
+            Scope::Held | Scope::All => self.refused_by(peer_key, &reports).await?,
+        };
         Ok(Synced { sessions: reports, refused })
+    }
+
+    /// Tracks the databases that have come and were not here before.
+    async fn take_up(&self, reports: &[SessionReport], held: Vec<TreeId>) -> Result<(), Error> {
+        let come: Vec<TreeId> =
+            reports.iter().filter(|report| report.complete).filter_map(|r| r.tree).collect();
+        let (db, tracking) = (self.inner.db.clone(), self.device_user().inner().clone());
+        offload(move || {
+            for tree in come.iter().filter(|tree| !held.contains(tree)) {
+                tracking.track(tree)?;
+                db.keep_title_as_name(tree)?;
+            }
+            Ok(())
+        })
+        .await?
     }
 
     /// Whether a session ended before everything was exchanged that was to be: to a peer that may not read a database, as
@@ -786,6 +823,11 @@ impl Instance {
         })
         .await?
     }
+}
+
+/// This database, or all that both may see.
+fn scope_of(database: Option<&Database>) -> Scope {
+    database.map_or(Scope::All, |database| Scope::One(database.id()))
 }
 
 /// One database, one report.

@@ -24,8 +24,8 @@ const ROWS: u64 = 10;
 /// later while they are not there.
 const DELIVERED: Duration = Duration::from_secs(120);
 
-/// Bytes a second for each of them and each entry that waits for it: what takes a second or more shows how far it is.
-const RATE_PER_ENTRY: u64 = 32;
+/// Bytes a second for each of them and each entry that waits for it: it takes some seconds, and shows how far it is.
+const RATE_PER_ENTRY: u64 = 16;
 /// The least rate that a node can be told.
 const RATE_MIN: u64 = 64 * 1024;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eid::{PeerInfo, PeerStatus, SessionReport, Synced};
+use eid::{Database, PeerInfo, PeerStatus, SessionReport, Synced};
 use serde_json::{Value, json};
 
 use crate::args::Sync;
@@ -30,7 +30,7 @@ pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
     } else {
         let (unmet, met) = targets(context, args)?;
         for peer in unmet {
-            let work = context.node.sync_with_peer(&peer, db.as_ref(), within);
+            let work = exchange(context, args, &peer, db.as_ref(), within);
             let one = transfers::beside(context, &peer.addresses, work).await;
             done.take(context, one, &name(&peer))?;
         }
@@ -38,7 +38,7 @@ pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
             // Whoever answered at an address that was added by hand has been met at it, and needs no other one.
             let now = context.node.peers()?.into_iter().find(|known| known.key == peer.key);
             if let Some(now) = now.filter(|now| now.last_success_ms == peer.last_success_ms) {
-                let work = context.node.sync_with_peer(&now, db.as_ref(), within);
+                let work = exchange(context, args, &now, db.as_ref(), within);
                 let one = transfers::beside(context, &now.addresses, work).await;
                 done.take(context, one, &name(&peer))?;
             }
@@ -55,6 +55,20 @@ pub async fn run(context: &Context, args: &Sync) -> Result<(), Failure> {
             .note(format!("{peer} may not read {name}, as far as is known here: nothing was sent to it"))?;
     }
     done.failed.map_or(Ok(()), Err)
+}
+
+/// From a peer that was named comes everything that it lets this device read; from others nothing that is not here yet.
+async fn exchange(
+    context: &Context,
+    args: &Sync,
+    peer: &PeerInfo,
+    db: Option<&Database>,
+    within: Duration,
+) -> Result<Synced, eid::Error> {
+    if args.peer.is_none() && db.is_none() {
+        return context.node.sync_held_with_peer(peer, within).await;
+    }
+    context.node.sync_with_peer(peer, db, within).await
 }
 
 /// Joins what was asked for and is approved by now.

@@ -390,5 +390,12 @@ fn what_may_be_read_at_an_address_is_listed_and_nothing_else() {
     assert_eq!(found[0]["here"], true);
     b.ok(&["db", "forget", "notes"]);
     assert_eq!(b.ok(&["discover", &a.address]).lines()[0]["here"], false);
+    // What was forgotten comes again only from whom is named.
+    assert_eq!(b.ok(&["sync"]).json()["databases"], json!([]));
+    let synced = b.ok(&["sync", "--address", &a.address]).json();
+    assert_eq!(synced["databases"][0]["id"], found[0]["id"]);
+    assert_eq!(b.ok(&["discover", &a.address]).lines()[0]["here"], true);
+    assert_eq!(b.ok(&["db", "show", "notes"]).json()["entries"], found[0]["entries"]);
+    assert_eq!(b.ok(&["db", "list"]).lines().len(), 1);
     b.fails(&["discover", "http://127.0.0.1:1"], 5, "unreachable");
 }

@@ -3,6 +3,7 @@
 use super::*;
 
 use eid_core::Permission;
+use eid_sync::Wish;
 use eid_transport::{Connection, Link, Transport as _};
 
 impl Engines {
@@ -68,7 +69,11 @@ impl Engines {
             process_there.track(&id, &name).map_err(failed(index))?;
             self.sim.sometimes("asks without a right");
         }
-        lock(&self.trees).push(Shared { id, members: members.iter().copied().collect() });
+        let every_ms = self.plan.periods.get(&number).copied();
+        if every_ms.is_some() {
+            lock(&self.wishes).insert(id, Wish { on_commit: false, every_ms });
+        }
+        lock(&self.trees).push(Shared { id, members: members.iter().copied().collect(), every_ms });
         Ok(())
     }
 

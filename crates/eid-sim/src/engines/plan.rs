@@ -1,6 +1,7 @@
 //! What one seed makes of a world of engines, before anything runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use eid_sync::Rung;
 
@@ -10,6 +11,9 @@ use crate::rng::Rng;
 
 /// Longest time with faults in one piece, virtual: pauses between attempts stay short.
 pub const PIECE_US_MAX: u64 = 45 * 1_000_000;
+
+/// Milliseconds between two looks at a database of which nothing is told at once.
+const PERIOD_MS: Range<u64> = 1_000..5_000;
 
 /// How nodes know each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub struct Plan {
     pub members: Vec<Vec<usize>>,
     /// Who begins with nothing of a database: which, who.
     pub late: BTreeSet<(usize, usize)>,
+    /// Databases of which nobody tells anything at once: which, and after how many milliseconds they are looked at.
+    pub periods: BTreeMap<usize, u64>,
     /// How long the pieces with faults are, microseconds.
     pub pieces: Vec<u64>,
     /// How badly the network behaves in them.
@@ -139,6 +145,14 @@ impl Plan {
         let is_silent = rng.chance(350);
         let silent = (0..honest).filter(|_| rng.chance(400)).filter(|_| is_silent).collect();
         let pieces = if rng.chance(200) { 2 } else { 1 };
+        let slow = &mut Rng::new(seed, "periods");
+        let by_period = slow.chance(300);
+        let mut periods = BTreeMap::new();
+        for database in 0..databases {
+            if by_period && slow.chance(600) {
+                periods.insert(database, slow.range(PERIOD_MS));
+            }
+        }
         Self {
             honest,
             shape,
@@ -147,6 +161,7 @@ impl Plan {
             knows,
             members,
             late,
+            periods,
             pieces: (0..pieces).map(|_| rng.range(5_000_000..PIECE_US_MAX)).collect(),
             weather: if calm { Weather::fair() } else { Weather::foul(rng) },
             disk: if rng.chance(60) { DiskKind::Embedded } else { DiskKind::Journal },

@@ -25,7 +25,8 @@ impl Engines {
             self.sim.sleep_us(100_000).await;
         }
         let silence_us = self.sim.now_us() + SILENCE_US;
-        let mut patience_us = SETTLE_US;
+        let slow_us = self.by_period_us();
+        let mut patience_us = SETTLE_US + slow_us;
         if self.plan.reaps {
             self.net.reap_silent();
         } else {
@@ -37,10 +38,13 @@ impl Engines {
             self.sim.sometimes("settled although half-open connections stay");
             // Who is in step over one of these cannot know yet that it is not.
             self.sim.sleep_us(silence_us.saturating_sub(self.sim.now_us())).await;
-            self.wait(SETTLE_US, "after a minute of silence").await?;
+            self.wait(SETTLE_US + slow_us, "after a minute of silence").await?;
         }
         if self.plan.members.iter().any(|members| members.len() > 2) {
             self.sim.sometimes("behind a node that is no neighbour");
+        }
+        if self.shared().iter().any(|tree| tree.every_ms.is_some() && tree.members.len() > 2) {
+            self.sim.sometimes("settled by period beyond a node that is no neighbour");
         }
         // A write at everybody goes over what is there.
         for tree in self.shared() {
@@ -54,9 +58,16 @@ impl Engines {
         }
         // The log of who wrote is read after this poll.
         self.sim.sleep_us(1000).await;
-        self.wait(TOLD_US, "after a write in step").await?;
+        self.wait(TOLD_US + slow_us, "after a write in step").await?;
         self.sim.sometimes("written in step");
         Ok(())
+    }
+
+    /// How long what is written may take through a database that is only looked at by period: a half more than a period
+    /// for each two of its members.
+    fn by_period_us(&self) -> u64 {
+        let slow = |tree: &Shared| tree.every_ms.unwrap_or(0) * 1_500 * tree.members.len() as u64;
+        self.shared().iter().map(slow).max().unwrap_or(0)
     }
 
     /// Waits until all hold the same and everybody is in step.

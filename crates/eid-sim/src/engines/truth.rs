@@ -342,7 +342,9 @@ impl Engines {
         let mut held = BTreeMap::new();
         if let Some(there) = seen.nodes.get(&other) {
             let ledger = &self.hosts[other].ledger;
-            for (tree, log) in &there.logs {
+            let slow = lock(&self.wishes);
+            // What is looked at by period may not be due.
+            for (tree, log) in there.logs.iter().filter(|(tree, _)| !slow.contains_key(*tree)) {
                 let end = log.ids.iter().rposition(|id| ledger.is_durable(id)).map_or(0, |last| last + 1);
                 held.insert(*tree, end);
             }
@@ -454,6 +456,7 @@ impl Engines {
             let said = self.device(other).and_then(|peer| seen.nodes.get(&index)?.said.get(&peer));
             match said {
                 Some(status) if status.state == KeepState::InStep => {}
+                Some(status) if status.state == KeepState::Resting && !self.plan.periods.is_empty() => {}
                 said => return Some(format!("n{index} with n{other}: {said:?}")),
             }
         }
