@@ -509,6 +509,30 @@ fn what_does_not_belong_ends_the_connection() {
 }
 
 #[test]
+fn who_pushes_on_and_takes_no_acknowledgement_is_left() {
+    let mut half = Half::new(Side::Listener, Mem::with_root(1));
+    let mut mem = Mem::with_root(2);
+    mem.chain(2, 1);
+    let (tree, logged) = (mem.tree(), mem.log(Seq(1)..Seq(2), usize::MAX).unwrap().remove(0));
+    let entries = [Arrived { block: logged.block, payloads: logged.payloads }];
+    half.live.follow(tree, Some(Cursor { epoch: Epoch(2), seq: Seq(1) }));
+    half.hear(&LiveMessage::Following { number: 0 }).unwrap();
+    let mut taken = 0;
+    loop {
+        // The same entry at one place after the other.
+        let from = 1 + taken as u64;
+        let push = LiveMessage::Push { number: 0, from, batch: Batch::pack(&tree, &entries, from + 1) };
+        if half.hear(&push).is_err() {
+            break;
+        }
+        half.take();
+        taken += 1;
+        assert!(taken <= WORDS_MAX, "what it does not take piles up");
+    }
+    assert!(taken >= WORDS_MAX - 2 && half.duplicates >= taken - 1, "{taken} pushes were taken");
+}
+
+#[test]
 fn more_than_the_window_is_not_taken() {
     let mut half = Half::new(Side::Listener, Mem::with_root(1));
     let mut mem = Mem::with_root(2);

@@ -119,6 +119,14 @@ impl Context {
         self.access.permission(tree, &self.keys)
     }
 
+    /// Remembers what the peer and this side know of each other.
+    pub(crate) fn remember(&self, tree: &TreeId, known: Known) -> Result<(), SyncError> {
+        if self.serving && !self.peers.has_room_for(&self.peer)? {
+            return Ok(());
+        }
+        Ok(self.relations.record(&self.peer, tree, known)?)
+    }
+
     /// The same for a database that takes part.
     pub(crate) fn rights_in(&self, tree: &TreeId) -> Rights {
         let permission = self.permission(tree);
@@ -486,8 +494,8 @@ impl Driver<'_> {
         let (known, tree) = (session.known(), session.tree());
         let Some(tree) = tree.filter(|_| known != self.recorded) else { return Ok(()) };
         self.recorded = known;
-        let (relations, peer) = (self.context.relations.clone(), self.context.peer);
-        let work = move || relations.record(&peer, &tree, known);
+        let context = self.context.clone();
+        let work = move || context.remember(&tree, known);
         Ok(blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)??)
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use async_lock::Mutex as AsyncMutex;
+use async_lock::{Mutex as AsyncMutex, Semaphore};
 use eid_core::dag::{Replica, tips_hash};
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_proto::message::{LiveMessage, Request, Response};
@@ -28,7 +28,7 @@ use crate::hub::Hub;
 use crate::keep::Keepers;
 use crate::ledger::{Ledger, SyncFailure};
 use crate::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, HANDSHAKE_MS, IDLE_MS, MEMORY_BYTES_MAX,
+    CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, HANDSHAKE_MS, IDLE_MS, MEETINGS_MAX, MEMORY_BYTES_MAX,
     SESSIONS_PER_CONNECTION_MAX, UNPROVEN_MAX,
 };
 use crate::live::LiveLinks;
@@ -134,6 +134,8 @@ pub(crate) struct Inner {
     pub(crate) transfers: Transfers,
     pub(crate) keepers: Arc<Keepers>,
     pub(crate) breakers: Breakers,
+    /// Places for peers that are met because they are kept in step or flushed.
+    pub(crate) meetings: Semaphore,
     _watch: Watch,
 }
 
@@ -156,6 +158,23 @@ struct PeerInner {
     log: Log,
     /// It was hung up.
     closed: AtomicBool,
+    publisher: Arc<Publisher>,
+    /// Whether it was told that it is connected, and not yet that it is not.
+    is_told: AtomicBool,
+}
+
+impl PeerInner {
+    fn tell_gone(&self) {
+        if self.is_told.swap(false, Ordering::SeqCst) {
+            self.publisher.publish(&SyncEvent::Disconnected { peer: self.key });
+        }
+    }
+}
+
+impl Drop for PeerInner {
+    fn drop(&mut self) {
+        self.tell_gone();
+    }
 }
 
 impl Peer {
@@ -190,6 +209,7 @@ impl Peer {
     /// Closes the connection.
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
+        self.inner.tell_gone();
         self.inner.connection.close().await;
     }
 }
@@ -233,6 +253,7 @@ impl SyncEngine {
             ledger: Ledger::in_store(&store),
             transfers: Transfers::default(),
             breakers: Breakers::default(),
+            meetings: Semaphore::new(MEETINGS_MAX),
             _watch: keepers.watch(&store),
             keepers,
             relations: Relations::new(Arc::clone(&store)),
@@ -591,6 +612,8 @@ impl SyncEngine {
             features: established.features,
             log: Log::default(),
             closed: AtomicBool::new(false),
+            publisher: Arc::clone(&self.inner.publisher),
+            is_told: AtomicBool::new(false),
         };
         let peer = Peer { inner: Arc::new(inner) };
         {
@@ -604,6 +627,7 @@ impl SyncEngine {
             return Err(error);
         }
         self.note_met(&peer).await?;
+        peer.inner.is_told.store(true, Ordering::SeqCst);
         self.inner.publisher.publish(&SyncEvent::Connected {
             peer: peer.key(),
             name: peer.name().to_owned(),
@@ -946,6 +970,9 @@ fn remember(
             Some(via) if peers.is_known(&report.peer, via)? => peers.succeeded(report.peer, now_ms)?,
             Some(_) => {}
         }
+    }
+    if report.via.is_none() && !peers.has_room_for(&report.peer)? {
+        return Ok(());
     }
     // Who asks for what it may not see leaves no trace: anybody could.
     if report.via.is_some() || report.turns > 0 && (report.rung.is_some() || report.pulled > 0) {

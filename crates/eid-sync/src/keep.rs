@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use eid_core::{PublicKey, SecretKey, TreeId};
-use eid_proto::LiveEvent;
+use eid_proto::{LiveEvent, RefusalCode};
 use eid_store::{Admitted, EntryStore, Watch};
 use eid_transport::{Address, BoxFuture};
 
@@ -63,7 +63,8 @@ impl Drop for Held {
 /// What a task that keeps databases in step and everybody else know of each other.
 pub(crate) struct Keeping {
     addresses: Mutex<Vec<Address>>,
-    expected: Option<PublicKey>,
+    /// Who is let in; nothing when it is whoever answers.
+    expected: Mutex<Option<PublicKey>>,
     tree: Option<TreeId>,
     kept: Mutex<Kept>,
     /// What is known has changed.
@@ -113,7 +114,12 @@ impl Keeping {
 
     /// The peer, as far as it is known: it was met, or nobody else is let in.
     pub(crate) fn peer(&self) -> Option<PublicKey> {
-        self.expected.or(lock(&self.kept).peer)
+        lock(&self.expected).or(lock(&self.kept).peer)
+    }
+
+    /// From now on nobody else is let in.
+    pub(crate) fn expect(&self, peer: PublicKey) {
+        *lock(&self.expected) = Some(peer);
     }
 
     /// The one database, when it is not all of them.
@@ -293,7 +299,7 @@ impl SyncEngine {
         };
         let shared = Arc::new(Keeping {
             addresses: Mutex::new(addresses.to_vec()),
-            expected,
+            expected: Mutex::new(expected),
             tree,
             kept: Mutex::new(kept),
             changed: Signal::default(),
@@ -303,7 +309,8 @@ impl SyncEngine {
         });
         self.inner.keepers.add(&shared);
         let stopped = self.inner.stopped.seen();
-        let keeper = Keeper { engine: self.clone(), shared: Arc::clone(&shared), keys: keys.to_vec() };
+        let (engine, shared_there, keys) = (self.clone(), Arc::clone(&shared), keys.to_vec());
+        let keeper = Keeper { engine, shared: shared_there, keys, proven: Mutex::default() };
         self.inner.runtime.spawn(Box::pin(keeper.run(stopped)));
         SyncHandle { held: Arc::new(Held { engine: Arc::downgrade(&self.inner), shared }) }
     }
@@ -372,6 +379,8 @@ struct Keeper {
     engine: SyncEngine,
     shared: Arc<Keeping>,
     keys: Vec<Arc<SecretKey>>,
+    /// Those that were proven when the peer was met last.
+    proven: Mutex<BTreeSet<PublicKey>>,
 }
 
 /// Why the wait on a connection is over.
@@ -454,8 +463,8 @@ impl Keeper {
         blocking(&*self.engine.inner.runtime, wishes).await.ok_or(SyncError::Stopped)
     }
 
-    /// Takes note of what others have noted.
-    async fn take_notes(&self, schedule: &mut Schedule, runtime: &dyn Runtime) -> Result<(), SyncError> {
+    /// Takes note of what others have noted. Says whether wishes may have changed, or who is logged in.
+    async fn take_notes(&self, schedule: &mut Schedule, runtime: &dyn Runtime) -> Result<bool, SyncError> {
         let Notes { seen, hurry, wishes, .. } = {
             let mut notes = lock(&self.shared.notes);
             let stops = notes.stops;
@@ -474,7 +483,11 @@ impl Keeper {
         } else if seen {
             schedule.seen(now);
         }
-        Ok(())
+        if seen || hurry {
+            let addresses = lock(&self.shared.addresses).clone();
+            self.engine.inner.breakers.close(&addresses);
+        }
+        Ok(wishes)
     }
 
     /// Connects again and again.
@@ -499,11 +512,22 @@ impl Keeper {
                             let done = self.connection(&peer, &mut schedule, runtime, &mut was_useful).await;
                             *lock(&self.shared.links) = None;
                             peer.close().await;
-                            if let Ok(Left::HungUp) = done {
-                                schedule.hung_up();
-                                self.waits(&schedule, runtime);
-                                self.set(KeepState::Resting, None);
-                                continue;
+                            match done {
+                                Ok(Left::HungUp { is_settled }) => {
+                                    // It was lost by nobody's fault: it is as good as any other way.
+                                    lost = None;
+                                    schedule.hung_up();
+                                    self.waits(&schedule, runtime);
+                                    let rests =
+                                        if is_settled { KeepState::Resting } else { KeepState::Waiting };
+                                    self.set(rests, None);
+                                    continue;
+                                }
+                                Ok(Left::Lacking) => {
+                                    schedule.lacking(runtime.monotonic_ms());
+                                    continue;
+                                }
+                                Ok(Left::Lost) | Err(_) => {}
                             }
                             // Where there is another address, it goes on there at once, and waits only when that is lost
                             // too.
@@ -551,17 +575,25 @@ impl Keeper {
     }
 
     async fn meet(&self, lost: Option<&Address>) -> Result<Peer, SyncError> {
-        let (access, tree) = (Arc::clone(&self.engine.inner.access), self.shared.tree);
-        let keys = blocking(&*self.engine.inner.runtime, move || access.keys_to_prove(tree.as_ref()));
-        let mut keys = keys.await.ok_or(SyncError::Stopped)?;
+        let mut keys = self.keys_to_prove().await?;
         for key in &self.keys {
             if !keys.iter().any(|other| other.public() == key.public()) {
                 keys.push(Arc::clone(key));
             }
         }
         let addresses = lock(&self.shared.addresses).clone();
-        let expected = self.shared.expected;
-        self.engine.race_patiently(&addresses, expected, &keys, lost).await
+        let expected = *lock(&self.shared.expected);
+        let _place = self.engine.inner.meetings.acquire().await;
+        let peer = self.engine.race_patiently(&addresses, expected, &keys, lost).await?;
+        *lock(&self.proven) = keys.iter().map(|key| key.public()).collect();
+        Ok(peer)
+    }
+
+    /// Keys of users that the peer has to be shown.
+    async fn keys_to_prove(&self) -> Result<Vec<Arc<SecretKey>>, SyncError> {
+        let (access, tree) = (Arc::clone(&self.engine.inner.access), self.shared.tree);
+        let keys = blocking(&*self.engine.inner.runtime, move || access.keys_to_prove(tree.as_ref()));
+        keys.await.ok_or(SyncError::Stopped)
     }
 
     /// One connection, until it is lost or not needed any more.
@@ -609,7 +641,13 @@ impl Keeper {
             if links.is_some_and(|links| links.is_ended()) {
                 return Ok(Left::Lost);
             }
-            self.take_notes(schedule, runtime).await?;
+            if self.take_notes(schedule, runtime).await? {
+                let keys = self.keys_to_prove().await?;
+                if keys.iter().any(|key| !lock(&self.proven).contains(&key.public())) {
+                    // Keys are proven when a connection is made.
+                    return Ok(Left::Lacking);
+                }
+            }
             let now = runtime.monotonic_ms();
             if let Some(links) = links {
                 take_events(links, schedule, now);
@@ -629,11 +667,13 @@ impl Keeper {
                     asking = Some(Asking { asked, answer });
                     continue;
                 }
-                Action::HangUp | Action::Dial => return Ok(Left::HungUp),
+                Action::HangUp | Action::Dial => {
+                    return Ok(Left::HungUp { is_settled: self.is_settled(schedule, |_| true) });
+                }
                 Action::Wait(until) => until,
             };
             let tells = |tree: &TreeId| links.is_some_and(|links| links.is_in_step(tree));
-            if schedule.is_settled(tells) {
+            if self.is_settled(schedule, tells) {
                 *was_useful = true;
                 self.set(KeepState::InStep, None);
             } else {
@@ -701,11 +741,21 @@ impl Keeper {
                         }
                         // No link could be opened: the connection is lost.
                         Err(error) if report.is_none() && is_of_connection(&error) => return Err(error),
-                        Err(error) => self.set(KeepState::CatchingUp, Some(&error)),
+                        Err(error) => {
+                            if is_unavailable(&error) {
+                                schedule.unavailable(tree, now);
+                            }
+                            self.set(KeepState::CatchingUp, Some(&error));
+                        }
                     }
                 }
             }
         }
+    }
+
+    /// Whether nothing is under way or due. One database that is asked for has to be there.
+    fn is_settled(&self, schedule: &Schedule, tells: impl Fn(&TreeId) -> bool) -> bool {
+        self.shared.tree.is_none_or(|tree| schedule.knows(&tree)) && schedule.is_settled(tells)
     }
 
     /// Asks the peer which databases differ.
@@ -763,7 +813,12 @@ impl Keeper {
 /// How a connection was left.
 enum Left {
     Lost,
-    HungUp,
+    /// Nothing needed it; whether everything was as far as it is to be.
+    HungUp {
+        is_settled: bool,
+    },
+    /// The peer has to be shown more keys.
+    Lacking,
 }
 
 fn take_events(links: &LiveLinks, schedule: &mut Schedule, now: u64) {
@@ -784,6 +839,11 @@ fn is_of_connection(error: &SyncError) -> bool {
         SyncError::Refused(_) => false,
         _ => true,
     }
+}
+
+/// Whether a peer does not have a database, or does not give it.
+fn is_unavailable(error: &SyncError) -> bool {
+    error.refusal() == Some(RefusalCode::Unavailable)
 }
 
 /// Without a connection a schedule asks for nothing else than to make one.

@@ -10,8 +10,9 @@ use eid_transport::Address;
 use crate::engine::{SyncEngine, chain};
 use crate::error::SyncError;
 use crate::keep::SyncHandle;
+use crate::limits::RETRY_MAX_MS;
 use crate::peers::{PeerInfo, PeerStatus};
-use crate::runtime::blocking;
+use crate::runtime::{blocking, within};
 use crate::signal::{Signal, first_of};
 
 /// Keeps everything in step with the peers that are known, until it is dropped.
@@ -94,12 +95,15 @@ impl SyncEngine {
             let peers = inner.peers.clone();
             let listed = blocking(&*inner.runtime, move || peers.list()).await;
             match listed.ok_or(SyncError::Stopped) {
-                Ok(Ok(known)) => self.keep_these(shared, known),
+                Ok(Ok(known)) => {
+                    self.keep_these(shared, known);
+                    inner.peers.changed().after(seen).await;
+                }
                 Ok(Err(error)) | Err(error) => {
                     tracing::error!(error = chain(&error), "the peers cannot be read");
+                    within(&*inner.runtime, RETRY_MAX_MS, inner.peers.changed().after(seen)).await;
                 }
             }
-            inner.peers.changed().after(seen).await;
         }
     }
 
@@ -118,6 +122,8 @@ impl SyncEngine {
             .collect();
         for (who, key) in met {
             if let Some(handle) = kept.remove(&who) {
+                // Whoever is found at its address later is somebody else.
+                handle.keeping().expect(key);
                 kept.entry(Who::Met(key)).or_insert(handle);
             }
         }

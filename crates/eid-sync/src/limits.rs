@@ -31,9 +31,9 @@ pub const TURN_BYTES_PER_SECOND_MIN: u64 = 1_024;
 pub const CONNECTIONS_MAX: usize = 2_048;
 /// Greatest number of them whose peer has not yet proven who it is: a handshake takes two round trips.
 pub const UNPROVEN_MAX: usize = 64;
-/// Greatest number of connections that one key has dialled: a device needs one, and leaves some behind when it goes away
-/// without a word.
-pub const CONNECTIONS_PER_KEY_MAX: usize = 4;
+/// Greatest number of connections that one key has dialled: a device needs one for each [`crate::SyncHandle`] that it holds
+/// of the peer, and leaves some behind when it goes away without a word.
+pub const CONNECTIONS_PER_KEY_MAX: usize = 16;
 /// Greatest number of sessions that are served at once over all connections, of peers that have a right. What they hold
 /// together is bounded by [`MEMORY_BYTES_MAX`].
 pub const SESSIONS_MAX: usize = 512;
@@ -131,6 +131,15 @@ pub const PERIOD_MS: u64 = 300_000;
 /// Milliseconds after which a database is looked at again that differs at a peer that tells what comes to it: what is on its
 /// way has come by then.
 pub const DOUBT_MS: u64 = 5_000;
+/// Milliseconds in which a peer that is followed in a database has followed back, when it wants to be told of it too: a few
+/// round trips, and the end of a session that it answers.
+pub const FOLLOW_BACK_MS: u64 = 5_000;
+/// Milliseconds from which on a connection has lasted: when it is lost then, it is made again as if nothing had failed
+/// before.
+pub const LASTING_MS: u64 = 10_000;
+/// Peers that are met at once, of all that are kept in step or flushed: a thousand that are away keep one that is there
+/// waiting for little more than a minute.
+pub const MEETINGS_MAX: usize = 64;
 /// Milliseconds for which a connection is kept that nothing needs until then: making it takes less work than keeping it.
 pub const LINGER_MS: u64 = 30_000;
 /// Milliseconds that a sabotaged receiver waits between acknowledging and committing.

@@ -15,7 +15,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use eid_core::{EntryId, PublicKey, TreeId};
-use eid_proto::limits::{COALESCE_MS, FOLLOWED_MAX, LIVE_WINDOW_BYTES};
+use eid_proto::limits::{COALESCE_MS, LIVE_WINDOW_BYTES};
 use eid_proto::message::{Delivery, LiveMessage};
 use eid_proto::{Arrived, Cursor, Due, Known, Live, LiveEvent, Outcome, Rights, Side};
 use eid_store::{Admitted, Offer};
@@ -337,10 +337,6 @@ impl LiveLinks {
             events.extend(std::iter::from_fn(|| live.poll_event()));
             if events.iter().any(|event| matches!(event, LiveEvent::Followed(_))) {
                 let mut interest = lock(&self.interest);
-                // What was left since is let go of now and then.
-                if interest.followed.len() >= FOLLOWED_MAX {
-                    interest.followed = live.followers().collect();
-                }
                 let followed = events.iter().filter_map(|event| match event {
                     LiveEvent::Followed(tree) => Some(*tree),
                     _ => None,
@@ -351,6 +347,7 @@ impl LiveLinks {
         };
         self.tell(events)?;
         if is_left {
+            self.let_go();
             self.context.hub.nudge(self.context.peer);
         }
         if has_words {
@@ -540,10 +537,29 @@ impl LiveLinks {
             self.tell(events)?;
             self.words.raise();
             if is_left {
+                self.let_go();
                 self.context.hub.nudge(self.context.peer);
             }
         }
         Ok(())
+    }
+
+    /// What the other side follows no more is for who keeps databases in step, like what it never followed.
+    fn let_go(&self) {
+        {
+            let live = lock(&self.live);
+            let interest = &mut *lock(&self.interest);
+            let Interest { followed, came, others } = interest;
+            followed.retain(|tree| {
+                let stays = live.is_followed(tree);
+                if !stays {
+                    came.remove(tree);
+                    others.insert(*tree);
+                }
+                stays
+            });
+        }
+        self.happened.raise();
     }
 
     /// Looks at the rights of some followers, in turn. Runs on a thread that may block.
@@ -591,8 +607,14 @@ impl LiveLinks {
 
     /// Looks whether followers may still read.
     fn check(&self, followers: &[TreeId]) {
+        let mut is_left = false;
         for (tree, rights) in followers.iter().zip(self.rights_of(followers)) {
-            lock(&self.live).check(tree, rights);
+            let mut live = lock(&self.live);
+            live.check(tree, rights);
+            is_left |= !live.is_followed(tree);
+        }
+        if is_left {
+            self.let_go();
         }
         if lock(&self.live).has_words() {
             self.words.raise();
@@ -707,7 +729,7 @@ impl LiveLinks {
     pub(crate) fn record(&self) -> Result<(), SyncError> {
         let learnt: BTreeMap<TreeId, Known> = lock(&self.live).take_learnt();
         for (tree, known) in learnt {
-            self.context.relations.record(&self.context.peer, &tree, known)?;
+            self.context.remember(&tree, known)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
+use bytes::Bytes;
 use eid_core::PublicKey;
 use eid_store::{EntryStore, Local};
 use eid_transport::Address;
@@ -192,7 +193,12 @@ impl Peers {
     /// Every one.
     pub fn list(&self) -> Result<Vec<PeerInfo>, SyncError> {
         let rows = self.rows.scan(&[])?;
-        rows.iter().map(|(key, value)| decode(key, value)).collect()
+        let readable = |(key, value): &(Vec<u8>, Bytes)| {
+            decode(key, value)
+                .inspect_err(|error| tracing::warn!(%error, "what is known of a peer cannot be read"))
+                .ok()
+        };
+        Ok(rows.iter().filter_map(readable).collect())
     }
 
     /// The peer that was last met at this address.
@@ -273,11 +279,16 @@ impl Peers {
     /// Remembers that everything was exchanged with a peer that dialled. Who was never met before is only taken up as
     /// long as there are not many: a database may be open to everyone.
     pub fn called(&self, peer: PublicKey, now_ms: u64) -> Result<(), SyncError> {
-        let is_known = self.rows.get(&met_key(&peer))?.is_some();
-        if !is_known && self.rows.scan(&[MET])?.len() >= PEERS_CALLING_MAX {
+        if !self.has_room_for(&peer)? {
             return Ok(());
         }
         self.succeeded(peer, now_ms)
+    }
+
+    /// Whether what there was with a peer that has dialled is remembered: of so many at most, since keys cost nothing.
+    pub(crate) fn has_room_for(&self, peer: &PublicKey) -> Result<bool, SyncError> {
+        let is_known = self.rows.get(&met_key(peer))?.is_some();
+        Ok(is_known || self.rows.scan(&[MET])?.len() < PEERS_CALLING_MAX)
     }
 
     /// Remembers who proved its key at this address.

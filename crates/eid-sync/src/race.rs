@@ -246,6 +246,14 @@ impl Breakers {
         lock(&self.0).remove(address);
     }
 
+    /// These are to be tried again, whatever failed before.
+    pub(crate) fn close(&self, addresses: &[Address]) {
+        let mut all = lock(&self.0);
+        for address in addresses {
+            all.remove(address);
+        }
+    }
+
     fn failed(&self, address: &Address, now: u64) {
         let mut all = lock(&self.0);
         if all.len() >= BREAKERS_MAX && !all.contains_key(address) {

@@ -44,7 +44,7 @@ pub struct SessionReport {
     /// Payloads of entries held here that are still not here: the other side did not have them either, or the session
     /// ended before.
     pub missing: u64,
-    /// Entries of the other side that have not come. Nothing when it had not said how many there are.
+    /// Entries of the other side that are not here: they have not come, or were refused. Nothing when it had not said how many there are.
     pub behind: Option<u64>,
 }
 
@@ -56,10 +56,11 @@ impl SessionReport {
         summary: &Summary,
         bytes: LinkBytes,
     ) -> Self {
-        let came = summary.pulled + summary.duplicates + summary.refused;
+        let held = summary.pulled + summary.duplicates;
         let behind = match summary.pull_total {
-            _ if summary.complete => Some(0),
-            total => total.map(|total| total.saturating_sub(came)),
+            // What was refused is not here.
+            _ if summary.complete => Some(summary.refused),
+            total => total.map(|total| total.saturating_sub(held)),
         };
         Self {
             tree,

@@ -10,7 +10,8 @@ use eid_core::TreeId;
 
 use crate::access::Wish;
 use crate::limits::{
-    DIAL_MAX_MS, DOUBT_MS, LINGER_MS, OTHERS_MAX_MS, OTHERS_MS, PERIOD_MS, RETRY_FIRST_MS, RETRY_MAX_MS,
+    DIAL_MAX_MS, DOUBT_MS, FOLLOW_BACK_MS, LASTING_MS, LINGER_MS, OTHERS_MAX_MS, OTHERS_MS, PERIOD_MS,
+    RETRY_FIRST_MS, RETRY_MAX_MS,
 };
 
 /// What to do next.
@@ -34,7 +35,9 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Schedule {
     link: Link,
-    /// Attempts to meet the peer that failed, one after another.
+    /// When the last connection was made.
+    connected_at: u64,
+    /// Attempts to meet the peer that failed, or that came to a connection which did not last, one after another.
     in_vain: u32,
     /// How each database that takes part here is to be synchronised.
     wishes: BTreeMap<TreeId, Wish>,
@@ -60,6 +63,8 @@ enum Link {
 #[derive(Debug, Clone, Copy)]
 struct Sweep {
     at: u64,
+    /// Whether there is something that the peer was not asked after yet.
+    news: News,
     /// When the last one ended.
     ended: u64,
     /// How long the next one waits because something came to such a database.
@@ -68,10 +73,26 @@ struct Sweep {
     unknown_ms: u64,
 }
 
+/// Something that a sweep is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// There is none: sweeps look for what may have changed at the peer.
+    None,
+    /// The peer is to be asked after it.
+    Waits,
+    /// The peer is being asked after it.
+    Asked,
+}
+
 impl Sweep {
     /// None was made on this connection.
     fn first(now: u64) -> Self {
-        Self { at: now, ended: now, patience_ms: OTHERS_MS, unknown_ms: OTHERS_MS }
+        Self { at: now, news: News::Waits, ended: now, patience_ms: OTHERS_MS, unknown_ms: OTHERS_MS }
+    }
+
+    /// One is to be made now; when one is under way, another one after it.
+    fn wanted(&mut self, now: u64) {
+        (self.at, self.news) = (now, News::Waits);
     }
 }
 
@@ -87,6 +108,10 @@ struct One {
     is_running: bool,
     /// Something has come to it while its session ran.
     again: bool,
+    /// When the peer last said whether it differs.
+    looked_at: u64,
+    /// When the last session about it ended.
+    ended_at: u64,
     /// The peer was asked to tell what comes to it.
     followed_at: Option<u64>,
     /// The peer tells what comes to it, since then.
@@ -102,6 +127,7 @@ impl Schedule {
     pub(crate) fn new(wishes: BTreeMap<TreeId, Wish>, random: u64, now: u64) -> Self {
         let mut schedule = Self {
             link: Link::Down { dial_at: None },
+            connected_at: 0,
             in_vain: 0,
             wishes,
             shared: BTreeMap::new(),
@@ -135,7 +161,10 @@ impl Schedule {
                         one.at = one.at.min(now + wish.period_ms());
                     }
                 }
-                None => (self.sweep.at, self.sweep.unknown_ms) = (now, OTHERS_MS),
+                None => {
+                    self.sweep.wanted(now);
+                    self.sweep.unknown_ms = OTHERS_MS;
+                }
             }
         }
         self.shared.retain(|tree, one| one.is_running || wishes.contains_key(tree));
@@ -158,7 +187,7 @@ impl Schedule {
     /// Somebody asks for everything now.
     pub(crate) fn hurry(&mut self, now: u64) {
         self.seen(now);
-        self.sweep.at = now;
+        self.sweep.wanted(now);
         self.shared.values_mut().for_each(|one| one.at = one.at.min(now));
     }
 
@@ -172,19 +201,28 @@ impl Schedule {
     /// The peer was met. Whether it tells what comes to it.
     pub(crate) fn connected(&mut self, tells: bool, now: u64) {
         self.link = Link::Up { tells };
+        self.connected_at = now;
         self.is_asking = false;
         self.shared.clear();
         self.sweep = Sweep::first(now);
     }
 
-    /// The connection is gone. With `elsewhere`, another way is tried at once.
+    /// The connection is gone. With `elsewhere`, another way is tried at once. One that does not last is made ever later,
+    /// also when it was of use: whoever ends it would do so again.
     pub(crate) fn lost(&mut self, was_useful: bool, elsewhere: bool, now: u64) {
         if !was_useful {
             return self.failed(now);
         }
-        self.in_vain = 0;
-        let wait_ms = if elsewhere { 0 } else { self.jittered(RETRY_FIRST_MS) };
+        let has_lasted = now.saturating_sub(self.connected_at) >= LASTING_MS;
+        self.in_vain = if has_lasted { 0 } else { self.in_vain.saturating_add(1) };
+        let wait_ms = doubled(RETRY_FIRST_MS, self.in_vain.saturating_sub(1), DIAL_MAX_MS);
+        let wait_ms = if elsewhere { 0 } else { self.jittered(wait_ms) };
         self.link = Link::Down { dial_at: Some(now + wait_ms) };
+    }
+
+    /// It was closed because the peer has to be shown more keys: it is made again at once.
+    pub(crate) fn lacking(&mut self, now: u64) {
+        self.link = Link::Down { dial_at: Some(now) };
     }
 
     /// It was hung up: the connection is made again when something is due.
@@ -193,17 +231,21 @@ impl Schedule {
         self.link = Link::Down { dial_at: self.next_look() };
     }
 
-    /// Something has come to a database that the peer is not told of otherwise.
+    /// Something has come to a database that the peer does not follow.
     pub(crate) fn committed(&mut self, tree: TreeId, now: u64) {
         if !self.wishes.get(&tree).is_some_and(|wish| wish.on_commit) {
             return;
         }
         let tells = matches!(self.link, Link::Up { tells: true });
         match self.shared.get_mut(&tree) {
-            // What comes goes by itself: a session beside it would bring the same once more.
-            Some(one) if tells && (one.is_running || one.followed_at.is_some()) => {}
             Some(one) if one.is_running => one.again = true,
-            Some(one) => one.at = one.at.min(now + one.retry_ms),
+            // A peer that is followed follows back: what comes goes by itself then, and a session beside it would bring the
+            // same once more. It may also not want to.
+            Some(one) if tells => {
+                let follows_at = one.followed_at.map_or(0, |at| at + FOLLOW_BACK_MS);
+                one.at = one.at.min(now.max(follows_at).max(one.looked_at + OTHERS_MS));
+            }
+            Some(one) => one.at = one.at.min(now.max(one.ended_at + one.retry_ms)),
             None => self.sweep.at = self.sweep.at.min((self.sweep.ended + self.sweep.patience_ms).max(now)),
         }
     }
@@ -222,7 +264,11 @@ impl Schedule {
                 let unknown_ms = self.sweep.unknown_ms;
                 let wait_ms = if all_known || !self.wants_to_be_told() { PERIOD_MS } else { unknown_ms };
                 let unknown_ms = (unknown_ms * 2).min(PERIOD_MS);
-                self.sweep = Sweep { at: now + wait_ms, ended: now, patience_ms, unknown_ms };
+                let (at, news) = match self.sweep.news {
+                    News::Waits => (now, News::Waits),
+                    News::None | News::Asked => (now + wait_ms, News::None),
+                };
+                self.sweep = Sweep { at, news, ended: now, patience_ms, unknown_ms };
             }
             Action::Ask(trees) => {
                 // What the peer does not have or give any more.
@@ -242,6 +288,8 @@ impl Schedule {
                 rank,
                 is_running: false,
                 again: false,
+                looked_at: now,
+                ended_at: 0,
                 followed_at: None,
                 in_step_at: None,
                 is_doubted: false,
@@ -249,6 +297,7 @@ impl Schedule {
             };
             let one = self.shared.entry(*tree).or_insert(new);
             if !one.is_running {
+                one.looked_at = now;
                 let is_doubted = *differs && tells && one.in_step_at.is_some() && !one.is_doubted;
                 one.is_doubted = is_doubted;
                 if is_doubted {
@@ -265,6 +314,9 @@ impl Schedule {
     /// The question could not be answered.
     pub(crate) fn not_answered(&mut self, now: u64) {
         self.is_asking = false;
+        if self.sweep.news == News::Asked {
+            self.sweep.news = News::Waits;
+        }
         self.sweep.at = self.sweep.at.max(now + RETRY_FIRST_MS);
         for one in self.shared.values_mut() {
             one.at = one.at.max(now + RETRY_FIRST_MS);
@@ -274,16 +326,20 @@ impl Schedule {
     /// A session has ended.
     pub(crate) fn ended(&mut self, tree: TreeId, is_done: bool, now: u64) {
         let every_ms = self.every_ms(&tree);
+        let tells = matches!(self.link, Link::Up { tells: true });
         let Some(one) = self.shared.get_mut(&tree) else { return };
         one.is_running = false;
-        one.retry_ms = (one.retry_ms * 2).clamp(RETRY_FIRST_MS, RETRY_MAX_MS);
+        let was_calm = now.saturating_sub(one.ended_at) > 2 * one.retry_ms;
+        let retry_ms = if was_calm && is_done { 0 } else { one.retry_ms * 2 };
+        one.retry_ms = retry_ms.clamp(RETRY_FIRST_MS, RETRY_MAX_MS);
+        one.ended_at = now;
         one.differs = !is_done;
         let retry_ms = one.retry_ms;
         let again = std::mem::take(&mut one.again);
         let at = match (is_done, again) {
             (true, false) => now + every_ms,
-            // Perhaps only what the session has brought.
-            (true, true) => now + OTHERS_MS.min(every_ms),
+            // Perhaps only what the session has brought, or what goes by itself in a moment.
+            (true, true) => now + if tells { FOLLOW_BACK_MS } else { OTHERS_MS }.min(every_ms),
             (false, _) => now + self.jittered(retry_ms),
         };
         if let Some(one) = self.shared.get_mut(&tree) {
@@ -291,6 +347,16 @@ impl Schedule {
         }
         if !self.wishes.contains_key(&tree) {
             self.shared.remove(&tree);
+        }
+    }
+
+    /// The peer says of a database that it does not have it, or does not give it: it is asked after like one of which that
+    /// is not known.
+    pub(crate) fn unavailable(&mut self, tree: TreeId, now: u64) {
+        if self.shared.get(&tree).is_some_and(|one| !one.is_running) {
+            self.shared.remove(&tree);
+            let wait_ms = if self.wants_to_be_told() { self.sweep.unknown_ms } else { PERIOD_MS };
+            self.sweep.at = self.sweep.at.min(now + wait_ms);
         }
     }
 
@@ -356,6 +422,9 @@ impl Schedule {
         if !self.is_asking {
             if self.sweep.at <= now && !self.wishes.is_empty() {
                 self.is_asking = true;
+                if self.sweep.news == News::Waits {
+                    self.sweep.news = News::Asked;
+                }
                 return Action::Sweep;
             }
             if self.shared.values().any(due) {
@@ -412,8 +481,7 @@ impl Schedule {
             let told = !tells || !self.wish_for(tree).is_some_and(|wish| wish.on_commit) || tells_of(tree);
             !one.is_running && !one.differs && told
         };
-        // After the first sweep: later ones look for what may have been made since.
-        self.sweep.at > self.sweep.ended && self.shared.iter().all(is_settled)
+        self.sweep.news == News::None && self.shared.iter().all(is_settled)
     }
 
     /// Attempts to meet the peer that failed, one after another.

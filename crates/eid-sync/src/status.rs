@@ -1,7 +1,7 @@
 //! What is known of a database at a peer. Never more than is true: what a peer holds is what it has acknowledged, and what
 //! it has is what it has said, as of the time that is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -170,7 +170,7 @@ impl SyncEngine {
         let now_ms = inner.runtime.now_ms();
         let (behind, behind_as_of) = match &metadata {
             // It tells what comes to it: what is not here is on its way.
-            _ if is_told => (Some(0), kept.as_ref().and_then(|kept| kept.last_sync_ms)),
+            _ if is_told => (Some(0), metadata.as_ref().and_then(|metadata| metadata.last_success_ms)),
             Some(metadata) => (metadata.behind, metadata.behind.map(|_| metadata.last_ended_ms)),
             None => (None, None),
         };
@@ -222,7 +222,12 @@ impl SyncEngine {
         };
         let trees = match keeping.tree() {
             Some(tree) => vec![tree],
-            None => self.trees_of(&peer)?,
+            None => {
+                let mut trees: BTreeSet<TreeId> = self.trees_of(&peer)?.into_iter().collect();
+                let access = &self.inner.access;
+                trees.extend(access.trees().into_iter().filter(|tree| access.wish(tree).is_some()));
+                trees.into_iter().collect()
+            }
         };
         let mut sum: Option<SyncStatus> = None;
         for tree in trees {
@@ -362,7 +367,7 @@ impl SyncEngine {
             let Some(snapshot) = inner.store.tree(&tree)? else { continue };
             let known: BTreeMap<PublicKey, crate::Known> = self.known_peers(&tree)?.into_iter().collect();
             let met = book.iter().filter_map(|info| info.key);
-            let peers: std::collections::BTreeSet<PublicKey> = met.chain(known.keys().copied()).collect();
+            let peers: BTreeSet<PublicKey> = met.chain(known.keys().copied()).collect();
             for peer in peers.into_iter().filter(|peer| *peer != self.device()) {
                 let held = known.get(&peer).and_then(|known| known.mine);
                 let held = held.filter(|mine| mine.epoch == snapshot.epoch()).map_or(0, |mine| mine.seq.0);
@@ -414,7 +419,10 @@ impl SyncEngine {
         let access = Arc::clone(&self.inner.access);
         let keys = blocking(&*self.inner.runtime, move || access.keys_to_prove(None));
         let keys = keys.await.ok_or(SyncError::Stopped)?;
-        let mut route = match self.route(&info.addresses, info.key, &keys).await {
+        let place = self.inner.meetings.acquire().await;
+        let met = self.route(&info.addresses, info.key, &keys).await;
+        drop(place);
+        let mut route = match met {
             Ok(route) => route,
             Err(error) => {
                 self.note_failed(&info.addresses, &error).await?;

@@ -155,8 +155,16 @@ async fn a_session_of_a_key_that_loses_its_right_ends_within_a_second_whatever_t
             }
             std::future::pending::<()>().await;
         };
+        let ended = async {
+            loop {
+                match events.recv().await.unwrap() {
+                    Delivered::Event(SyncEvent::Progress(_)) => {}
+                    event => return event,
+                }
+            }
+        };
         let event = tokio::select! {
-            event = events.recv() => event.unwrap(),
+            event = ended => event,
             () = sending => unreachable!("it waits"),
         };
         let Delivered::Event(SyncEvent::Failed { refusal, error, .. }) = event else { panic!("{event:?}") };

@@ -42,7 +42,7 @@ pub const CONNECTIONS_MAX: usize = 2048;
 /// Connections from one address, so that one machine does not take the room of all. Loopback is exempt.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
 /// Connections of one key. The oldest makes room: a device that went away without a word leaves some behind.
-pub const CONNECTIONS_PER_KEY_MAX: usize = 4;
+pub const CONNECTIONS_PER_KEY_MAX: usize = 16;
 /// Streams that a peer may have open at once: as many as a connection has links, and some that have ended without the
 /// peer having heard of it, as that is said only for an eighth of them at a time.
 pub const STREAMS_MAX: u32 = LINKS_MAX as u32 * 5 / 4;

@@ -212,6 +212,11 @@ impl Live {
                 self.events.push_back(LiveEvent::Ended(tree, code));
                 Ok(())
             }
+            LiveMessage::Push { .. } | LiveMessage::PushCompressed { .. }
+                if self.words.len() >= WORDS_MAX =>
+            {
+                Err(SessionError::Misplaced("more pushes than acknowledgements are taken"))
+            }
             LiveMessage::Push { number, from, batch } => {
                 let Some(tree) = self.asked(number)? else { return Ok(()) };
                 self.handle_push(tree, number, from, &Packed::Plain(batch))

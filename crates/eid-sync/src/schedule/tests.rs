@@ -72,11 +72,99 @@ fn a_connection_that_brings_nothing_counts_as_a_failure_and_one_that_did_is_made
         assert_eq!(schedule.in_vain(), n);
     }
     schedule.connected(true, 0);
-    schedule.lost(true, false, 0);
-    assert!(schedule.dials_at().is_some_and(|at| (RETRY_FIRST_MS / 2..=RETRY_FIRST_MS).contains(&at)));
+    schedule.lost(true, false, LASTING_MS);
+    let soon = LASTING_MS + RETRY_FIRST_MS / 2..=LASTING_MS + RETRY_FIRST_MS;
+    assert!(schedule.dials_at().is_some_and(|at| soon.contains(&at)));
     schedule.connected(true, 5);
     schedule.lost(true, true, 5);
     assert_eq!(schedule.poll(5), Action::Dial, "elsewhere at once");
+}
+
+#[test]
+fn a_connection_that_never_lasts_is_made_ever_later_although_it_is_of_use() {
+    let mut schedule = Schedule::new(wishes([(1, live())]), 7, 0);
+    for n in 0..12 {
+        schedule.connected(true, 0);
+        schedule.lost(true, false, LASTING_MS - 1);
+        let (wait, most) =
+            (schedule.dials_at().unwrap() - (LASTING_MS - 1), doubled(RETRY_FIRST_MS, n, DIAL_MAX_MS));
+        assert!((most / 2..=most).contains(&wait), "{n}: {wait} of {most}");
+    }
+    schedule.connected(true, 0);
+    schedule.lost(true, false, LASTING_MS);
+    assert_eq!(schedule.in_vain(), 0, "this one has lasted");
+}
+
+#[test]
+fn nothing_is_settled_before_the_peer_has_said_what_it_has_of_all_that_is_wanted() {
+    let mut schedule = Schedule::new(wishes([(1, live())]), 7, 0);
+    schedule.poll(0);
+    schedule.connected(true, 0);
+    let told = |_: &TreeId| true;
+    assert_eq!(schedule.poll(0), Action::Sweep);
+    assert!(!schedule.is_settled(told), "it is being asked");
+    schedule.not_answered(0);
+    assert!(!schedule.is_settled(told), "it could not answer");
+    assert_eq!(schedule.poll(RETRY_FIRST_MS), Action::Sweep);
+    schedule.hurry(RETRY_FIRST_MS);
+    schedule.answered(&Action::Sweep, &[], RETRY_FIRST_MS);
+    assert!(!schedule.is_settled(told), "somebody has asked for everything meanwhile");
+    assert_eq!(schedule.poll(RETRY_FIRST_MS), Action::Sweep, "and it is done once more");
+    schedule.answered(&Action::Sweep, &[], RETRY_FIRST_MS);
+    assert!(schedule.is_settled(told));
+    schedule.wish(wishes([(1, live()), (2, live())]), 2_000);
+    assert!(!schedule.is_settled(told), "another one is wanted, and was not asked after");
+}
+
+#[test]
+fn what_a_peer_gives_no_more_has_no_sessions_and_is_asked_after_ever_more_rarely() {
+    let mut schedule = settled([(1, live()), (2, live())], true);
+    schedule.behind(tree(1), true, 60_000);
+    let Action::Wait(Some(mut now)) = schedule.poll(60_000) else { panic!("a session is due soon") };
+    assert_eq!(schedule.poll(now), Action::Session(tree(1)));
+    schedule.ended(tree(1), false, now);
+    schedule.unavailable(tree(1), now);
+    assert!(!schedule.knows(&tree(1)));
+    let mut asked = Vec::new();
+    while asked.len() < 8 {
+        match schedule.poll(now) {
+            Action::Sweep => {
+                asked.push(now);
+                schedule.answered(&Action::Sweep, &[], now);
+                assert!(schedule.is_settled(|_| true));
+            }
+            Action::Ask(trees) => schedule.answered(&Action::Ask(trees), &[(tree(2), false)], now),
+            Action::Wait(Some(next)) => now = next,
+            other => panic!("{other:?}"),
+        }
+    }
+    let waits: Vec<u64> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(waits[0] <= 2 * OTHERS_MS && waits.is_sorted(), "{waits:?}");
+    assert!(waits.last().is_some_and(|last| *last > 60 * OTHERS_MS), "{waits:?}");
+}
+
+#[test]
+fn what_comes_to_a_database_that_the_peer_does_not_follow_back_is_looked_at_all_the_same() {
+    let mut schedule = settled([(1, live())], true);
+    schedule.committed(tree(1), 100);
+    assert_eq!(schedule.poll(100), Action::Wait(Some(FOLLOW_BACK_MS)), "it may be about to follow");
+    let ask = Action::Ask(vec![tree(1)]);
+    assert_eq!(schedule.poll(FOLLOW_BACK_MS), ask);
+    schedule.answered(&ask, &[(tree(1), true)], FOLLOW_BACK_MS);
+    let later = FOLLOW_BACK_MS + DOUBT_MS;
+    assert_eq!(schedule.poll(later), ask, "perhaps something was on its way");
+    schedule.answered(&ask, &[(tree(1), true)], later);
+    assert_eq!(schedule.poll(later), Action::Session(tree(1)));
+    schedule.committed(tree(1), later + 1);
+    schedule.ended(tree(1), true, later + 10);
+    assert_eq!(
+        schedule.poll(later + 10),
+        Action::Wait(Some(later + 10 + FOLLOW_BACK_MS)),
+        "it came beside that"
+    );
+    schedule.answered(&ask, &[(tree(1), false)], later + 10 + FOLLOW_BACK_MS);
+    schedule.committed(tree(1), 60_000);
+    assert_eq!(schedule.poll(60_000), ask, "at once, when it had the time to follow");
 }
 
 #[test]
