@@ -52,7 +52,6 @@ pub const EXPECTED: &[&str] = &[
     "dial into a partition",
     "embedded backend",
     "entry forged",
-    "entry signed for one peer alone",
     "frame altered",
     "frame replayed",
     "height invented",

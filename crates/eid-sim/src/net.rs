@@ -258,6 +258,20 @@ impl Net {
         }
     }
 
+    /// What is on its way arrives as soon as what is sent now.
+    pub fn hasten(&self) {
+        let now_us = self.sim.now_us();
+        let mut state = lock(&self.state);
+        let latest_us = now_us + state.weather.delay_us.end;
+        for wire in state.wires.values_mut() {
+            for pipe in wire.links.iter_mut().flat_map(|link| &mut link.pipes) {
+                pipe.queue.iter_mut().for_each(|(at_us, _)| *at_us = latest_us.min(*at_us));
+                pipe.last_us = latest_us.min(pipe.last_us);
+            }
+            wire.wake_all();
+        }
+    }
+
     /// Breaks every connection that both ends wrongly believe in, as keep-alives of the real ones do in the end.
     pub fn reap_silent(&self) {
         let mut state = lock(&self.state);

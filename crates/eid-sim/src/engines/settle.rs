@@ -6,6 +6,7 @@ impl Engines {
     pub(super) async fn settle(self: &Arc<Self>) -> Result<(), Divergence> {
         self.net.set_weather(Weather::fair());
         self.net.heal();
+        self.net.hasten();
         for host in &self.hosts {
             let process = lock(&host.state).process.clone();
             if let Some(process) = process {
