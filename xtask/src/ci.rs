@@ -8,9 +8,12 @@ use crate::{deny, layers, sim, tidy, vectors};
 /// What the whole may take on two cores, from nothing.
 const BUDGET: Duration = Duration::from_secs(25 * 60);
 
-/// Time that the simulator gets, and the seeds that it may run in that time.
-const SIM_SECONDS: &str = "200";
-const SIM_SEEDS: &str = "20000";
+/// Worlds of engines that are simulated, in however long that takes a slow machine.
+const ENGINES: [&str; 8] = ["--kind", "engines", "--seeds", "2000", "--least", "2000", "--seconds", "1500"];
+/// Worlds of sessions: as many as there is time for.
+const SESSIONS: [&str; 8] = ["--kind", "sessions", "--seeds", "20000", "--least", "200", "--seconds", "90"];
+/// Devices that come back to one node at once.
+const CROWD: [&str; 2] = ["--crowd", "200"];
 
 type Step = (&'static str, fn() -> Result<(), Failure>);
 
@@ -183,7 +186,9 @@ fn authority() -> Result<(), Failure> {
 }
 
 fn simulator() -> Result<(), Failure> {
-    sim::run(&["--seeds", SIM_SEEDS, "--seconds", SIM_SECONDS].map(str::to_owned))
+    sim::run(&ENGINES.map(str::to_owned))?;
+    sim::run(&SESSIONS.map(str::to_owned))?;
+    sim::run(&CROWD.map(str::to_owned))
 }
 
 fn sabotages() -> Result<(), Failure> {

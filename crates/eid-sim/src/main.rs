@@ -28,6 +28,9 @@ struct Args {
     /// Stops after so many seconds, whatever the number of seeds.
     #[arg(long, value_name = "T")]
     seconds: Option<u64>,
+    /// Fails when it stops before so many seeds of each kind.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    least: u64,
     /// Runs this seed alone, twice, and compares.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -110,7 +113,15 @@ fn main() -> ExitCode {
         reports.push((kind, report));
     }
     show(&reports, &args);
-    if reports.iter().all(|(_, report)| report.is_clean()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut is_clean = true;
+    for (kind, report) in &reports {
+        is_clean &= report.is_clean();
+        if report.seeds < args.least {
+            progress(&format!("{} seeds of {} are too few: not {}", report.seeds, kind.name(), args.least));
+            is_clean = false;
+        }
+    }
+    if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What is to be run of one kind, when so many kinds share what is left of the time.

@@ -28,8 +28,8 @@ use crate::hub::Hub;
 use crate::keep::Keepers;
 use crate::ledger::{Ledger, SyncFailure};
 use crate::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, HANDSHAKE_MS, IDLE_MS, MEETINGS_MAX, MEMORY_BYTES_MAX,
-    SESSIONS_PER_CONNECTION_MAX, UNPROVEN_MAX,
+    CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, DIALLING_MS, HANDSHAKE_MS, IDLE_MS, MEETINGS_MAX,
+    MEMORY_BYTES_MAX, SESSIONS_PER_CONNECTION_MAX, UNPROVEN_MAX,
 };
 use crate::live::LiveLinks;
 use crate::memory::Memory;
@@ -566,13 +566,14 @@ impl SyncEngine {
     ) -> Result<Arc<Capped>, SyncError> {
         let mut failure = SyncError::NoTransport(address.scheme().to_owned());
         for transport in self.inner.transports.of_scheme(address.scheme()) {
-            let dialled = match expected {
-                Some(expected) => transport.dial_expecting(address, expected).await,
-                None => transport.dial(address).await,
+            let dialling = match expected {
+                Some(expected) => transport.dial_expecting(address, expected),
+                None => transport.dial(address),
             };
-            match dialled {
-                Ok(connection) => return Ok(Capped::new(connection, &self.inner.caps)),
-                Err(error) => failure = error.into(),
+            match within(&*self.inner.runtime, DIALLING_MS, dialling).await {
+                Some(Ok(connection)) => return Ok(Capped::new(connection, &self.inner.caps)),
+                Some(Err(error)) => failure = error.into(),
+                None => failure = SyncError::TimedOut { what: "dialling", ms: DIALLING_MS },
             }
         }
         Err(failure)
@@ -984,7 +985,7 @@ fn remember(
 /// The hash of the tips of no replica: whoever is asked says that its own differ.
 const NO_TIPS: [u8; 32] = [0; 32];
 
-const NOTHING_DONE: Summary = Summary {
+pub(crate) const NOTHING_DONE: Summary = Summary {
     pulled: 0,
     duplicates: 0,
     refused: 0,

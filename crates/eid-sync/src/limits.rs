@@ -2,6 +2,8 @@
 
 /// Databases that are looked at for the states that a server tells in a handshake: strangers dial too.
 pub const STATES_LOOKED_AT: usize = 64;
+/// Milliseconds for making a connection, whatever a transport does: those that there are give up in half of that.
+pub const DIALLING_MS: u64 = 20_000;
 /// Milliseconds for a whole handshake: two round trips over the slowest link that is worth using.
 pub const HANDSHAKE_MS: u64 = 5_000;
 /// Milliseconds after which the next address of a peer is dialled beside those that have not answered: more than a handshake

@@ -103,3 +103,27 @@ impl SessionReport {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_not_here() {
+        let report = |summary: &Summary| {
+            let bytes = LinkBytes { sent: 0, received: 0 };
+            SessionReport::new(None, PublicKey([1; 32]), None, summary, bytes).behind
+        };
+        let done = Summary {
+            pulled: 5,
+            duplicates: 1,
+            refused: 2,
+            pull_total: Some(8),
+            ..crate::engine::NOTHING_DONE
+        };
+        assert_eq!(report(&Summary { complete: true, ..done.clone() }), Some(2));
+        assert_eq!(report(&Summary { pull_total: Some(10), ..done.clone() }), Some(4), "it ended early");
+        assert_eq!(report(&Summary { pull_total: None, ..done.clone() }), None);
+        assert_eq!(report(&Summary { refused: 0, complete: true, ..done }), Some(0));
+    }
+}

@@ -10,7 +10,7 @@ use crate::plan::{DiskKind, Villain};
 use crate::rng::Rng;
 
 /// Longest time with faults in one piece, virtual: pauses between attempts stay short.
-pub const PIECE_US_MAX: u64 = 45 * 1_000_000;
+pub const PIECE_US_MAX: u64 = 30 * 1_000_000;
 
 /// Milliseconds between two looks at a database of which nothing is told at once.
 const PERIOD_MS: Range<u64> = 1_000..5_000;
