@@ -63,8 +63,7 @@ impl Drop for Held {
 /// What a task that keeps databases in step and everybody else know of each other.
 pub(crate) struct Keeping {
     addresses: Mutex<Vec<Address>>,
-    /// Who is let in; nothing when it is whoever answers.
-    expected: Mutex<Option<PublicKey>>,
+    expected: Option<PublicKey>,
     tree: Option<TreeId>,
     kept: Mutex<Kept>,
     /// What is known has changed.
@@ -114,12 +113,7 @@ impl Keeping {
 
     /// The peer, as far as it is known: it was met, or nobody else is let in.
     pub(crate) fn peer(&self) -> Option<PublicKey> {
-        lock(&self.expected).or(lock(&self.kept).peer)
-    }
-
-    /// From now on nobody else is let in.
-    pub(crate) fn expect(&self, peer: PublicKey) {
-        *lock(&self.expected) = Some(peer);
+        self.expected.or(lock(&self.kept).peer)
     }
 
     /// The one database, when it is not all of them.
@@ -299,7 +293,7 @@ impl SyncEngine {
         };
         let shared = Arc::new(Keeping {
             addresses: Mutex::new(addresses.to_vec()),
-            expected: Mutex::new(expected),
+            expected,
             tree,
             kept: Mutex::new(kept),
             changed: Signal::default(),
@@ -582,7 +576,7 @@ impl Keeper {
             }
         }
         let addresses = lock(&self.shared.addresses).clone();
-        let expected = *lock(&self.shared.expected);
+        let expected = self.shared.expected;
         let _place = self.engine.inner.meetings.acquire().await;
         let peer = self.engine.race_patiently(&addresses, expected, &keys, lost).await?;
         *lock(&self.proven) = keys.iter().map(|key| key.public()).collect();

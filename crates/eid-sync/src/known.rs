@@ -114,24 +114,12 @@ impl SyncEngine {
         if *lock(&shared.is_ended) {
             return;
         }
-        // Who was an address only, and was met, goes on under its key.
-        let met: Vec<(Who, PublicKey)> = kept
-            .iter()
-            .filter(|(who, _)| matches!(who, Who::Unmet(_)))
-            .filter_map(|(who, handle)| Some((who.clone(), handle.peer_pubkey()?)))
-            .collect();
-        for (who, key) in met {
-            if let Some(handle) = kept.remove(&who) {
-                // Whoever is found at its address later is somebody else.
-                handle.keeping().expect(key);
-                kept.entry(Who::Met(key)).or_insert(handle);
-            }
-        }
         let mut meant = Vec::new();
         for info in known.into_iter().filter(is_meant) {
             let who = info.key.map_or_else(|| Who::Unmet(info.addresses.clone()), Who::Met);
             match kept.get(&who) {
                 Some(handle) => handle.keeping().set_addresses(&info.addresses),
+                // Also who was an address only, and was met: whoever is found there later is somebody else.
                 None => {
                     let handle = self.keep_in_step(&info.addresses, info.key, &[], None);
                     kept.insert(who.clone(), handle);

@@ -77,6 +77,8 @@ impl Instance {
     pub async fn login(&self, name: &str, password: Option<&str>) -> Result<User, Error> {
         let (db, name, password) = (self.db().clone(), name.to_owned(), kept(password));
         let inner = offload(move || db.login(&name, text(password.as_ref()))).await??;
+        // Peers that are kept in step are shown the keys of this user.
+        self.sync().wishes_changed();
         Ok(User { node: self.clone(), inner })
     }
 

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use eid::{Access, Database, DatabasePreferences, Http, Instance, SyncSettings, User, Why};
+use eid::{
+    Access, Database, DatabasePreferences, Delivered, Http, Instance, SyncEvent, SyncSettings, User, Why,
+};
 
 /// Longer than anything here takes.
 const SOON: Duration = Duration::from_secs(20);
@@ -105,6 +107,27 @@ async fn what_is_off_is_neither_sent_nor_served_and_comes_by_itself_when_it_is_o
     tokio::time::timeout(SOON, receipt.durable_on(1)).await.expect("it is acknowledged").unwrap();
     assert_eq!(receipt.why(a.device()).await.unwrap(), Why::Held);
     assert_eq!(receipt.holders().await.unwrap(), [a.device()]);
+}
+
+#[tokio::test]
+async fn what_a_user_may_read_comes_once_that_user_logs_in() {
+    let a = Instance::builder().memory().open().await.unwrap();
+    let b = Instance::builder().memory().open().await.unwrap();
+    let there = a.create_database("notes").await.unwrap();
+    a.listen(Http::on("127.0.0.1:0")).await.unwrap();
+    let ada = b.create_user("ada", None).await.unwrap();
+    ada.join(&there.share(Access::write()).await.unwrap()).await.unwrap();
+    ada.logout();
+    let mut events = b.events();
+    let _kept = b.keep_peers_in_step();
+    while !matches!(events.recv().await, Some(Delivered::Event(SyncEvent::Connected { .. }))) {}
+    there.doc("main").set("first", 1).await.unwrap();
+    let here = b.database("notes").unwrap().unwrap();
+    assert_eq!(here.permission(&[b.device()]).unwrap(), None, "the device itself may not read it");
+    assert!(!has(&here, "first"));
+
+    let _ada = b.login("ada", None).await.unwrap();
+    comes(&here, "first").await;
 }
 
 #[tokio::test]
