@@ -92,8 +92,7 @@ pub(super) fn check_vocabulary(files: &[Text]) -> Vec<Fault> {
     let tests: BTreeSet<&str> = files
         .iter()
         .filter(|file| file.path.extension().is_some_and(|extension| extension == "rs"))
-        .flat_map(|file| file.text.split("fn ").skip(1))
-        .filter_map(|after| after.split(['(', '<']).next())
+        .flat_map(|file| tests_of(&file.text))
         .collect();
     let mut faults = Vec::new();
     let mut is_yet = true;
@@ -150,6 +149,25 @@ pub(super) fn check_scenarios(files: &[Text]) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// The functions of a source that have an attribute such as `#[test]` or `#[tokio::test(..)]`.
+fn tests_of(text: &str) -> Vec<&str> {
+    let is_test = |attribute: &str| {
+        let name = attribute.trim_start().split(['(', ']']).next().unwrap_or_default().trim();
+        name == "test" || name.ends_with("::test")
+    };
+    let mut tests = Vec::new();
+    let mut before = "";
+    for piece in text.split("fn ") {
+        // What stands before a function belongs to it from the end of the item or block before.
+        let begin = [";\n", "{\n", "}\n"].iter().filter_map(|end| before.rfind(end)).max().unwrap_or(0);
+        if before[begin..].split("#[").skip(1).any(is_test) {
+            tests.extend(piece.split(['(', '<']).next());
+        }
+        before = piece;
+    }
+    tests
 }
 
 fn has_function(text: &str, name: &str) -> bool {
@@ -289,10 +307,15 @@ mod tests {
             let table = format!(
                 "| name | where | test |\n|---|---|---|\n{row}\n\n## Not yet\n\n| `B` | `b.rs` | |\n"
             );
-            let source = file("a.rs", "struct Entry; #[test] fn it_seals() {}");
-            check_vocabulary(&[source, file(VOCABULARY, &table)]).len()
+            let source = "struct Entry;\n#[test]\nfn it_seals() {}\nfn helps() {}\nmod tests {\n    \
+                #[cfg(unix)]\n    #[tokio::test(flavor = \"multi_thread\")]\n    #[expect(x, reason = \"a; b\")]\n    \
+                /// Says.\n    async fn it_waits() {}\n}\n#[cfg(test)]\nfn made() {}";
+            check_vocabulary(&[file("a.rs", source), file(VOCABULARY, &table)]).len()
         };
         assert_eq!(check("| `Entry` | `a.rs` | `it_seals` |"), 0);
+        assert_eq!(check("| `Entry` | `a.rs` | `it_waits` |"), 0);
+        assert_eq!(check("| `Entry` | `a.rs` | `helps` |"), 1);
+        assert_eq!(check("| `Entry` | `a.rs` | `made` |"), 1);
         assert_eq!(check("| `Entity` | `a.rs` | `it_seals` |"), 1);
         assert_eq!(check("| `Entry` | `b.rs` | `it_seals` |"), 1);
         assert_eq!(check("| `Entry` | `a.rs` | `it_opens` |"), 1);
