@@ -62,7 +62,40 @@ pub struct KeyInfo {
     pub by: PublicKey,
 }
 
+/// An invite that was opened at some time, and how it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InviteInfo {
+    /// Its key, whose secret is in the ticket.
+    pub key: PublicKey,
+    /// What whoever joins by it may do; nothing once it was withdrawn.
+    pub permission: Option<Permission>,
+    /// Until when it is to be honoured, in milliseconds since 1970; nothing when that is for ever, or it was withdrawn.
+    pub expires_ms: Option<u64>,
+    /// The settings entry that says so.
+    pub entry: EntryId,
+    /// Who signed that.
+    pub by: PublicKey,
+}
+
 impl Database {
+    /// Every open invite, and those that were withdrawn, in the order of their keys. Those of a limited number of uses are
+    /// not in the settings, and not among them.
+    pub fn invites(&self) -> Result<Vec<InviteInfo>, DbError> {
+        let snapshot = self.snapshot()?;
+        let settings = self.settings_in(&snapshot)?;
+        let invites = settings.values().filter_map(|(slot, value)| match slot {
+            Slot::Invite(key) => Some((key, value)),
+            Slot::Key(_) | Slot::Everyone => None,
+        });
+        let invites = invites.map(|(key, SlotValue { permission, entry })| {
+            let node = snapshot.settings(&entry)?.ok_or(DbError::UnknownEntry { id: entry })?;
+            let open = settings.invites().iter().find(|open| open.key == key);
+            let expires_ms = open.and_then(|open| open.expires_ms);
+            Ok(InviteInfo { key, permission, expires_ms, entry, by: node.author })
+        });
+        invites.collect()
+    }
+
     /// Every key, and everyone, that was ever given a right or lost one. Invites are nobody's rights, and not among
     /// them.
     pub fn keys(&self) -> Result<Vec<KeyInfo>, DbError> {

@@ -69,7 +69,7 @@ mod users;
 mod watch;
 mod wrap;
 
-pub use audit::{KeyInfo, SettingsChange, VoidEntry};
+pub use audit::{InviteInfo, KeyInfo, SettingsChange, VoidEntry};
 pub use authority::{Authority, Settings, SlotValue};
 pub use backup::{Identity, Restored, restore};
 pub use changes::{

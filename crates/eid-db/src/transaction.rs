@@ -118,7 +118,12 @@ impl Transaction {
 
     /// Lets the commit return before it is on disk. A crash may lose it, with whatever came after it.
     pub fn relaxed(&self) {
-        self.lock().durability = Durability::Relaxed;
+        self.durability(Durability::Relaxed);
+    }
+
+    /// Whether the commit waits for the disk, as it does unless something else is said. What is said last counts.
+    pub fn durability(&self, durability: Durability) {
+        self.lock().durability = durability;
     }
 
     pub(crate) fn stage(&self, name: &str, kind: &'static str, op: Bytes) -> Result<(), DbError> {

@@ -45,7 +45,7 @@ use crate::route::{Log, Scope};
 use crate::runtime::{Runtime, blocking, within};
 use crate::seats::Seats;
 use crate::settings::{Settings, TransportConfig};
-use crate::signal::Signal;
+use crate::signal::{Signal, first_of};
 use crate::status::Transfers;
 use crate::ticket::DatabaseTicket;
 
@@ -136,6 +136,7 @@ pub(crate) struct Inner {
     pub(crate) breakers: Breakers,
     /// Places for peers that are met because they are kept in step or flushed.
     pub(crate) meetings: Semaphore,
+    ending: Ending,
     _watch: Watch,
 }
 
@@ -254,6 +255,7 @@ impl SyncEngine {
             transfers: Transfers::default(),
             breakers: Breakers::default(),
             meetings: Semaphore::new(MEETINGS_MAX),
+            ending: Ending::default(),
             _watch: keepers.watch(&store),
             keepers,
             relations: Relations::new(Arc::clone(&store)),
@@ -374,8 +376,8 @@ impl SyncEngine {
                 Ok(()) => {
                     listening += 1;
                     if self.inner.transports.listens(&transport) {
-                        let inner = Arc::clone(&self.inner);
-                        self.inner.runtime.spawn(Box::pin(accept_loop(inner, transport)));
+                        let (inner, ending) = (Arc::downgrade(&self.inner), Arc::clone(&self.inner.ending.0));
+                        self.inner.runtime.spawn(Box::pin(accept_loop(inner, ending, transport)));
                     }
                 }
                 Err(error) => {
@@ -435,6 +437,14 @@ impl SyncEngine {
         self.inner.stopped.raise();
         for transport in self.inner.transports.clear() {
             transport.shutdown().await;
+        }
+    }
+
+    /// As [`Self::stop_server`], and waits for nothing: for who cannot, such as whoever drops what holds the engine.
+    pub fn stop_soon(&self) {
+        self.inner.stopped.raise();
+        for transport in self.inner.transports.clear() {
+            self.inner.runtime.spawn(Box::pin(async move { transport.shutdown().await }));
         }
     }
 
@@ -1024,11 +1034,20 @@ pub(crate) fn in_sync(tree: TreeId, peer: &Peer, bytes: LinkBytes) -> SessionRep
     report
 }
 
-async fn accept_loop(inner: Arc<Inner>, transport: Arc<dyn Transport>) {
-    while let Some(connection) = transport.accept().await {
-        let serving = Arc::clone(&inner);
-        let connection = Capped::new(connection, &inner.caps);
-        inner.runtime.spawn(Box::pin(async move {
+/// Takes connections until the transport is shut down, or the engine is gone: it does not keep the engine alive, nor the
+/// transport beyond it.
+async fn accept_loop(inner: Weak<Inner>, ending: Arc<Signal>, transport: Arc<dyn Transport>) {
+    loop {
+        // It is raised once, at the end of an engine that was there when this began.
+        let ended = async {
+            ending.after(0).await;
+            None
+        };
+        let accepted = first_of(vec![transport.accept(), Box::pin(ended)]).await;
+        let (Some(connection), Some(serving)) = (accepted, inner.upgrade()) else { break };
+        let connection = Capped::new(connection, &serving.caps);
+        let runtime = Arc::clone(&serving.runtime);
+        runtime.spawn(Box::pin(async move {
             let Some(_place) = Place::take(&serving.connections, CONNECTIONS_MAX) else {
                 connection.close().await;
                 return;
@@ -1042,7 +1061,19 @@ async fn accept_loop(inner: Arc<Inner>, transport: Arc<dyn Transport>) {
             connection.close().await;
         }));
     }
-    inner.transports.stopped(&transport);
+    if let Some(inner) = inner.upgrade() {
+        inner.transports.stopped(&transport);
+    }
+}
+
+/// Is raised when the engine that has it is dropped.
+#[derive(Default)]
+struct Ending(Arc<Signal>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
 }
 
 /// Serves one connection that somebody else has dialled.

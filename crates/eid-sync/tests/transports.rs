@@ -230,3 +230,22 @@ async fn settings_are_remembered_and_bounded() {
     assert_eq!(again.engine.get_setting("theme").unwrap(), None);
     again.engine.set_setting("one more", Some("")).unwrap();
 }
+
+#[tokio::test]
+async fn an_engine_that_is_dropped_while_it_listens_lets_go_of_its_transports_and_its_store() {
+    let nodes = Nodes::new();
+    let transport = Counted::over(nodes.net.endpoint("there"), false);
+    let node = nodes.node(1).await;
+    node.engine.register_transport("there", Arc::<Counted>::clone(&transport));
+    node.engine.accept_connections().await.unwrap();
+    while transport.waiting.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let store = Arc::downgrade(&node.store);
+    drop(node);
+    // The task that waits for connections is told of it, and ends.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((Arc::strong_count(&transport), store.strong_count()), (1, 0));
+}

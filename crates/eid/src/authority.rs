@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use eid_core::dag::Seq;
 use eid_core::{EntryId, KeyMode, Permission, PublicKey, SecretKey, SettingsOp, Slot};
-use eid_db::{EntryStanding, KeyInfo, SettingsChange, VoidEntry};
+use eid_db::{EntryStanding, InviteInfo, KeyInfo, SettingsChange, VoidEntry};
 
 use crate::database::Database;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::instance::Instance;
 use crate::offload::offload;
 use crate::users::User;
@@ -61,6 +61,46 @@ impl Database {
     /// Every key, and everyone, that was ever given a right or lost one, with the entry that says so.
     pub fn keys(&self) -> Result<Vec<KeyInfo>, Error> {
         Ok(self.inner().keys()?)
+    }
+
+    /// Every open invite, which [`Self::share`] makes when no number of uses is named, and those that were withdrawn.
+    pub fn invites(&self) -> Result<Vec<InviteInfo>, Error> {
+        Ok(self.inner().invites()?)
+    }
+
+    /// Withdraws an open invite: nobody joins by its tickets any more. Joins that this device has not seen are void, or those
+    /// outside of the fence; with [`KeyMode::Leave`] they count. Who joined before stays.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), eid::Error> {
+    /// use eid::{Access, ErrorKind, KeyMode};
+    ///
+    /// # let here = eid::Instance::builder().memory().open().await?;
+    /// # let there = eid::Instance::builder().memory().open().await?;
+    /// # let db = here.create_database("notes").await?;
+    /// # here.listen(eid::Http::on("127.0.0.1:0")).await?;
+    /// let ticket = db.share(Access::write()).await?;
+    /// let invite = db.invites()?[0].key;
+    /// assert_eq!(ticket.invite.as_ref().map(|secret| secret.public()), Some(invite));
+    ///
+    /// db.withdraw_invite(invite, KeyMode::Remove { fence: None }).await?;
+    /// let refused = there.join(&ticket).await.unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::Refused);
+    /// # there.close().await?;
+    /// # here.close().await
+    /// # }
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there never was such an invite; [`crate::ErrorKind::Forbidden`] when this device
+    /// is no admin who could.
+    pub async fn withdraw_invite(&self, invite: PublicKey, mode: KeyMode) -> Result<EntryId, Error> {
+        if !self.invites()?.iter().any(|known| known.key == invite) {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no invite {invite}")));
+        }
+        let db = self.inner().clone();
+        Ok(offload(move || db.withdraw_invite(invite, mode)).await??.id)
     }
 
     /// As [`Self::grant`], signed once with the recovery key, which is wiped then.

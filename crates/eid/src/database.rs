@@ -3,7 +3,10 @@
 use std::fmt;
 
 use eid_core::{EntryId, Height, KeyMode, Permission, PublicKey, Slot, TreeId};
-use eid_db::{Change, Cursor, Database as Db, Event, LogEntry, RequestPolicy, Since, StoreSummary};
+use eid_db::{
+    Change, Cursor, Database as Db, Event, LogEntry, RequestPolicy, Since, StoreSummary, WriteNotice,
+    WriteWatch,
+};
 use eid_sync::limits::TICKET_OTHERS_MAX;
 use eid_sync::{DatabaseTicket, OtherServer, PeerStatus};
 use serde::Serialize;
@@ -173,6 +176,25 @@ impl Database {
     /// What an entry changed.
     pub fn change_of(&self, entry: EntryId) -> Result<Change, Error> {
         Ok(self.inner.change_of(entry)?)
+    }
+
+    /// Calls `call` after each batch of entries that this device wrote, once they are on disk (relaxed ones: once they can
+    /// be read), until the result is dropped. It runs on a thread of its own, so it may take its time and may write; batches
+    /// that come meanwhile are told of in the next notices.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn on_local_write(&self, call: impl Fn(&WriteNotice) + Send + 'static) -> Result<WriteWatch, Error> {
+        Ok(self.inner.on_local_write(call)?)
+    }
+
+    /// As [`Self::on_local_write`], after each batch of entries that came from elsewhere, and after other entries came to
+    /// count. Void entries are told of as others are: [`Self::change_of`] says of each whether it counts.
+    ///
+    /// # Errors
+    /// As [`Self::on_local_write`].
+    pub fn on_remote_write(&self, call: impl Fn(&WriteNotice) + Send + 'static) -> Result<WriteWatch, Error> {
+        Ok(self.inner.on_remote_write(call)?)
     }
 
     // ---- authority

@@ -29,7 +29,9 @@ use crate::offload::offload;
 use crate::status::{PeerProgress, Status};
 use crate::users::User;
 
-/// One device over one store. A cheap handle.
+/// One device over one store. A cheap handle: when the last one is gone, and the last database, user and
+/// [`PeersInStep`](crate::PeersInStep) of it, the instance stops listening and synchronising, in the background;
+/// [`Self::close`] waits for it.
 #[derive(Clone)]
 pub struct Instance {
     pub(crate) inner: Arc<Inner>,
@@ -41,6 +43,13 @@ pub(crate) struct Inner {
     pub(crate) asking: Asking,
     indexing: Indexing,
     _wishes: Wishes,
+}
+
+impl Drop for Inner {
+    /// Sessions hold the engine, so it would go on serving as long as anybody is connected.
+    fn drop(&mut self) {
+        self.engine.stop_soon();
+    }
 }
 
 /// What became of a synchronisation of all databases.
@@ -563,7 +572,13 @@ impl Instance {
             })
         })
         .await??;
-        let mut route = engine.route(addresses, expected, &keys).await?;
+        let mut route = match engine.route(addresses, expected, &keys).await {
+            Ok(route) => route,
+            Err(error) => {
+                self.note_other_ways(addresses, &error).await?;
+                return Err(error.into());
+            }
+        };
         let done = route.sync(scope).await;
         let peer = route.peer().clone();
         route.close().await;
@@ -596,6 +611,18 @@ impl Instance {
             Scope::Held | Scope::All => self.refused_by(peer_key, &reports).await?,
         };
         Ok(Synced { sessions: reports, refused })
+    }
+
+    /// Remembers of each address but the first, of which the whole failure is remembered, why it did not lead to the peer.
+    async fn note_other_ways(&self, addresses: &[Address], error: &SyncError) -> Result<(), Error> {
+        let SyncError::NoWay(ways) = error else { return Ok(()) };
+        let others = ways.iter().filter(|way| addresses.first() != Some(&way.address));
+        let others: Vec<_> = others.map(|way| (way.address.clone(), way.error.to_string())).collect();
+        let (peers, now_ms) = (self.inner.engine.peers().clone(), self.now_ms());
+        offload(move || {
+            Ok(others.iter().try_for_each(|(address, text)| peers.failed(address, text, now_ms))?)
+        })
+        .await?
     }
 
     /// Tracks the databases that have come and were not here before.
@@ -670,6 +697,23 @@ impl Instance {
     /// # Errors
     /// [`ErrorKind::InvalidAddress`] when no transport here serves addresses of its scheme.
     pub async fn add_peer(&self, address: &Address) -> Result<(), Error> {
+        self.check_scheme(address)?;
+        let (peers, address) = (self.inner.engine.peers().clone(), address.clone());
+        Ok(offload(move || peers.add(&address)).await??)
+    }
+
+    /// Remembers an address of the peer with this key, met or not: one that is known has it beside its others. It is called
+    /// by this name, unless that is empty, until it says what it calls itself.
+    ///
+    /// # Errors
+    /// As [`Self::add_peer`].
+    pub async fn add_peer_address(&self, key: PublicKey, name: &str, address: &Address) -> Result<(), Error> {
+        self.check_scheme(address)?;
+        let (engine, name, address) = (self.inner.engine.clone(), name.to_owned(), address.clone());
+        Ok(offload(move || engine.register_peer(key, &name, &[address])).await??)
+    }
+
+    fn check_scheme(&self, address: &Address) -> Result<(), Error> {
         let schemes = self.inner.engine.schemes();
         if !schemes.iter().any(|scheme| scheme == address.scheme()) {
             let known: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}:")).collect();
@@ -677,8 +721,7 @@ impl Instance {
             let message = format!("no transport serves {scheme}: addresses; there are: {known}");
             return Err(Error::new(ErrorKind::InvalidAddress, message));
         }
-        let (peers, address) = (self.inner.engine.peers().clone(), address.clone());
-        Ok(offload(move || peers.add(&address)).await??)
+        Ok(())
     }
 
     /// Changes what this device has to do with a peer, from this moment on. One that is blocked is neither dialled nor
@@ -738,6 +781,13 @@ impl Instance {
         peers.extend(engine.metadata_of(tree)?.into_keys());
         let progress = |peer| Ok(PeerProgress { peer, sync: engine.status(tree, &peer)? });
         peers.into_iter().map(progress).collect()
+    }
+
+    /// Forgets the sessions of the [history](SyncEngine::history) that ended longer ago than this. Gives how many these were.
+    pub async fn forget_history(&self, older_than: Duration) -> Result<usize, Error> {
+        let older_ms = u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX);
+        let (engine, before_ms) = (self.inner.engine.clone(), self.now_ms().saturating_sub(older_ms));
+        Ok(offload(move || engine.cleanup_history(before_ms)).await??)
     }
 
     /// Tries everything now, whatever was to be waited for: synchronises with every known peer that is active and has an

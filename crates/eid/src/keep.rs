@@ -11,6 +11,8 @@ use crate::instance::Instance;
 #[must_use = "it ends when this is dropped"]
 pub struct PeersInStep {
     known: KnownInStep,
+    /// Without an instance nothing is synchronised.
+    _node: Instance,
 }
 
 impl PeersInStep {
@@ -60,13 +62,13 @@ impl Instance {
     /// also with peers that become known later, and by what users wish later. Goes on with what was asked of others and is
     /// not decided.
     pub fn keep_peers_in_step(&self) -> PeersInStep {
-        let node = self.clone();
+        let (node, held) = (self.clone(), self.clone());
         drop(tokio::spawn(async move {
             if let Err(error) = node.go_on_asking().await {
                 tracing::warn!(%error, "what was asked for is not asked for again");
             }
         }));
-        PeersInStep { known: self.sync().keep_known_in_step() }
+        PeersInStep { known: self.sync().keep_known_in_step(), _node: held }
     }
 }
 

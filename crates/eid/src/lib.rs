@@ -97,6 +97,7 @@ pub use authority::Revoked;
 pub use backup::restore;
 pub use database::{Changes, Database};
 pub use doc::DocStore;
+pub use eid_core::dag::Seq;
 pub use eid_core::{
     EntryId, Height, KeyMode, Permission, PublicKey, SecretKey, SettingsOp, Slot, Time, TreeId,
 };
@@ -109,12 +110,15 @@ pub use eid_db::{Concurrent, ConcurrentValue, Counter, Text};
 pub use eid_db::{DEVICE_USER, DatabasePreferences, Enrolled, PreferencesChanges, SyncSettings, UserInfo};
 pub use eid_db::{EditPolicy, Observed, ParseTextCursorError, Side, TextChange, TextCursor, TextDelta};
 pub use eid_db::{EncryptionStatus, IndexInfo, IndexProgress, IndexState, StoreListing};
-pub use eid_db::{EntryStanding, KeyInfo, SettingsChange, Void, VoidEntry};
+pub use eid_db::{EntryStanding, InviteInfo, KeyInfo, SettingsChange, Void, VoidEntry};
 pub use eid_db::{Filter, Looked, Page, PageCursor, ParseFilterError, Plan, RowChange, RowChanges};
 pub use eid_db::{Identity, Restored};
+pub use eid_db::{WriteNotice, WriteWatch};
+#[cfg(feature = "http")]
+pub use eid_http::Bounds as HttpBounds;
 #[cfg(feature = "iroh")]
 pub use eid_iroh::{Relay, RelayUrl};
-pub use eid_store::{BackupSummary, FsckReport, Lost, Problem, is_engine_guarded};
+pub use eid_store::{BackupSummary, Durability, FsckReport, Lost, Problem, is_engine_guarded};
 pub use eid_sync::limits::BANDWIDTH_MIN;
 pub use eid_sync::{
     AskedAccess, BootstrapRequest, OtherServer, ParseRequestIdError, RequestId, RequestStatus,

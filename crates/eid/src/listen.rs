@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use eid_core::SecretKey;
+#[cfg(feature = "http")]
+use eid_http::Bounds as HttpBounds;
 #[cfg(feature = "iroh")]
 use eid_iroh::{Relay, Search};
 #[cfg(any(feature = "http", feature = "quic"))]
@@ -84,6 +86,7 @@ impl Kept {
 pub struct Http {
     listen: String,
     advertise: Vec<Address>,
+    bounds: HttpBounds,
 }
 
 #[cfg(feature = "http")]
@@ -91,7 +94,7 @@ impl Http {
     /// Listens on `HOST:PORT`; port 0 picks a free one.
     #[must_use]
     pub fn on(listen: &str) -> Self {
-        Self { listen: listen.to_owned(), advertise: Vec::new() }
+        Self { listen: listen.to_owned(), advertise: Vec::new(), bounds: HttpBounds::default() }
     }
 
     /// Names an address under which others reach it, such as that of a reverse proxy, instead of the one it listens
@@ -100,6 +103,21 @@ impl Http {
     pub fn advertise(mut self, address: Address) -> Self {
         self.advertise.push(address);
         self
+    }
+
+    /// Chooses what it takes of others: more for a machine that serves many, and for many behind one address. They are of
+    /// this run: they are not remembered with the rest.
+    ///
+    /// ```
+    /// use eid::{Http, HttpBounds};
+    ///
+    /// let behind_a_proxy = HttpBounds { exempt: vec!["192.0.2.1".parse().unwrap()], ..HttpBounds::default() };
+    /// let listener = Http::on("0.0.0.0:7070").bounds(behind_a_proxy);
+    /// # let _ = listener;
+    /// ```
+    #[must_use]
+    pub fn bounds(self, bounds: HttpBounds) -> Self {
+        Self { bounds, ..self }
     }
 }
 
@@ -116,7 +134,7 @@ impl TryFrom<Kept> for Http {
 
     fn try_from(kept: Kept) -> Result<Self, Self::Error> {
         let advertise = kept.addresses()?;
-        Ok(Self { listen: kept.listen, advertise })
+        Ok(Self { listen: kept.listen, advertise, bounds: HttpBounds::default() })
     }
 }
 
@@ -131,6 +149,7 @@ impl From<Http> for Listener {
     fn from(http: Http) -> Self {
         let mut config = eid_http::HttpConfig::listening(&http.listen);
         config.advertise = http.advertise;
+        config.bounds = http.bounds;
         Self::from(Arc::new(eid_http::HttpTransport::new(config)) as Arc<dyn Transport>)
     }
 }
@@ -208,6 +227,14 @@ pub struct Iroh {
     bind: Option<std::net::SocketAddr>,
     search: Search,
     relayed_only: bool,
+}
+
+#[cfg(feature = "iroh")]
+impl Default for Iroh {
+    /// Over the relays of the makers of iroh, which are run for the public.
+    fn default() -> Self {
+        Self::over(Relay::Public)
+    }
 }
 
 #[cfg(feature = "iroh")]

@@ -6,6 +6,7 @@ use eid_db::{Path, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::Durability;
 use crate::error::Error;
 
 /// What a `write` closure works with: reads see what it has staged, nobody else does.
@@ -53,7 +54,12 @@ impl<'t> Transaction<'t> {
 
     /// Lets the write return before it is on disk. A crash may lose it, with whatever came after it.
     pub fn relaxed(&self) {
-        self.inner.relaxed();
+        self.durability(Durability::Relaxed);
+    }
+
+    /// Whether the write waits for the disk, as it does unless something else is said. What is said last counts.
+    pub fn durability(&self, durability: Durability) {
+        self.inner.durability(durability);
     }
 }
 

@@ -119,7 +119,7 @@ impl Database {
             let name = match slot {
                 Slot::Key(key) => key.to_string(),
                 Slot::Everyone => "*".to_owned(),
-                Slot::Invite(key) => format!("invite {key}"),
+                Slot::Invite(key) => format!("invite:{key}"),
             };
             differ(&name, of(&before), of(&after));
         }
