@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use eid::{Address, EntryId, Path as DocPath, Permission};
+use eid::{Address, EntryId, Path as DocPath, Permission, PublicKey};
+
+use crate::value::Period;
 
 /// Everything on one command line.
 #[derive(Debug, Clone, Parser)]
@@ -302,6 +304,9 @@ pub struct Serve {
     /// Serves HTTP on this address; port 0 picks a free one
     #[arg(long, value_name = "ADDR")]
     pub http: Option<String>,
+    /// Lets in so many devices at once over HTTP from one address, such as from behind one router or proxy [default: 32]
+    #[arg(long, value_name = "N", requires = "http", value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub per_address: Option<u32>,
     /// Serves QUIC on this address, over UDP; port 0 picks a free one
     #[cfg(feature = "quic")]
     #[arg(long, value_name = "ADDR")]
@@ -803,6 +808,9 @@ pub struct Share {
     /// An address under which others reach this node, such as that of a proxy [default: what it listens on]
     #[arg(long, short = 'a', value_name = "ADDRESS")]
     pub address: Vec<Address>,
+    /// Draws the ticket as a QR code too, for a camera; not with --json
+    #[arg(long)]
+    pub qr: bool,
 }
 
 /// `eid join`
@@ -897,10 +905,33 @@ pub enum Peers {
     #[command(after_help = "Example:\n  eid peers list")]
     List,
     /// Remembers an address for `eid sync`; the key is learnt when it answers first
-    #[command(after_help = "Example:\n  eid peers add http://192.0.2.7:7070")]
+    #[command(
+        after_help = "With --key it is an address of that peer, which is known by it before it answers; one that is \
+            known already has it beside its others.\n\n\
+            Example:\n  eid peers add http://192.0.2.7:7070\n  \
+            eid peers add quic:192.0.2.7:7071 --key ed25519:... --name laptop"
+    )]
     Add {
         /// `http://HOST:PORT`, `quic:HOST:PORT`, `iroh:KEY?..`
         address: Address,
+        /// The key of the device that is reached there: nobody else is talked to
+        #[arg(long, short = 'k', value_name = "KEY")]
+        key: Option<PublicKey>,
+        /// What it is called here until it says what it calls itself
+        #[arg(long, short = 'n', value_name = "NAME", requires = "key")]
+        name: Option<String>,
+    },
+    /// Dials a peer no more, except when it is named; it is still served when it dials
+    #[command(after_help = "Example:\n  eid peers pause laptop\n  eid peers resume laptop")]
+    Pause {
+        /// Its key, its name or an address of it
+        peer: String,
+    },
+    /// Dials a peer again that was paused
+    #[command(after_help = "Example:\n  eid peers resume laptop")]
+    Resume {
+        /// Its key, its name or an address of it
+        peer: String,
     },
     /// Has nothing to do with a peer any more: neither dials nor answers it; its rights and what it wrote stay
     #[command(
@@ -929,9 +960,10 @@ pub enum Peers {
 /// `eid keys`
 #[derive(Debug, Clone, Subcommand)]
 pub enum Keys {
-    /// Lists keys and their permissions
+    /// Lists keys and their permissions, and the open invites
     #[command(
-        after_help = "admin:0 is the recovery key that `eid db create` showed.\n\nExample:\n  eid keys list notes"
+        after_help = "admin:0 is the recovery key that `eid db create` showed. An open invite, `invite:ed25519:...`, is of a \
+            ticket that `eid share` made without --uses.\n\nExample:\n  eid keys list notes"
     )]
     List {
         /// Name, id, or at least 8 characters of the id
@@ -954,14 +986,16 @@ pub enum Keys {
     #[command(
         after_help = "What the key wrote outside of what stays is void: it keeps its place and has no effect. `eid audit \
             DB --void` lists it, `eid accept` lets it count again.\n\n\
-            Example:\n  eid keys revoke notes ed25519:...\n  eid keys revoke notes ed25519:... --recovery-key notes.recovery\n  \
+            An open invite, which `eid keys list` shows as `invite:ed25519:...`, is withdrawn: nobody joins with its tickets \
+            any more, and who joined before stays.\n\n\
+            Example:\n  eid keys revoke notes ed25519:...\n  eid keys revoke notes invite:ed25519:...\n  eid keys revoke notes ed25519:... --recovery-key notes.recovery\n  \
             eid keys revoke --everywhere ed25519:..."
     )]
     Revoke {
         /// Name, id, or at least 8 characters of the id
         #[arg(required_unless_present = "everywhere")]
         db: Option<String>,
-        /// `ed25519:...`, or `*` for everyone
+        /// `ed25519:...`, `*` for everyone, or `invite:ed25519:...` for an open invite
         #[arg(required_unless_present = "everywhere")]
         key: Option<String>,
         /// Revokes this key, as of a lost device, in every database in which it has a permission of its own
@@ -1052,9 +1086,9 @@ pub struct Track {
     /// Sends what is written at once
     #[arg(long)]
     pub on_commit: bool,
-    /// Synchronises again after this many seconds [default: 300]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub every: Option<u64>,
+    /// Synchronises again after this many seconds, at least 1; `off` for never by the clock [default: 300]
+    #[arg(long, value_name = "SECONDS", value_parser = crate::value::period)]
+    pub every: Option<Period>,
     /// Does not synchronise by itself
     #[arg(long)]
     pub off: bool,
@@ -1068,6 +1102,18 @@ pub struct Status {
     /// Shows it again each time that it has changed
     #[arg(long, short = 'w')]
     pub watch: bool,
+    /// Lists the last sessions instead, the last one first
+    #[arg(long, conflicts_with = "watch")]
+    pub history: bool,
+    /// At most this many sessions
+    #[arg(long, short = 'l', value_name = "N", requires = "history", default_value_t = crate::limits::HISTORY_SESSIONS)]
+    pub limit: usize,
+    /// Forgets the sessions of the history that ended longer ago than this, 15m, 12h, 7d, or all of them
+    #[arg(
+        long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "all",
+        conflicts_with_all = ["db", "watch", "history"], value_parser = crate::value::age_ms
+    )]
+    pub forget_history: Option<u64>,
 }
 
 /// `eid log`

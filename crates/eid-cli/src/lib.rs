@@ -24,6 +24,7 @@ pub mod limits;
 pub mod output;
 pub mod owner;
 mod passwords;
+mod qr;
 pub mod rows;
 mod run;
 pub mod value;

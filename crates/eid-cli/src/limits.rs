@@ -21,6 +21,12 @@ pub const RECOVERY_FILE_BYTES_MAX: usize = 256;
 pub const AUDIT_ENTRIES: usize = 100;
 /// Most bytes of a line that is read as a password: more than a password can have.
 pub const PASSWORD_LINE_BYTES_MAX: u64 = 4096;
+/// Bytes that the largest QR code holds, with the least correction of errors (ISO/IEC 18004, table 7).
+pub const QR_BYTES_MAX: usize = 2_953;
+/// Light modules around a QR code, by which cameras find it (ISO/IEC 18004).
+pub const QR_QUIET: usize = 4;
+/// Sessions that `status --history` lists unless told otherwise.
+pub const HISTORY_SESSIONS: usize = 50;
 /// How long commands that use the network wait unless told otherwise.
 pub const NETWORK_WAIT_SECONDS: u64 = 60;
 /// How long a command waits for another one on the same data directory.

@@ -154,6 +154,12 @@ impl Out {
         self.styled(HUES[number % HUES.len()], text)
     }
 
+    /// White on black, whatever the terminal has, on a colour terminal.
+    #[must_use]
+    pub fn white_on_black(&self, text: &str) -> String {
+        self.styled("97;40", text)
+    }
+
     fn styled(&self, code: &str, text: &str) -> String {
         if self.reader.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

@@ -70,6 +70,37 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).filter(|ms| *ms > 0).ok_or_else(wrong)
 }
 
+/// A duration, or `all` for zero: what is at least so old.
+///
+/// # Errors
+/// As [`duration_ms`].
+pub fn age_ms(text: &str) -> Result<u64, String> {
+    if text == "all" { Ok(0) } else { duration_ms(text) }
+}
+
+/// After how long something is done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Period {
+    /// Never.
+    Off,
+    /// So many seconds.
+    Seconds(u64),
+}
+
+/// A number of seconds, or `off`.
+///
+/// # Errors
+/// Anything else, and zero.
+pub fn period(text: &str) -> Result<Period, String> {
+    if text == "off" {
+        return Ok(Period::Off);
+    }
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds
+        .map(Period::Seconds)
+        .ok_or_else(|| "a period is a number of seconds, at least 1, or `off`".to_owned())
+}
+
 /// A right that somebody asks for; `admin` alone is an admin of whatever level.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::args::Keys;
 use crate::cmd::Context;
-use crate::cmd::log::People;
+use crate::cmd::log::{People, utc};
 use crate::failure::{Exit, Failure, sentence};
 use crate::limits::RECOVERY_FILE_BYTES_MAX;
 use crate::output::{number_of, printable};
@@ -26,6 +26,10 @@ pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
             let recovery = recovery_key.as_ref().map(|file| read_recovery(context, file)).transpose()?;
             let database = context.database(db)?;
             let slot = slot(key)?;
+            if let Slot::Invite(_) = slot {
+                return Err(Failure::usage("an invite is not granted anything")
+                    .hint("`eid share` opens one, `eid keys revoke` withdraws it"));
+            }
             let permission = parse_permission(context, &database, &slot, permission)?;
             let before = database.void_count()?;
             let entry = match recovery {
@@ -56,6 +60,7 @@ pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
             }
             match database {
                 Some((name, database)) => {
+                    is_there(&database, (name, &slot))?;
                     revoke(context, (name, &database), (key, slot), mode(*leave, fence), recovery).await
                 }
                 None => revoke_everywhere(context, slot, recovery).await,
@@ -67,7 +72,9 @@ pub async fn run(context: &Context, args: &Keys) -> Result<(), Failure> {
                 None => database.renew_key().await.map_err(stronger)?,
                 Some(text) => {
                     let Slot::Key(to) = slot(text)? else {
-                        return Err(Failure::usage("a key takes the place of a key, not everyone"));
+                        return Err(Failure::usage(
+                            "a key takes the place of a key, not everyone or an invite",
+                        ));
                     };
                     if context.is_own(&Slot::Key(to))? && database.author_key()? == to {
                         return Err(Failure::usage("this is the key that signs here already"));
@@ -109,6 +116,18 @@ async fn revoke(
     tell_void(context, name, void)
 }
 
+/// An invite that nobody ever opened is a slip: nothing is to be written of it.
+fn is_there(db: &Database, (name, slot): (&str, &Slot)) -> Result<(), Failure> {
+    let Slot::Invite(key) = slot else { return Ok(()) };
+    if db.invites()?.iter().any(|invite| invite.key == *key) {
+        return Ok(());
+    }
+    let name = printable(name);
+    Err(Failure::not_found(format!("{name} has no such open invite")).hint(format!(
+        "`eid keys list {name}` shows them; one with --uses ends when it is used up or expires"
+    )))
+}
+
 /// Of a lost device: what can be done is done, and what could not is told.
 async fn revoke_everywhere(
     context: &Context,
@@ -116,7 +135,7 @@ async fn revoke_everywhere(
     recovery: Option<SecretKey>,
 ) -> Result<(), Failure> {
     let Slot::Key(key) = slot else {
-        return Err(Failure::usage("a key is revoked everywhere, not everyone"));
+        return Err(Failure::usage("a key is revoked everywhere, not everyone or an invite"));
     };
     let (mut done, mut kept) = (0, 0);
     for revoked in context.acting().revoke_everywhere(key, recovery).await? {
@@ -215,6 +234,22 @@ fn list(context: &Context, db: &Database) -> Result<(), Failure> {
             rows.push(vec![text, permission.unwrap_or_default(), status.to_owned(), by, entry, mark]);
         }
     }
+    for invite in db.invites()? {
+        let text = slot_text(&Slot::Invite(invite.key));
+        let permission = invite.permission.map(|permission| permission.to_string());
+        let status = if permission.is_some() { "active" } else { "revoked" };
+        if context.out.json() {
+            context.out.value(&json!({
+                "key": text, "permission": permission, "level": null, "status": status,
+                "entry": invite.entry.to_string(), "by": invite.by.to_string(), "own": false,
+                "expires_ms": invite.expires_ms,
+            }))?;
+        } else {
+            let until = invite.expires_ms.map(|ms| format!("until {}", utc(ms))).unwrap_or_default();
+            let (by, entry) = (people.name(&invite.by), invite.entry.to_string());
+            rows.push(vec![text, permission.unwrap_or_default(), status.to_owned(), by, entry, until]);
+        }
+    }
     if !context.out.json() {
         let headings = ["KEY", "PERMISSION", "STATUS", "SET BY", "IN ENTRY", ""];
         context.out.text(context.out.columns(&headings, &rows))?;
@@ -222,12 +257,15 @@ fn list(context: &Context, db: &Database) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Stands before the key of an invite.
+const INVITE: &str = "invite:";
+
 /// How a slot is typed.
 pub(super) fn slot_text(slot: &Slot) -> String {
     match slot {
         Slot::Key(key) => key.to_string(),
         Slot::Everyone => "*".to_owned(),
-        Slot::Invite(key) => format!("invite {key}"),
+        Slot::Invite(key) => format!("{INVITE}{key}"),
     }
 }
 
@@ -235,9 +273,13 @@ fn slot(text: &str) -> Result<Slot, Failure> {
     if text == "*" {
         return Ok(Slot::Everyone);
     }
-    text.parse().map(Slot::Key).map_err(|error| {
+    let parsed = match text.strip_prefix(INVITE) {
+        Some(key) => key.parse().map(Slot::Invite),
+        None => text.parse().map(Slot::Key),
+    };
+    parsed.map_err(|error| {
         Failure::usage(format!("\"{}\" is not a key: {error}", printable(text)))
-            .hint("`eid init` prints a device's key; `*` means everyone")
+            .hint("`eid init` prints a device's key; `*` means everyone, `invite:KEY` an open invite of `eid share`")
     })
 }
 

@@ -5,7 +5,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use eid::control::{self, Control, Secret};
-use eid::{Address, Bandwidth, Delivered, ErrorKind, Http, Instance, SessionReport, SyncEvent, User};
+use eid::{
+    Address, Bandwidth, Delivered, ErrorKind, Http, HttpBounds, Instance, SessionReport, SyncEvent, User,
+};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -102,7 +104,7 @@ async fn start(args: &Serve, place: &Place, node: &Instance, out: &Out) -> Resul
     let mut ways = Ways::default();
     node.set_bandwidth(Bandwidth { total: args.rate, per_peer: args.peer_rate });
     if let Some(address) = &args.http {
-        ways.http = node.listen(Http::on(address)).await?.into_iter().next();
+        ways.http = node.listen(Http::on(address).bounds(bounds(args))).await?.into_iter().next();
     }
     #[cfg(feature = "quic")]
     if let Some(address) = &args.quic {
@@ -119,6 +121,17 @@ async fn start(args: &Serve, place: &Place, node: &Instance, out: &Out) -> Resul
         return Err(failure);
     }
     Ok(control)
+}
+
+/// Each device has a channel of its own, and some connections.
+fn bounds(args: &Serve) -> HttpBounds {
+    let mut bounds = HttpBounds::default();
+    if let Some(devices) = args.per_address {
+        let each = bounds.connections_per_address_max / bounds.channels_per_address_max;
+        bounds.channels_per_address_max = devices as usize;
+        bounds.connections_per_address_max = devices as usize * each;
+    }
+    bounds
 }
 
 /// Where others reach the node.
@@ -298,5 +311,27 @@ fn line(event: &Delivered) -> String {
         Delivered::Event(SyncEvent::Status { peer, status }) => {
             format!("peer       {} is {} from now on", peer.short(), peers::state(*status))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::Command;
+
+    #[test]
+    fn more_devices_of_one_address_have_their_connections_too() {
+        let of = |more: &[&str]| {
+            let cli =
+                Cli::try_parse_from([&["eid", "serve", "--http", "127.0.0.1:0"], more].concat()).unwrap();
+            let Command::Serve(args) = cli.command else { panic!("serve") };
+            let bounds = bounds(&args);
+            (bounds.channels_per_address_max, bounds.connections_per_address_max)
+        };
+        assert_eq!(of(&[]), (32, 256));
+        assert_eq!(of(&["--per-address", "200"]), (200, 1_600));
+        assert!(Cli::try_parse_from(["eid", "serve", "--per-address", "200"]).is_err());
     }
 }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use eid::{Access, ErrorKind};
+use eid::{Access, ErrorKind, Slot};
 use serde_json::json;
 
 use crate::args::Share;
 use crate::cmd::Context;
+use crate::cmd::keys::slot_text;
 use crate::failure::{Exit, Failure};
+use crate::output::printable;
+use crate::qr;
 
 /// Prints a ticket.
 ///
@@ -38,8 +41,10 @@ pub async fn run(context: &Context, args: &Share) -> Result<(), Failure> {
         .hint("start `eid serve --http ADDR` (or --quic, --iroh) on it first, or name an address with --address"),
         _ => error.into(),
     })?;
+    let invite = ticket.invite.as_ref().filter(|_| args.uses.is_none());
+    let invite = invite.map(|secret| slot_text(&Slot::Invite(secret.public())));
     let ticket = ticket.to_string();
-    context.out.say(&json!({"ticket": ticket}), || {
+    context.out.say(&json!({"ticket": ticket, "invite": invite}), || {
         if args.ask {
             return format!(
                 "{ticket}\n\nOn the other device, while this node runs:\n  eid join '{ticket}' --request read\n\n\
@@ -47,7 +52,14 @@ pub async fn run(context: &Context, args: &Share) -> Result<(), Failure> {
             );
         }
         let when = if args.uses.is_some() { "while this node runs" } else { "while a node of the database runs" };
-        format!("{ticket}\n\nOn the other device, {when}:\n  eid join '{ticket}'")
+        let joining = format!("{ticket}\n\nOn the other device, {when}:\n  eid join '{ticket}'");
+        let Some(invite) = &invite else { return joining };
+        let db = printable(&args.db);
+        format!("{joining}\n\nTo let nobody in with it any more:\n  eid keys revoke {db} {invite}")
     })?;
+    if args.qr && !context.out.json() {
+        // After the ticket, which is good whether it can be drawn or not.
+        context.out.text(format!("\n{}", qr::drawn(&context.out, &ticket)?))?;
+    }
     Ok(())
 }

@@ -2,27 +2,40 @@
 
 use std::time::Duration;
 
-use eid::{ConnectionState, DatabaseStatus, Direction, KeepState, Progress, SyncStatus};
+use eid::{
+    ConnectionState, DatabaseStatus, Direction, KeepState, Progress, SyncFailure, SyncHistoryEntry,
+    SyncMetadata, SyncStatus,
+};
 use serde_json::{Value, json};
 
 use crate::args::Status;
-use crate::cmd::log::utc;
+use crate::cmd::log::{People, utc};
 use crate::cmd::{Context, peers};
 use crate::failure::Failure;
 use crate::limits::{STATUS_EVERY, WATCH_SIGN_OF_LIFE};
-use crate::output::{count, number_of, printable};
+use crate::output::{bytes, count, number_of, printable};
 
 /// Shows what is known; nothing that is not. With `--watch`, again each time that it has changed.
 ///
 /// # Errors
 /// When there is no such database.
 pub async fn run(context: &Context, args: &Status) -> Result<(), Failure> {
+    if let Some(older_ms) = args.forget_history {
+        return forget_history(context, older_ms).await;
+    }
+    if args.history {
+        return history(context, args);
+    }
     let out = &context.out;
     let mut shown = None;
     let mut quiet = Duration::ZERO;
     loop {
         let status = status(context, args)?;
-        let now = if out.json() { Shown::Value(value(&status)) } else { Shown::Text(text(context, &status)) };
+        let now = if out.json() {
+            Shown::Value(value(context, &status)?)
+        } else {
+            Shown::Text(text(context, &status))
+        };
         if shown.as_ref() != Some(&now) {
             match &now {
                 Shown::Value(value) => out.value(value)?,
@@ -64,14 +77,19 @@ fn status(context: &Context, args: &Status) -> Result<eid::Status, Failure> {
     Ok(status)
 }
 
-fn value(status: &eid::Status) -> Value {
-    let databases: Vec<Value> = status.databases.iter().map(database).collect();
-    let peers: Vec<Value> = status.peers.iter().map(peers::object).collect();
+fn value(context: &Context, status: &eid::Status) -> Result<Value, Failure> {
+    let databases =
+        status.databases.iter().map(|db| database(context, db)).collect::<Result<Vec<Value>, Failure>>()?;
+    let peers = status
+        .peers
+        .iter()
+        .map(|peer| peers::whole(context, peer))
+        .collect::<Result<Vec<Value>, Failure>>()?;
     let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
-    json!({
+    Ok(json!({
         "device": status.device.to_string(), "name": status.name, "listening": listening,
         "databases": databases, "peers": peers,
-    })
+    }))
 }
 
 fn text(context: &Context, status: &eid::Status) -> String {
@@ -132,7 +150,7 @@ fn text(context: &Context, status: &eid::Status) -> String {
 }
 
 /// Whether there is a connection, in one word for programs.
-fn state(connection: ConnectionState) -> &'static str {
+pub(super) fn state(connection: ConnectionState) -> &'static str {
     match connection {
         ConnectionState::WaitingForPeer => "waiting_for_peer",
         ConnectionState::Disconnected => "disconnected",
@@ -170,7 +188,19 @@ fn transfer(progress: &Progress) -> Value {
     })
 }
 
-fn database(db: &DatabaseStatus) -> Value {
+fn failure(error: &SyncFailure) -> Value {
+    json!({"code": error.code, "message": error.text, "at": error.at_ms})
+}
+
+fn totals(sum: &SyncMetadata) -> Value {
+    json!({
+        "sessions": sum.sessions, "failed": sum.failed, "pulled": sum.pulled, "pushed": sum.pushed,
+        "bytes_in": sum.bytes_in, "bytes_out": sum.bytes_out, "ms": sum.ms, "last_ended": sum.last_ended_ms,
+    })
+}
+
+fn database(context: &Context, db: &DatabaseStatus) -> Result<Value, Failure> {
+    let sums = context.node.sync().metadata_of(&db.id).map_err(eid::Error::from)?;
     let peers: Vec<Value> = db
         .peers
         .iter()
@@ -178,19 +208,74 @@ fn database(db: &DatabaseStatus) -> Value {
             let sync = &p.sync;
             let tips = sync.acknowledged_tips.as_ref();
             let tips = tips.map(|tips| tips.iter().map(ToString::to_string).collect::<Vec<_>>());
-            let error = sync.last_error.as_ref();
             json!({
                 "peer": p.peer.to_string(), "acknowledged": sync.acknowledged, "acknowledged_tips": tips,
                 "ahead": sync.ahead, "behind": sync.behind, "behind_as_of": sync.behind_as_of,
                 "last_sync": sync.last_sync, "connection": state(sync.connection), "attempts": sync.attempts,
                 "next_attempt": sync.next_attempt, "in_step": sync.state == Some(KeepState::InStep),
-                "last_error": error.map(|e| json!({"code": e.code, "message": e.text, "at": e.at_ms})),
+                "last_error": sync.last_error.as_ref().map(failure), "has_local_data": sync.has_local_data,
                 "transfers": sync.transfers.iter().map(transfer).collect::<Vec<_>>(),
+                "totals": sums.get(&p.peer).map(totals),
             })
         })
         .collect();
-    json!({
+    Ok(json!({
         "id": db.id.to_string(), "name": db.name, "entries": db.entries, "tips": db.tips,
         "undecodable": db.undecodable, "void": db.void, "stale": db.stale, "peers": peers,
+    }))
+}
+
+/// The last sessions, about one database or about all.
+fn history(context: &Context, args: &Status) -> Result<(), Failure> {
+    let wanted = args.db.as_ref().map(|name| context.database(name)).transpose()?.map(|db| db.id());
+    let mut sessions = context.node.sync().history(usize::MAX).map_err(eid::Error::from)?;
+    sessions.retain(|session| wanted.is_none_or(|wanted| wanted == session.tree));
+    sessions.truncate(args.limit);
+    if context.out.json() {
+        for session in &sessions {
+            context.out.value(&session_value(session))?;
+        }
+        return Ok(());
+    }
+    if sessions.is_empty() {
+        context.out.note("no session is remembered")?;
+        return Ok(());
+    }
+    let people = People::of(context)?;
+    let mut rows = Vec::new();
+    for session in &sessions {
+        let database = context.node.database(&session.tree.to_string())?;
+        let name = database.map(|db| db.name()).transpose()?;
+        let error = session.error.as_ref().map(|error| printable(&error.text));
+        rows.push(vec![
+            utc(session.ended_ms),
+            name.map_or_else(|| session.tree.short(), |name| printable(&name)),
+            people.name(&session.peer),
+            session.via.as_ref().map_or_else(|| "it dialled".to_owned(), |via| printable(via.as_str())),
+            count(session.pulled),
+            count(session.pushed),
+            bytes(session.bytes_in + session.bytes_out),
+            format!("{} ms", count(session.ms)),
+            error.unwrap_or_else(|| if session.complete { "all" } else { "ended early" }.to_owned()),
+        ]);
+    }
+    let headings = ["ENDED", "DATABASE", "PEER", "VIA", ">PULLED", ">PUSHED", ">BYTES", ">TIME", "EXCHANGED"];
+    Ok(context.out.text(context.out.columns(&headings, &rows))?)
+}
+
+fn session_value(session: &SyncHistoryEntry) -> Value {
+    json!({
+        "ended": session.ended_ms, "id": session.tree.to_string(), "peer": session.peer.to_string(),
+        "via": session.via.as_ref().map(ToString::to_string), "pulled": session.pulled,
+        "pushed": session.pushed, "bytes_in": session.bytes_in, "bytes_out": session.bytes_out,
+        "ms": session.ms, "complete": session.complete, "error": session.error.as_ref().map(failure),
     })
+}
+
+async fn forget_history(context: &Context, older_ms: u64) -> Result<(), Failure> {
+    let forgotten = context.node.forget_history(Duration::from_millis(older_ms)).await?;
+    let forgotten = forgotten as u64;
+    Ok(context.out.say(&json!({"forgotten": forgotten}), || {
+        format!("forgot {}", number_of(forgotten, "session", "sessions"))
+    })?)
 }

@@ -7,6 +7,7 @@ use crate::args::{Track, User};
 use crate::cmd::Context;
 use crate::failure::Failure;
 use crate::output::printable;
+use crate::value::Period;
 
 /// Runs one of the sub-commands of `eid user`.
 ///
@@ -74,7 +75,11 @@ pub async fn track(context: &Context, args: &Track) -> Result<(), Failure> {
     let sync = SyncSettings {
         sync_enabled: !args.off,
         sync_on_commit: args.on_commit,
-        interval_seconds: args.every.or(SyncSettings::default().interval_seconds),
+        interval_seconds: match args.every {
+            Some(Period::Off) => None,
+            Some(Period::Seconds(seconds)) => Some(seconds),
+            None => SyncSettings::default().interval_seconds,
+        },
         properties: held.unwrap_or_default(),
     };
     let preferences = DatabasePreferences { database: db.id(), sync };
@@ -82,10 +87,12 @@ pub async fn track(context: &Context, args: &Track) -> Result<(), Failure> {
     context.out.say(&as_json(&preferences), || {
         let (name, sync) = (db.name().unwrap_or_default(), &preferences.sync);
         let every = sync.interval_seconds.map(|seconds| format!("every {seconds} s"));
-        let wanted = match (sync.sync_enabled, sync.sync_on_commit) {
-            (false, _) => "off".to_owned(),
-            (true, true) => format!("on commit and {}", every.unwrap_or_default()),
-            (true, false) => every.unwrap_or_default(),
+        let wanted = match (sync.sync_enabled, sync.sync_on_commit, every) {
+            (false, ..) => "off".to_owned(),
+            (true, true, Some(every)) => format!("on commit and {every}"),
+            (true, true, None) => "on commit".to_owned(),
+            (true, false, Some(every)) => every,
+            (true, false, None) => "neither on commit nor by the clock".to_owned(),
         };
         format!("{} is tracked by {}: {wanted}", printable(&name), printable(user.name()))
     })?;

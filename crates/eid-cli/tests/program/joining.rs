@@ -237,6 +237,75 @@ fn an_invite_that_is_over_or_used_and_a_wrong_server_are_refused() {
 }
 
 #[test]
+fn an_open_invite_that_is_withdrawn_lets_nobody_in_and_who_joined_before_keeps_its_right() {
+    let a = shared();
+    let made = a.eid.ok(&["share", "notes", "--write", "--expires", "7d"]).json();
+    let (ticket, invite) = (made["ticket"].as_str().unwrap(), made["invite"].as_str().unwrap());
+    let other = a.eid.ok(&["share", "notes", "--read"]).json();
+    let b = Eid::new();
+    b.ok(&["join", ticket]);
+    let listed = |invite: &str| {
+        let keys = a.eid.ok(&["keys", "list", "notes"]).lines();
+        keys.into_iter().find(|key| key["key"] == invite).expect("it is listed")
+    };
+    let open = listed(invite);
+    assert_eq!((&open["permission"], &open["status"]), (&json!("write"), &json!("active")));
+    assert!(open["expires_ms"].as_u64() > Some(1_700_000_000_000), "{open}");
+    assert_eq!(open["by"], key_of(&a.eid));
+
+    let withdrawn = a.eid.ok(&["keys", "revoke", "notes", invite]).json();
+    assert_eq!((&withdrawn["key"], &withdrawn["void"]), (&json!(invite), &json!(0)));
+    let closed = listed(invite);
+    assert_eq!((&closed["permission"], &closed["status"]), (&json!(null), &json!("revoked")));
+    assert_eq!(closed["entry"], withdrawn["entry"]);
+    Eid::new().fails(&["join", ticket], 3, "refused");
+    b.ok(&["set", "notes", "from", "b"]);
+    b.ok(&["sync"]);
+    assert_eq!(a.eid.ok(&["get", "notes", "from"]).json(), "b");
+    assert_eq!(right_of(&a.eid, &key_of(&b)).as_deref(), Some("write"));
+    // The other one is as open as before.
+    assert_eq!(listed(other["invite"].as_str().unwrap())["status"], "active");
+    Eid::new().ok(&["join", other["ticket"].as_str().unwrap()]);
+
+    // One that never was is a slip, and only an admin withdraws.
+    let unknown = format!("invite:{}", key_of(&b));
+    let entries = a.eid.ok(&["db", "show", "notes"]).json()["entries"].clone();
+    a.eid.fails(&["keys", "revoke", "notes", &unknown], 4, "not_found");
+    a.eid.fails(&["keys", "revoke", "notes", "invite:ed25519:1"], 2, "usage");
+    a.eid.fails(&["keys", "grant", "notes", invite, "read"], 2, "usage");
+    a.eid.fails(&["keys", "revoke", "--everywhere", invite], 2, "usage");
+    assert_eq!(a.eid.ok(&["db", "show", "notes"]).json()["entries"], entries);
+    b.fails(&["keys", "revoke", "notes", other["invite"].as_str().unwrap()], 3, "forbidden");
+    // Those of a number of uses are not in the settings.
+    assert_eq!(a.eid.ok(&["share", "notes", "--uses", "1"]).json()["invite"], json!(null));
+}
+
+#[test]
+fn a_ticket_is_drawn_for_a_camera_beside_its_text() {
+    let a = shared();
+    let done = a.eid.run(&["share", "notes", "--qr"]);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(done.out.starts_with("eid:?"));
+    let is_drawn = |line: &&str| {
+        line.chars().count() > 30 && line.chars().all(|c| " \u{2580}\u{2584}\u{2588}".contains(c))
+    };
+    let lines: Vec<&str> = done.out.lines().filter(is_drawn).collect();
+    let width = lines[0].chars().count();
+    // As wide as high, of two rows of modules to a line.
+    assert_eq!((lines.len(), width % 4), (width.div_ceil(2), 1), "{}", done.out);
+    assert!(lines.iter().all(|line| line.chars().count() == width));
+    assert_eq!(a.eid.ok(&["share", "notes", "--qr"]).lines().len(), 1, "programs have the text");
+
+    let long = format!("http://{}.example:7070", vec!["a".repeat(60); 3].join("."));
+    let many: Vec<String> = (0..8).map(|n| format!("{long}/{}{n}", "p".repeat(180))).collect();
+    let addresses: Vec<&str> = many.iter().flat_map(|address| ["--address", address]).collect();
+    let done = a.eid.run(&[&["share", "notes", "--qr"], &addresses[..]].concat());
+    assert_eq!(done.code, Some(1), "{}{}", done.out, done.err);
+    assert!(done.err.contains("too long for a QR code"), "{}", done.err);
+    assert!(done.out.starts_with("eid:?"), "the ticket is good all the same");
+}
+
+#[test]
 fn an_open_invite_lets_in_through_another_device_while_its_maker_is_away() {
     let a = shared();
     let b = Eid::new();

@@ -399,3 +399,111 @@ fn what_may_be_read_at_an_address_is_listed_and_nothing_else() {
     assert_eq!(b.ok(&["db", "list"]).lines().len(), 1);
     b.fails(&["discover", "http://127.0.0.1:1"], 5, "unreachable");
 }
+
+#[test]
+fn of_a_peer_it_is_listed_how_its_addresses_have_worked_and_which_databases_it_shares() {
+    let a = shared(|_| {});
+    let b = Eid::new();
+    let joined = b.ok(&["join", &a.ticket]).json();
+    let known = b.ok(&["peers", "list"]).lines().remove(0);
+    let key = known["key"].as_str().unwrap();
+    assert_eq!(known["databases"], json!([joined["id"]]));
+    assert_eq!(known["connection"], "disconnected");
+    assert_eq!(known["tried"][0]["address"], json!(a.address));
+    assert!(known["tried"][0]["last_success"].is_u64(), "{known}");
+    assert_eq!(b.ok(&["status"]).json()["peers"][0], known);
+
+    // A further address of it, where nobody is.
+    let nowhere = "http://127.0.0.1:1";
+    b.ok(&["peers", "add", nowhere, "--key", key, "--name", "the server"]);
+    let known = b.ok(&["peers", "list"]).lines();
+    assert_eq!((known.len(), &known[0]["addresses"]), (1, &json!([a.address, nowhere])));
+    assert_eq!(known[0]["name"], "the server");
+    a.node.kill();
+    b.fails(&["sync"], 5, "unreachable");
+    let known = b.ok(&["peers", "list"]).lines().remove(0);
+    let failed = known["tried"].as_array().unwrap().iter().find(|tried| tried["address"] == nowhere);
+    assert!(failed.is_some_and(|failed| failed["last_failure"].is_u64()), "{known}");
+    let shown = b.run(&["peers", "list"]).out;
+    assert!(
+        shown.contains("the server") && shown.contains("notes") && shown.contains("disconnected"),
+        "{shown}"
+    );
+
+    // A peer that was not met is known by its key; an own key is nobody else's.
+    let laptop = Eid::new().ok(&["init"]).json()["device"].clone();
+    let add = ["peers", "add", "http://127.0.0.1:2", "--key", laptop.as_str().unwrap(), "--name", "laptop"];
+    assert_eq!(b.ok(&add).json(), json!({"address": "http://127.0.0.1:2", "key": laptop, "name": "laptop"}));
+    let laptop = b.ok(&["peers", "list"]).lines().into_iter().find(|peer| peer["key"] == laptop).unwrap();
+    assert_eq!((&laptop["name"], &laptop["databases"]), (&json!("laptop"), &json!([])));
+    let own = b.ok(&["init"]).json()["device"].clone();
+    b.fails(&["peers", "add", nowhere, "--key", own.as_str().unwrap()], 2, "usage");
+    b.fails(&["peers", "add", nowhere, "--name", "laptop"], 2, "usage");
+}
+
+#[test]
+fn who_is_paused_is_dialled_only_when_it_is_named_and_served_all_the_same() {
+    let a = shared(|a| drop(a.ok(&["init", "--name", "Ada"])));
+    let b = Eid::new();
+    b.ok(&["init", "--name", "Ben"]);
+    b.ok(&["join", &a.ticket]);
+    b.ok(&["set", "notes", "x", "1"]);
+    assert_eq!(b.ok(&["peers", "pause", "Ada"]).json()["status"], "inactive");
+    assert_eq!(b.ok(&["peers", "list"]).lines()[0]["status"], "inactive");
+    b.run(&["sync"]);
+    a.eid.fails(&["get", "notes", "x"], 4, "not_found");
+    b.ok(&["sync", "--peer", "Ada"]);
+    assert_eq!(a.eid.ok(&["get", "notes", "x"]).json(), 1);
+    // The other way round it is answered.
+    a.eid.ok(&["peers", "pause", "Ben"]);
+    b.ok(&["set", "notes", "x", "2"]);
+    assert_eq!(b.ok(&["peers", "resume", "Ada"]).json()["status"], "active");
+    b.ok(&["sync"]);
+    assert_eq!(a.eid.ok(&["get", "notes", "x"]).json(), 2);
+    // Neither lets in who is blocked.
+    a.eid.ok(&["peers", "block", "Ben"]);
+    for command in ["pause", "resume"] {
+        a.eid.fails(&["peers", command, "Ben"], 2, "usage");
+    }
+    assert_eq!(a.eid.ok(&["peers", "list"]).lines()[0]["status"], "blocked");
+}
+
+#[test]
+fn what_all_sessions_came_to_is_in_the_status_and_each_of_them_in_the_history_until_it_is_forgotten() {
+    let a = shared(|a| drop(a.ok(&["db", "create", "private"])));
+    let b = Eid::new();
+    b.ok(&["db", "create", "own"]);
+    let joined = b.ok(&["join", &a.ticket]).json();
+    b.ok(&["set", "notes", "x", "1"]);
+    let synced = b.ok(&["sync"]).json()["databases"][0].clone();
+    let status = b.ok(&["status", "notes"]).json();
+    let with = &status["databases"][0]["peers"][0];
+    assert_eq!(with["has_local_data"], true);
+    let totals = &with["totals"];
+    let sessions = b.ok(&["status", "notes", "--history"]).lines();
+    assert_eq!(totals["sessions"].as_u64().unwrap(), sessions.len() as u64, "{totals}");
+    for name in ["pulled", "pushed", "bytes_in", "bytes_out", "ms"] {
+        let sum: u64 = sessions.iter().map(|session| session[name].as_u64().unwrap()).sum();
+        assert_eq!(totals[name], sum, "{name}");
+    }
+    assert_eq!(totals["pulled"], joined["session"]["pulled"]);
+    assert_eq!((&totals["failed"], &totals["last_ended"]), (&json!(0), &sessions[0]["ended"]));
+    // The last one first.
+    let last = &sessions[0];
+    assert_eq!(
+        (&last["id"], &last["peer"], &last["via"]),
+        (&joined["id"], &synced["peer"], &json!(a.address))
+    );
+    assert_eq!((&last["pushed"], &last["complete"], &last["error"]), (&json!(1), &json!(true), &json!(null)));
+    assert_eq!(b.ok(&["status", "--history", "--limit", "1"]).lines(), std::slice::from_ref(last));
+    assert!(b.ok(&["status", "own", "--history"]).lines().is_empty());
+    let shown = b.run(&["status", "--history"]).out;
+    assert!(shown.contains("notes") && shown.contains("all"), "{shown}");
+
+    assert_eq!(b.ok(&["status", "--forget-history", "1h"]).json(), json!({"forgotten": 0}));
+    assert_eq!(b.ok(&["status", "--history"]).lines().len(), sessions.len());
+    b.fails(&["status", "notes", "--forget-history", "1h"], 2, "usage");
+    assert_eq!(b.ok(&["status", "--forget-history"]).json(), json!({"forgotten": sessions.len()}));
+    assert!(b.ok(&["status", "--history"]).lines().is_empty());
+    assert_eq!(b.ok(&["status", "notes"]).json()["databases"][0]["peers"][0]["totals"], *totals);
+}

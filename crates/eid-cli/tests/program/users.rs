@@ -96,10 +96,20 @@ fn databases_are_tracked_as_each_user_wants() {
     assert_eq!(eid.ok(&["track", "notes"]).json(), tracked(true, false, 300));
     assert_eq!(eid.ok(&["track", "notes", "--on-commit", "--every", "60"]).json(), tracked(true, true, 60));
     assert_eq!(eid.ok(&["track", "notes", "--off"]).json(), tracked(false, false, 300));
+    let never = eid.ok(&["track", "notes", "--on-commit", "--every", "off"]).json();
+    assert_eq!((&never["sync_on_commit"], &never["interval_seconds"]), (&json!(true), &json!(null)));
+    let shown = eid.run(&["track", "notes", "--on-commit", "--every", "off"]).out;
+    assert!(shown.trim_end().ends_with(": on commit"), "{shown}");
+    assert_eq!(
+        eid.ok(&["track", "notes"]).json(),
+        tracked(true, false, 300),
+        "what is not said is as at the start"
+    );
     assert_eq!(eid.ok(&["untrack", "notes"]).json(), json!({"id": id, "tracked": false}));
     eid.fails(&["untrack", "notes"], 4, "not_found");
     eid.fails(&["track", "nothing"], 4, "not_found");
     eid.fails(&["track", "notes", "--every", "0"], 2, "usage");
+    eid.fails(&["track", "notes", "--every", "never"], 2, "usage");
     eid.ok(&["user", "create", "ada"]);
     eid.ok(&["--user", "ada", "track", "notes", "--every", "1"]);
     eid.fails(&["untrack", "notes"], 4, "not_found");
