@@ -188,12 +188,38 @@ fn more_tips_than_an_opening_or_a_plan_can_name_converge() {
 }
 
 #[test]
+fn nothing_new_costs_no_more_with_a_thousand_tips() {
+    let (mut a, b) = shared(10);
+    let base: Vec<EntryId> = a.log.iter().map(eid_core::Entry::id).collect();
+    for i in 0..1_000 {
+        a.write(1, &[base[i % base.len()]], &format!("a{i}"));
+    }
+    let pair = sync(a, b, Known::default());
+    let known = pair.known().0;
+    let (a, b) = pair.into_mems();
+    let pair = sync(a, b, known);
+    assert!(pair.initiator.sent < 200, "{}", pair.initiator.sent);
+    assert!(pair.responder.sent < 200, "{}", pair.responder.sent);
+    let (initiator, _) = pair.summaries();
+    assert_eq!((initiator.rung, initiator.turns), (Some(Rung::InSync), 2));
+}
+
+#[test]
+fn fifty_thousand_entries_on_each_side_converge_by_whatever_is_cheapest() {
+    fifty_thousand_each_converge(|pair| pair);
+}
+
+#[test]
 fn fifty_thousand_entries_on_each_side_converge_by_ids() {
+    fifty_thousand_each_converge(|pair| pair.beginning_at(Rung::ByIds));
+}
+
+fn fifty_thousand_each_converge(begin: impl FnOnce(Pair) -> Pair) {
     let (mut a, mut b) = shared(100);
     a.chain(1, 50_000);
     b.chain(2, 50_000);
     let entries: usize = b.log[101..].iter().map(eid_core::Entry::bytes_len).sum();
-    let pair = finish(Pair::new(a, b, Known::default()).beginning_at(Rung::ByIds));
+    let pair = finish(begin(Pair::new(a, b, Known::default())));
     let (initiator, responder) = pair.summaries();
     assert_eq!((initiator.pulled, initiator.pushed), (50_000, 50_000));
     assert_eq!((initiator.duplicates, responder.duplicates), (0, 0));

@@ -124,7 +124,7 @@ impl Context {
         if self.serving && !self.peers.has_room_for(&self.peer)? {
             return Ok(());
         }
-        Ok(self.relations.record(&self.peer, tree, known)?)
+        self.relations.record(&self.peer, tree, known)
     }
 
     /// The same for a database that takes part.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eid::{
-    Access, Address, Database, Delivered, Events, Http, Instance, Listener, PeerInfo, SessionReport,
-    SyncEvent,
+    Access, Address, Bandwidth, Database, Delivered, ErrorKind, Events, Http, Instance, Listener, PeerInfo,
+    SessionReport, SyncEvent,
 };
 use eid_transport::Transport;
 use eid_transport::memory::MemoryNet;
@@ -83,17 +83,7 @@ impl Two {
 
     async fn fill(&self) {
         let ((_, from), _) = self.sides();
-        // Text that nothing packs: SplitMix64 in hexadecimal digits.
-        let mut state = 1_u64;
-        for n in 0..ENTRIES {
-            let mut text = String::with_capacity(TEXT_BYTES);
-            while text.len() < TEXT_BYTES {
-                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                text.push_str(&format!("{:016x}", z ^ (z >> 31)));
-            }
-            from.doc("d").set(&format!("k{n}"), text).await.unwrap();
-        }
+        fill(from).await;
     }
 
     /// Waits until some of it has arrived.
@@ -127,6 +117,20 @@ impl Two {
         for node in [self.a, self.b] {
             tokio::time::timeout(SOON, node.close()).await.expect("nothing holds the end up").unwrap();
         }
+    }
+}
+
+async fn fill(from: &Database) {
+    // Text that nothing packs: SplitMix64 in hexadecimal digits.
+    let mut state = 1_u64;
+    for n in 0..ENTRIES {
+        let mut text = String::with_capacity(TEXT_BYTES);
+        while text.len() < TEXT_BYTES {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            text.push_str(&format!("{:016x}", z ^ (z >> 31)));
+        }
+        from.doc("d").set(&format!("k{n}"), text).await.unwrap();
     }
 }
 
@@ -256,4 +260,23 @@ async fn what_is_sent_when_the_transport_is_shut_down_goes_on_by_itself_over_ano
     for way in ways() {
         shut_down_in_the_middle(way, next_of(way), Direction::Push).await;
     }
+}
+
+#[tokio::test]
+async fn a_join_that_runs_out_of_time_keeps_what_had_come() {
+    let a = Instance::builder().memory().open().await.unwrap();
+    let b = Instance::builder().memory().open().await.unwrap();
+    let there = a.create_database("notes").await.unwrap();
+    fill(&there).await;
+    a.listen(Http::on("127.0.0.1:0")).await.unwrap();
+    let ticket = there.share(Access::write()).await.unwrap();
+    // All of it takes longer than five seconds.
+    a.set_bandwidth(Bandwidth { total: Some(ENTRIES * TEXT_BYTES as u64 / 10), per_peer: None });
+    let failed = b.join(&ticket).within(Duration::from_secs(4)).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::TimedOut, "{failed}");
+    a.set_bandwidth(Bandwidth::default());
+    let joined = b.join(&ticket).within(SOON).run().await.unwrap();
+    let (pulled, entries) = (joined.session.pulled, there.entries().unwrap());
+    assert!(joined.session.complete && joined.database.entries().unwrap() == entries);
+    assert!(pulled < entries - ENTRIES / 10, "{pulled} of {entries} came again");
 }
