@@ -124,7 +124,7 @@ impl Context {
         if self.serving && !self.peers.has_room_for(&self.peer)? {
             return Ok(());
         }
-        self.relations.record(&self.peer, tree, known)
+        Ok(self.relations.record(&self.peer, tree, known)?)
     }
 
     /// The same for a database that takes part.
@@ -496,7 +496,7 @@ impl Driver<'_> {
         self.recorded = known;
         let context = self.context.clone();
         let work = move || context.remember(&tree, known);
-        Ok(blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)??)
+        blocking(&*self.context.runtime, work).await.ok_or(SyncError::Stopped)?
     }
 
     /// Takes note of payloads that the peer does not have either.

@@ -121,9 +121,9 @@ mod tests {
             pull_total: Some(8),
             ..crate::engine::NOTHING_DONE
         };
-        assert_eq!(report(&Summary { complete: true, ..done.clone() }), Some(2));
-        assert_eq!(report(&Summary { pull_total: Some(10), ..done.clone() }), Some(4), "it ended early");
-        assert_eq!(report(&Summary { pull_total: None, ..done.clone() }), None);
+        assert_eq!(report(&Summary { complete: true, ..done }), Some(2));
+        assert_eq!(report(&Summary { pull_total: Some(10), ..done }), Some(4), "it ended early");
+        assert_eq!(report(&Summary { pull_total: None, ..done }), None);
         assert_eq!(report(&Summary { refused: 0, complete: true, ..done }), Some(0));
     }
 }
