@@ -121,7 +121,7 @@ impl Context {
 
     /// Remembers what the peer and this side know of each other.
     pub(crate) fn remember(&self, tree: &TreeId, known: Known) -> Result<(), SyncError> {
-        if self.serving && !self.peers.has_room_for(&self.peer)? {
+        if self.serving && !self.peers.has_place(&self.peer, self.runtime.now_ms())? {
             return Ok(());
         }
         Ok(self.relations.record(&self.peer, tree, known)?)

@@ -134,8 +134,10 @@ pub(crate) struct Inner {
     pub(crate) transfers: Transfers,
     pub(crate) keepers: Arc<Keepers>,
     pub(crate) breakers: Breakers,
-    /// Places for peers that are met because they are kept in step or flushed.
+    /// Places for peers that are met because they are kept in step.
     pub(crate) meetings: Semaphore,
+    /// The same for those that somebody flushes and waits for.
+    pub(crate) flushes: Semaphore,
     ending: Ending,
     _watch: Watch,
 }
@@ -255,6 +257,7 @@ impl SyncEngine {
             transfers: Transfers::default(),
             breakers: Breakers::default(),
             meetings: Semaphore::new(MEETINGS_MAX),
+            flushes: Semaphore::new(MEETINGS_MAX),
             ending: Ending::default(),
             _watch: keepers.watch(&store),
             keepers,
@@ -982,11 +985,9 @@ fn remember(
             Some(_) => {}
         }
     }
-    if report.via.is_none() && !peers.has_room_for(&report.peer)? {
-        return Ok(());
-    }
     // Who asks for what it may not see leaves no trace: anybody could.
-    if report.via.is_some() || report.turns > 0 && (report.rung.is_some() || report.pulled > 0) {
+    let is_seen = report.turns > 0 && (report.rung.is_some() || report.pulled > 0);
+    if report.via.is_some() || is_seen && peers.has_place(&report.peer, now_ms)? {
         ledger.record(report, failure, now_ms)?;
     }
     Ok(())

@@ -35,7 +35,7 @@ pub enum KeepState {
     InStep,
     /// There is no connection: nothing was under way or due, and nothing needs one before a later time.
     Resting,
-    /// There is no connection: it failed, and is tried again after a while.
+    /// There is no connection: it failed, or left something undone, and is tried again after a while.
     Waiting,
     /// It was ended.
     Stopped,
@@ -508,7 +508,7 @@ impl Keeper {
                             peer.close().await;
                             match done {
                                 Ok(Left::HungUp { is_settled }) => {
-                                    // It was lost by nobody's fault: it is as good as any other way.
+                                    // It was left on purpose: it is as good as any other way.
                                     lost = None;
                                     schedule.hung_up();
                                     self.waits(&schedule, runtime);
@@ -518,6 +518,7 @@ impl Keeper {
                                     continue;
                                 }
                                 Ok(Left::Lacking) => {
+                                    lost = None;
                                     schedule.lacking(runtime.monotonic_ms());
                                     continue;
                                 }

@@ -154,7 +154,7 @@ pub const HISTORY_MAX: u64 = 1_000;
 /// Addresses remembered of one peer; the one that was used longest ago goes first.
 pub(crate) const PEER_ADDRESSES_MAX: usize = 8;
 /// Peers from which on a stranger that dials is not remembered any more: a list that a person can read has fewer.
-pub(crate) const PEERS_CALLING_MAX: usize = 4_096;
+pub const PEERS_CALLING_MAX: usize = 4_096;
 /// Requests of this device that nobody has decided and that are remembered: a person asks for a few.
 pub(crate) const ASKED_MAX: usize = 256;
 /// Bytes kept of the text of a peer's last error.

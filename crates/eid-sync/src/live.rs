@@ -519,7 +519,14 @@ impl LiveLinks {
     fn push(&self, trees: &[TreeId]) -> Result<(), SyncError> {
         for (tree, rights) in trees.iter().zip(self.rights_of(trees)) {
             if !self.context.hub.leads(self, tree) {
-                lock(&self.live).stand_by(tree, rights);
+                let stays = {
+                    let mut live = lock(&self.live);
+                    live.stand_by(tree, rights);
+                    live.is_followed(tree)
+                };
+                if !stays {
+                    self.let_go();
+                }
                 self.words.raise();
                 continue;
             }

@@ -279,16 +279,22 @@ impl Peers {
     /// Remembers that everything was exchanged with a peer that dialled. Who was never met before is only taken up as
     /// long as there are not many: a database may be open to everyone.
     pub fn called(&self, peer: PublicKey, now_ms: u64) -> Result<(), SyncError> {
-        if !self.has_room_for(&peer)? {
-            return Ok(());
-        }
-        self.succeeded(peer, now_ms)
+        if self.has_place(&peer, now_ms)? { self.succeeded(peer, now_ms) } else { Ok(()) }
     }
 
-    /// Whether what there was with a peer that has dialled is remembered: of so many at most, since keys cost nothing.
-    pub(crate) fn has_room_for(&self, peer: &PublicKey) -> Result<bool, SyncError> {
-        let is_known = self.rows.get(&met_key(peer))?.is_some();
-        Ok(is_known || self.rows.scan(&[MET])?.len() < PEERS_CALLING_MAX)
+    /// Whether what there was with a peer that has dialled is remembered: of so many at most, since keys cost nothing. Who
+    /// is not in the book yet comes to be in it, as long as there is room.
+    pub(crate) fn has_place(&self, peer: &PublicKey, now_ms: u64) -> Result<bool, SyncError> {
+        let key = met_key(peer);
+        if self.rows.get(&key)?.is_some() {
+            return Ok(true);
+        }
+        let _changing = self.change();
+        let has_room = self.rows.scan(&[MET])?.len() < PEERS_CALLING_MAX;
+        if has_room {
+            self.write_relaxed(&key, &PeerInfo { last_attempt_ms: Some(now_ms), ..self.of(peer)? })?;
+        }
+        Ok(has_room)
     }
 
     /// Remembers who proved its key at this address.

@@ -239,6 +239,8 @@ impl Schedule {
         let tells = matches!(self.link, Link::Up { tells: true });
         match self.shared.get_mut(&tree) {
             Some(one) if one.is_running => one.again = true,
+            // A session is due already, when it may be after the last one.
+            Some(one) if one.differs => {}
             // A peer that is followed follows back: what comes goes by itself then, and a session beside it would bring the
             // same once more. It may also not want to.
             Some(one) if tells => {
@@ -319,7 +321,7 @@ impl Schedule {
         }
         self.sweep.at = self.sweep.at.max(now + RETRY_FIRST_MS);
         for one in self.shared.values_mut() {
-            one.at = one.at.max(now + RETRY_FIRST_MS);
+            (one.at, one.looked_at) = (one.at.max(now + RETRY_FIRST_MS), now);
         }
     }
 

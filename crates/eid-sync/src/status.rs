@@ -225,7 +225,11 @@ impl SyncEngine {
             None => {
                 let mut trees: BTreeSet<TreeId> = self.trees_of(&peer)?.into_iter().collect();
                 let access = &self.inner.access;
-                trees.extend(access.trees().into_iter().filter(|tree| access.wish(tree).is_some()));
+                // Also where nothing was exchanged yet, of what the peer is to have.
+                let is_for_it = |tree: &TreeId| {
+                    access.wish(tree).is_some() && access.permission(tree, &[peer]) >= Some(Permission::Read)
+                };
+                trees.extend(access.trees().into_iter().filter(is_for_it));
                 trees.into_iter().collect()
             }
         };
@@ -382,8 +386,8 @@ impl SyncEngine {
         Ok(undelivered)
     }
 
-    /// Tries everything now, whatever was to be waited for: meets every peer that is active and has an address, all at the
-    /// same time, and synchronises all that both may see. Gives what is undelivered after that, or after `within_ms`, and
+    /// Tries everything now, whatever was to be waited for: meets every peer that is active and has an address, at most
+    /// [`MEETINGS_MAX`](crate::limits::MEETINGS_MAX) at the same time, and synchronises all that both may see. Gives what is undelivered after that, or after `within_ms`, and
     /// why.
     pub async fn flush(&self, within_ms: u64) -> Result<Vec<Undelivered>, SyncError> {
         let inner = &self.inner;
@@ -419,7 +423,7 @@ impl SyncEngine {
         let access = Arc::clone(&self.inner.access);
         let keys = blocking(&*self.inner.runtime, move || access.keys_to_prove(None));
         let keys = keys.await.ok_or(SyncError::Stopped)?;
-        let place = self.inner.meetings.acquire().await;
+        let place = self.inner.flushes.acquire().await;
         let met = self.route(&info.addresses, info.key, &keys).await;
         drop(place);
         let mut route = match met {

@@ -15,14 +15,15 @@ use by_hand::{greet, greet_as, open};
 use bytes::Bytes;
 use eid_core::dag::{Dag, Epoch, Logged, Named, Replica, Seq};
 use eid_core::sketch::Sketch;
-use eid_core::{Entry, EntryId, Permission, ReadError, SecretKey, TreeId};
+use eid_core::{Entry, EntryId, Permission, PublicKey, ReadError, SecretKey, TreeId};
 use eid_proto::limits::CREDIT_BYTES;
 use eid_proto::message::{Greeting, Hello, Message, Request, Response};
 use eid_proto::{Known, Output, Rights, Session, SessionError};
 use eid_store::{Backend, BackendError, Batch, Memory, Snapshot};
 use eid_sync::limits::{
     AWAY_MS, CONNECTIONS_MAX, CONNECTIONS_PER_KEY_MAX, FRAME_MS, HANDSHAKE_MS, INVALID_ENTRIES_MAX,
-    REQUESTS_MAX, REQUESTS_PER_SECOND, SESSIONS_PER_CONNECTION_MAX, TURN_BYTES_PER_SECOND_MIN, UNPROVEN_MAX,
+    PEERS_CALLING_MAX, REQUESTS_MAX, REQUESTS_PER_SECOND, SESSIONS_PER_CONNECTION_MAX,
+    TURN_BYTES_PER_SECOND_MIN, UNPROVEN_MAX,
 };
 use eid_sync::{Delivered, EngineConfig, RefusalCode, SyncEvent};
 use eid_transport::{Connection, Link, Received, Transport};
@@ -425,4 +426,36 @@ async fn while_too_much_waits_to_be_stored_nobody_is_listened_to() {
     assert!(reports.iter().all(|report| report.complete && report.pulled == 401), "{reports:?}");
     assert_eq!(reports.len(), trees.len());
     assert_eq!(b.engine.waiting_bytes(), 0);
+}
+
+#[tokio::test]
+async fn of_more_callers_than_there_is_room_for_nothing_is_remembered() {
+    let nodes = Nodes::new();
+    let (a, known, stranger) = (nodes.node(1).await, nodes.node(2).await, nodes.node(3).await);
+    let tree = a.create(1);
+    for node in [&known, &stranger] {
+        nodes.allow(tree, node, Permission::Read);
+        node.track(tree);
+    }
+    let call = async |node: &Node| {
+        let mut events = a.engine.events();
+        node.engine.sync_with_peer(&a.address(), Some(tree)).await.unwrap();
+        while !matches!(events.recv().await, Some(Delivered::Event(SyncEvent::Session(_)))) {}
+        let key = node.key.public();
+        let listed = a.engine.list_peers().unwrap().iter().any(|peer| peer.key == Some(key));
+        let is_known = a.engine.known(&key, &tree).unwrap() != Known::default();
+        [listed, is_known, a.engine.metadata(&tree, &key).unwrap().is_some()]
+    };
+    assert_eq!(call(&known).await, [true; 3]);
+    for n in 1..PEERS_CALLING_MAX {
+        let seed = std::array::from_fn(|i| u8::try_from(n >> (4 * (i % 4)) & 15).unwrap() + 100);
+        a.engine.register_peer(key_of(seed), "", &[]).unwrap();
+    }
+    assert_eq!(call(&stranger).await, [false; 3]);
+    a.write(tree, 1);
+    assert_eq!(call(&known).await, [true; 3], "who is in the book goes on");
+}
+
+fn key_of(seed: [u8; 32]) -> PublicKey {
+    SecretKey::from_seed(seed).public()
 }

@@ -534,6 +534,10 @@ impl Instance {
         let Some(address) = addresses.first() else {
             return Err(Error::new(ErrorKind::NotFound, "the peer has no address"));
         };
+        let held = match scope {
+            Scope::All => Some(self.held().await?),
+            Scope::One(_) | Scope::Held => None,
+        };
         let work = self.sync_now(addresses, expected, scope);
         let done = match tokio::time::timeout(within, work).await {
             Ok(done) => done,
@@ -542,6 +546,10 @@ impl Instance {
                 Err(Error::new(ErrorKind::TimedOut, message))
             }
         };
+        if let Some(held) = held {
+            // However it ended: what is left of it comes with what takes part here.
+            self.take_up(held).await?;
+        }
         let failure = match &done {
             Ok(synced) => synced.failure(),
             Err(error) => Some(error.to_string()),
@@ -564,12 +572,9 @@ impl Instance {
     ) -> Result<Synced, Error> {
         let engine = &self.inner.engine;
         let db = self.inner.db.clone();
-        let (keys, held) = offload(move || {
-            Ok::<_, Error>(match &scope {
-                Scope::One(tree) => (db.keys_to_prove(Some(tree))?, Vec::new()),
-                Scope::Held => (db.keys_to_prove(None)?, Vec::new()),
-                Scope::All => (db.keys_to_prove(None)?, db.store().trees()?),
-            })
+        let keys = offload(move || match &scope {
+            Scope::One(tree) => db.keys_to_prove(Some(tree)),
+            Scope::Held | Scope::All => db.keys_to_prove(None),
         })
         .await??;
         let mut route = match engine.route(addresses, expected, &keys).await {
@@ -599,9 +604,6 @@ impl Instance {
         });
         remembering.await??;
         let reports = done?;
-        if scope == Scope::All {
-            self.take_up(&reports, held).await?;
-        }
         if incomplete {
             let message = "a session ended before everything was exchanged";
             return Err(Error::new(ErrorKind::Incomplete, message));
@@ -625,15 +627,21 @@ impl Instance {
         .await?
     }
 
-    /// Tracks the databases that have come and were not here before.
-    async fn take_up(&self, reports: &[SessionReport], held: Vec<TreeId>) -> Result<(), Error> {
-        let come: Vec<TreeId> =
-            reports.iter().filter(|report| report.complete).filter_map(|r| r.tree).collect();
+    /// The databases of which something is here.
+    async fn held(&self) -> Result<BTreeSet<TreeId>, Error> {
+        let db = self.inner.db.clone();
+        Ok(offload(move || db.store().trees()).await??.into_iter().collect())
+    }
+
+    /// Tracks the databases that have come, were not here before, and are tracked by nobody.
+    async fn take_up(&self, held: BTreeSet<TreeId>) -> Result<(), Error> {
         let (db, tracking) = (self.inner.db.clone(), self.device_user().inner().clone());
         offload(move || {
-            for tree in come.iter().filter(|tree| !held.contains(tree)) {
-                tracking.track(tree)?;
-                db.keep_title_as_name(tree)?;
+            for tree in db.store().trees()?.iter().filter(|tree| !held.contains(tree)) {
+                if db.combined_preferences(tree)?.is_none() {
+                    tracking.track(tree)?;
+                    db.keep_title_as_name(tree)?;
+                }
             }
             Ok(())
         })

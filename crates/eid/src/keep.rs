@@ -26,7 +26,7 @@ impl PeersInStep {
 impl Instance {
     /// Keeps one database, or every one whose users want it at once, in step with whoever answers at an address: what is
     /// written on either side is with the other in milliseconds. A connection that is lost is dialled again for as long as
-    /// the result is held.
+    /// the result is held, and the instance or something of it.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -445,6 +445,14 @@ impl Engines {
         Ok(None)
     }
 
+    /// Whether nothing that two share is told at once.
+    fn is_by_period(&self, index: usize, other: usize) -> bool {
+        let trees = lock(&self.trees);
+        let mut shared =
+            trees.iter().filter(|tree| tree.members.contains(&index) && tree.members.contains(&other));
+        shared.all(|tree| tree.every_ms.is_some())
+    }
+
     /// Who is to be in step with whom, and does not say that it is.
     pub(super) fn who_is_not_in_step(&self) -> Option<String> {
         let stale = lock(&self.progress).stale.clone();
@@ -456,7 +464,7 @@ impl Engines {
             let said = self.device(other).and_then(|peer| seen.nodes.get(&index)?.said.get(&peer));
             match said {
                 Some(status) if status.state == KeepState::InStep => {}
-                Some(status) if status.state == KeepState::Resting && !self.plan.periods.is_empty() => {}
+                Some(status) if status.state == KeepState::Resting && self.is_by_period(index, other) => {}
                 said => return Some(format!("n{index} with n{other}: {said:?}")),
             }
         }

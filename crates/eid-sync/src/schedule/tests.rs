@@ -144,6 +144,26 @@ fn what_a_peer_gives_no_more_has_no_sessions_and_is_asked_after_ever_more_rarely
 }
 
 #[test]
+fn what_comes_hastens_no_session_of_a_peer_that_has_just_refused_one_and_no_question() {
+    let mut schedule = settled([(1, live())], true);
+    schedule.behind(tree(1), true, 60_000);
+    let Action::Wait(Some(now)) = schedule.poll(60_000) else { panic!("a session is due soon") };
+    assert_eq!(schedule.poll(now), Action::Session(tree(1)));
+    schedule.ended(tree(1), false, now);
+    let Action::Wait(Some(at)) = schedule.poll(now) else { panic!("it waits") };
+    assert!(at >= now + RETRY_FIRST_MS / 2);
+    schedule.committed(tree(1), now);
+    assert_eq!(schedule.poll(now), Action::Wait(Some(at)));
+
+    let mut schedule = settled([(1, live())], true);
+    schedule.committed(tree(1), 60_000);
+    assert_eq!(schedule.poll(60_000), Action::Ask(vec![tree(1)]));
+    schedule.not_answered(60_000);
+    schedule.committed(tree(1), 60_001);
+    assert_eq!(schedule.poll(60_001), Action::Wait(Some(60_000 + RETRY_FIRST_MS)));
+}
+
+#[test]
 fn what_comes_to_a_database_that_the_peer_does_not_follow_back_is_looked_at_all_the_same() {
     let mut schedule = settled([(1, live())], true);
     schedule.committed(tree(1), 100);
