@@ -197,7 +197,11 @@ fn nothing_new_costs_no_more_with_a_thousand_tips() {
     let pair = sync(a, b, Known::default());
     let known = pair.known().0;
     let (a, b) = pair.into_mems();
-    let pair = sync(a, b, known);
+    // A server tells its state when it is dialled, in eight bytes.
+    let state = state_of(&b.tree(), &tips_hash(b.tips().unwrap().iter().map(|(id, _)| id)));
+    let mut pair = Pair::new(a, b, known);
+    pair.initiator.session = Session::initiator(pair.initiator.mem.tree(), known).told(&[state]);
+    let pair = finish(pair);
     assert!(pair.initiator.sent < 200, "{}", pair.initiator.sent);
     assert!(pair.responder.sent < 200, "{}", pair.responder.sent);
     let (initiator, _) = pair.summaries();
@@ -206,15 +210,16 @@ fn nothing_new_costs_no_more_with_a_thousand_tips() {
 
 #[test]
 fn fifty_thousand_entries_on_each_side_converge_by_whatever_is_cheapest() {
-    fifty_thousand_each_converge(|pair| pair);
+    // One that both have may come once more.
+    fifty_thousand_each_converge(|pair| pair, 1);
 }
 
 #[test]
 fn fifty_thousand_entries_on_each_side_converge_by_ids() {
-    fifty_thousand_each_converge(|pair| pair.beginning_at(Rung::ByIds));
+    fifty_thousand_each_converge(|pair| pair.beginning_at(Rung::ByIds), 0);
 }
 
-fn fifty_thousand_each_converge(begin: impl FnOnce(Pair) -> Pair) {
+fn fifty_thousand_each_converge(begin: impl FnOnce(Pair) -> Pair, duplicates: u64) {
     let (mut a, mut b) = shared(100);
     a.chain(1, 50_000);
     b.chain(2, 50_000);
@@ -222,7 +227,7 @@ fn fifty_thousand_each_converge(begin: impl FnOnce(Pair) -> Pair) {
     let pair = finish(begin(Pair::new(a, b, Known::default())));
     let (initiator, responder) = pair.summaries();
     assert_eq!((initiator.pulled, initiator.pushed), (50_000, 50_000));
-    assert_eq!((initiator.duplicates, responder.duplicates), (0, 0));
+    assert!(initiator.duplicates + responder.duplicates <= duplicates, "{initiator:?} {responder:?}");
     assert!(pair.responder.sent < entries + entries / 10, "{} for {entries}", pair.responder.sent);
     let window = usize::try_from(limits::CREDIT_BYTES).unwrap() + limits::BATCH_BYTES_TARGET;
     let (first, second) = (pair.initiator.largest_turn, pair.responder.largest_turn);

@@ -7,7 +7,7 @@ use super::*;
 
 use crate::node::{AnyError, KeptSeen};
 use eid_core::dag::{Replica as _, Seq};
-use eid_sync::{Delivered, KeepState, SyncEvent};
+use eid_sync::{Delivered, KeepState, SyncEvent, SyncStatus};
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -25,8 +25,17 @@ struct Node {
     beliefs: u64,
     logs: BTreeMap<TreeId, Log>,
     said: BTreeMap<PublicKey, KeptSeen>,
-    /// What a peer durably held of each database when it was met last, as the length of its log.
-    at_meeting: BTreeMap<PublicKey, BTreeMap<TreeId, usize>>,
+    at_meeting: BTreeMap<PublicKey, Meeting>,
+    /// As of when it was last compared what is lacking of whom.
+    behind_of: BTreeMap<(PublicKey, TreeId), u64>,
+}
+
+/// When a peer was met last.
+#[derive(Debug)]
+struct Meeting {
+    at_ms: u64,
+    /// What it durably held of each database then, as the length of its log.
+    held: BTreeMap<TreeId, usize>,
 }
 
 /// The log of a database at a node.
@@ -218,7 +227,44 @@ impl Engines {
             self.sim.sometimes("cursor checked");
         }
         seen.true_upto.insert((index, peer, tree.id), upto);
-        self.check_status((index, device), process, tree, (upto.mine, seen.met.contains(&(index, device))))
+        let is_met = seen.met.contains(&(index, device));
+        let status = self.check_status((index, device), process, tree, (upto.mine, is_met))?;
+        self.check_behind((index, peer, device), tree, &status, seen)
+    }
+
+    /// Who says that nothing of a peer is lacking, as of some time, has what the peer held when they met before that.
+    fn check_behind(
+        &self,
+        (index, peer, device): (usize, usize, PublicKey),
+        tree: &Shared,
+        status: &SyncStatus,
+        seen: &mut Seen,
+    ) -> Result<(), Divergence> {
+        let Some(as_of) = status.behind_as_of.filter(|_| status.behind == Some(0)) else { return Ok(()) };
+        let Some(here) = seen.nodes.get_mut(&index) else { return Ok(()) };
+        let Some(meeting) = here.at_meeting.get(&device).filter(|meeting| meeting.at_ms < as_of) else {
+            return Ok(());
+        };
+        let end = meeting.held.get(&tree.id).copied().unwrap_or(0);
+        if here.behind_of.insert((device, tree.id), as_of) == Some(as_of) {
+            return Ok(());
+        }
+        let none = Log::default();
+        let log = |index| seen.nodes.get(&index).and_then(|node| node.logs.get(&tree.id)).unwrap_or(&none);
+        let (own, theirs) = (log(index), log(peer));
+        let mut missing = theirs.ids.iter().take(end).filter(|id| !own.held.contains(*id));
+        if let Some(id) = missing.next() {
+            let what = format!(
+                "says that it lacks nothing of {} at n{peer} as of {as_of}, and lacks {} and {} more that were there when \
+                 they met",
+                tree.id.short(),
+                id.short(),
+                missing.count()
+            );
+            return Err(self.failed(index, what));
+        }
+        self.sim.sometimes("what is lacking compared");
+        Ok(())
     }
 
     /// What is said of a peer claims no more than what it was found to hold.
@@ -228,18 +274,23 @@ impl Engines {
         process: &Process,
         tree: &Shared,
         (held, was_met): (usize, bool),
-    ) -> Result<(), Divergence> {
+    ) -> Result<SyncStatus, Divergence> {
         let failed = |error: AnyError| self.failed(index, format!("its status: {}", chain(&*error)));
         let status = process.status(&tree.id, &peer).map_err(failed)?;
         let entries = process.entries(&tree.id).unwrap_or(0);
         let now_ms = self.hosts[index].site.clock.now_ms();
+        let failed_ms = status.last_error.as_ref().map(|error| error.at_ms);
         let wrong = if status.acknowledged > held as u64 || status.acknowledged + status.ahead != entries {
             Some("what is acknowledged")
         } else if status.acknowledged_tips.is_some() != (status.ahead == 0 && entries > 0) {
             Some("which tips are acknowledged")
         } else if status.has_local_data != (entries > 0) {
             Some("what is here")
-        } else if [status.behind_as_of, status.last_sync].into_iter().flatten().any(|ms| ms > now_ms) {
+        } else if [status.behind_as_of, status.last_sync, failed_ms]
+            .into_iter()
+            .flatten()
+            .any(|ms| ms > now_ms)
+        {
             Some("the time")
         } else if !was_met && status.last_sync.is_some() {
             Some("a session")
@@ -256,7 +307,7 @@ impl Engines {
             return Err(self.failed(index, what));
         }
         self.sim.sometimes("status compared");
-        Ok(())
+        Ok(status)
     }
 
     fn check_upto(
@@ -342,14 +393,13 @@ impl Engines {
         let mut held = BTreeMap::new();
         if let Some(there) = seen.nodes.get(&other) {
             let ledger = &self.hosts[other].ledger;
-            let slow = lock(&self.wishes);
-            // What is looked at by period may not be due.
-            for (tree, log) in there.logs.iter().filter(|(tree, _)| !slow.contains_key(*tree)) {
+            for (tree, log) in &there.logs {
                 let end = log.ids.iter().rposition(|id| ledger.is_durable(id)).map_or(0, |last| last + 1);
                 held.insert(*tree, end);
             }
         }
-        seen.nodes.entry(index).or_default().at_meeting.insert(peer, held);
+        let meeting = Meeting { at_ms: self.hosts[index].site.clock.now_ms(), held };
+        seen.nodes.entry(index).or_default().at_meeting.insert(peer, meeting);
     }
 
     fn check_in_step(
@@ -366,7 +416,10 @@ impl Engines {
         let (Some(here), Some(there)) = (seen.nodes.get(&index), seen.nodes.get(&other)) else {
             return Ok(());
         };
-        for (tree, end) in here.at_meeting.get(&peer).into_iter().flatten() {
+        let slow = lock(&self.wishes);
+        let meeting = here.at_meeting.get(&peer).into_iter().flat_map(|meeting| &meeting.held);
+        // What is looked at by period may not be due.
+        for (tree, end) in meeting.filter(|(tree, _)| !slow.contains_key(*tree)) {
             let (Some(own), Some(theirs)) = (here.logs.get(tree), there.logs.get(tree)) else { continue };
             let mut missing = theirs.ids.iter().take(*end).filter(|id| !own.held.contains(*id));
             if let Some(id) = missing.next() {
