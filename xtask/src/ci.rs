@@ -11,7 +11,7 @@ const BUDGET: Duration = Duration::from_secs(25 * 60);
 /// Worlds of engines that are simulated: fewer are a failure, and so is a machine that cannot do them in the time.
 const ENGINES: [&str; 8] = ["--kind", "engines", "--seeds", "2000", "--least", "2000", "--seconds", "1500"];
 /// Worlds of sessions: as many as there is time for.
-const SESSIONS: [&str; 8] = ["--kind", "sessions", "--seeds", "20000", "--least", "500", "--seconds", "150"];
+const SESSIONS: [&str; 8] = ["--kind", "sessions", "--seeds", "20000", "--least", "400", "--seconds", "120"];
 /// Devices that come back to one node at once.
 const CROWD: [&str; 2] = ["--crowd", "200"];
 
