@@ -7,7 +7,7 @@ use super::*;
 
 use crate::node::{AnyError, KeptSeen};
 use eid_core::dag::{Replica as _, Seq};
-use eid_sync::{Delivered, KeepState, SyncEvent, SyncStatus};
+use eid_sync::{Delivered, KeepState, SyncEvent};
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -25,17 +25,7 @@ struct Node {
     beliefs: u64,
     logs: BTreeMap<TreeId, Log>,
     said: BTreeMap<PublicKey, KeptSeen>,
-    at_meeting: BTreeMap<PublicKey, Meeting>,
-    /// As of when it was last compared what is lacking of whom.
-    behind_of: BTreeMap<(PublicKey, TreeId), u64>,
-}
-
-/// When a peer was met last.
-#[derive(Debug)]
-struct Meeting {
-    at_ms: u64,
-    /// What it durably held of each database then, as the length of its log.
-    held: BTreeMap<TreeId, usize>,
+    at_meeting: BTreeMap<PublicKey, BTreeMap<TreeId, usize>>,
 }
 
 /// The log of a database at a node.
@@ -228,43 +218,7 @@ impl Engines {
         }
         seen.true_upto.insert((index, peer, tree.id), upto);
         let is_met = seen.met.contains(&(index, device));
-        let status = self.check_status((index, device), process, tree, (upto.mine, is_met))?;
-        self.check_behind((index, peer, device), tree, &status, seen)
-    }
-
-    /// Who says that nothing of a peer is lacking, as of some time, has what the peer held when they met before that.
-    fn check_behind(
-        &self,
-        (index, peer, device): (usize, usize, PublicKey),
-        tree: &Shared,
-        status: &SyncStatus,
-        seen: &mut Seen,
-    ) -> Result<(), Divergence> {
-        let Some(as_of) = status.behind_as_of.filter(|_| status.behind == Some(0)) else { return Ok(()) };
-        let Some(here) = seen.nodes.get_mut(&index) else { return Ok(()) };
-        let Some(meeting) = here.at_meeting.get(&device).filter(|meeting| meeting.at_ms < as_of) else {
-            return Ok(());
-        };
-        let end = meeting.held.get(&tree.id).copied().unwrap_or(0);
-        if here.behind_of.insert((device, tree.id), as_of) == Some(as_of) {
-            return Ok(());
-        }
-        let none = Log::default();
-        let log = |index| seen.nodes.get(&index).and_then(|node| node.logs.get(&tree.id)).unwrap_or(&none);
-        let (own, theirs) = (log(index), log(peer));
-        let mut missing = theirs.ids.iter().take(end).filter(|id| !own.held.contains(*id));
-        if let Some(id) = missing.next() {
-            let what = format!(
-                "says that it lacks nothing of {} at n{peer} as of {as_of}, and lacks {} and {} more that were there when \
-                 they met",
-                tree.id.short(),
-                id.short(),
-                missing.count()
-            );
-            return Err(self.failed(index, what));
-        }
-        self.sim.sometimes("what is lacking compared");
-        Ok(())
+        self.check_status((index, device), process, tree, (upto.mine, is_met))
     }
 
     /// What is said of a peer claims no more than what it was found to hold.
@@ -274,7 +228,7 @@ impl Engines {
         process: &Process,
         tree: &Shared,
         (held, was_met): (usize, bool),
-    ) -> Result<SyncStatus, Divergence> {
+    ) -> Result<(), Divergence> {
         let failed = |error: AnyError| self.failed(index, format!("its status: {}", chain(&*error)));
         let status = process.status(&tree.id, &peer).map_err(failed)?;
         let entries = process.entries(&tree.id).unwrap_or(0);
@@ -307,7 +261,7 @@ impl Engines {
             return Err(self.failed(index, what));
         }
         self.sim.sometimes("status compared");
-        Ok(status)
+        Ok(())
     }
 
     fn check_upto(
@@ -398,8 +352,7 @@ impl Engines {
                 held.insert(*tree, end);
             }
         }
-        let meeting = Meeting { at_ms: self.hosts[index].site.clock.now_ms(), held };
-        seen.nodes.entry(index).or_default().at_meeting.insert(peer, meeting);
+        seen.nodes.entry(index).or_default().at_meeting.insert(peer, held);
     }
 
     fn check_in_step(
@@ -417,7 +370,7 @@ impl Engines {
             return Ok(());
         };
         let slow = lock(&self.wishes);
-        let meeting = here.at_meeting.get(&peer).into_iter().flat_map(|meeting| &meeting.held);
+        let meeting = here.at_meeting.get(&peer).into_iter().flatten();
         // What is looked at by period may not be due.
         for (tree, end) in meeting.filter(|(tree, _)| !slow.contains_key(*tree)) {
             let (Some(own), Some(theirs)) = (here.logs.get(tree), there.logs.get(tree)) else { continue };
