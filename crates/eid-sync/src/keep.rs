@@ -303,8 +303,12 @@ impl SyncEngine {
         });
         self.inner.keepers.add(&shared);
         let stopped = self.inner.stopped.seen();
-        let (engine, shared_there, keys) = (self.clone(), Arc::clone(&shared), keys.to_vec());
-        let keeper = Keeper { engine, shared: shared_there, keys, proven: Mutex::default() };
+        let keeper = Keeper {
+            engine: self.clone(),
+            shared: Arc::clone(&shared),
+            keys: keys.to_vec(),
+            proven: Mutex::default(),
+        };
         self.inner.runtime.spawn(Box::pin(keeper.run(stopped)));
         SyncHandle { held: Arc::new(Held { engine: Arc::downgrade(&self.inner), shared }) }
     }

@@ -44,7 +44,8 @@ pub struct SessionReport {
     /// Payloads of entries held here that are still not here: the other side did not have them either, or the session
     /// ended before.
     pub missing: u64,
-    /// Entries of the other side that are not here: they have not come, or were refused. Nothing when it had not said how many there are.
+    /// Entries of the other side that are not here: they have not come, or were refused. Nothing when it had not said how
+    /// many there are.
     pub behind: Option<u64>,
 }
 

@@ -112,8 +112,7 @@ impl Http {
     /// use eid::{Http, HttpBounds};
     ///
     /// let behind_a_proxy = HttpBounds { exempt: vec!["192.0.2.1".parse().unwrap()], ..HttpBounds::default() };
-    /// let listener = Http::on("0.0.0.0:7070").bounds(behind_a_proxy);
-    /// # let _ = listener;
+    /// let _listener = Http::on("0.0.0.0:7070").bounds(behind_a_proxy);
     /// ```
     #[must_use]
     pub fn bounds(self, bounds: HttpBounds) -> Self {
