@@ -73,6 +73,7 @@ pub const EXPECTED: &[&str] = &[
     "status compared",
     "two entries signed at one place",
     "unflushed writes lost",
+    "what is lacking compared",
     "written in step",
 ];
 

@@ -682,10 +682,16 @@ impl SyncEngine {
         noting.await.ok_or(SyncError::Stopped)?
     }
 
-    /// Remembers that databases were found to be equal at a peer.
-    pub(crate) async fn note_equal(&self, peer: PublicKey, trees: Vec<TreeId>) -> Result<(), SyncError> {
+    /// Remembers that databases were found to be equal at a peer that was asked at that time.
+    pub(crate) async fn note_equal(
+        &self,
+        peer: PublicKey,
+        trees: Vec<TreeId>,
+        asked_ms: u64,
+    ) -> Result<(), SyncError> {
         let (ledger, now_ms) = (self.inner.ledger.clone(), self.inner.runtime.now_ms());
-        let noting = blocking(&*self.inner.runtime, move || ledger.record_equal(&peer, &trees, now_ms));
+        let noting =
+            blocking(&*self.inner.runtime, move || ledger.record_equal(&peer, &trees, asked_ms, now_ms));
         noting.await.ok_or(SyncError::Stopped)?
     }
 
@@ -934,14 +940,14 @@ impl Inner {
         context: &Context,
         via: Option<Address>,
     ) -> (SessionReport, Result<(), SyncError>) {
-        let began = self.runtime.now_ms();
+        let began_ms = self.runtime.now_ms();
         let (publisher, is_large) = (Arc::clone(&self.publisher), Arc::clone(&context.is_large));
         let transfers = self.transfers.clone();
         let mut meter = Meter::new(publisher, transfers, context.peer, via.clone(), is_large);
         let (done, result) = drive(session, link, context, &mut meter).await;
         let (tree, summary) = done.map_or((None, NOTHING_DONE), |done| (done.tree, done.summary));
-        let mut report = SessionReport::new(tree, context.peer, via, &summary, link.bytes());
-        report.ms = self.runtime.now_ms().saturating_sub(began);
+        let mut report = SessionReport::new(tree, context.peer, via, began_ms, &summary, link.bytes());
+        report.ms = self.runtime.now_ms().saturating_sub(began_ms);
         report.complete &= result.is_ok();
         (report, result)
     }
@@ -1026,11 +1032,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The report of a database whose tips were found equal without a session.
-pub(crate) fn in_sync(tree: TreeId, peer: &Peer, bytes: LinkBytes) -> SessionReport {
+/// The report of a database whose tips were found equal without a session, to a question of that time.
+pub(crate) fn in_sync(tree: TreeId, peer: &Peer, began_ms: u64, bytes: LinkBytes) -> SessionReport {
     let summary = Summary { rung: Some(Rung::InSync), turns: 2, complete: true, ..NOTHING_DONE };
     let mut report =
-        SessionReport::new(Some(tree), peer.key(), Some(peer.address().clone()), &summary, bytes);
+        SessionReport::new(Some(tree), peer.key(), Some(peer.address().clone()), began_ms, &summary, bytes);
     report.handshake_bytes = peer.handshake_bytes();
     report
 }
@@ -1172,7 +1178,8 @@ async fn answer_link(
         return ended;
     }
     let Some(first) = first else {
-        let report = SessionReport::new(None, context.peer, None, &NOTHING_DONE, link.bytes());
+        let report =
+            SessionReport::new(None, context.peer, None, inner.runtime.now_ms(), &NOTHING_DONE, link.bytes());
         inner.tell(&report, &Err(SyncError::TimedOut { what: "a turn", ms: IDLE_MS })).await;
         return None;
     };

@@ -121,12 +121,6 @@ impl Keeping {
         self.tree
     }
 
-    /// Whether the peer tells what comes to a database there.
-    pub(crate) fn is_told_of(&self, tree: &TreeId) -> bool {
-        let links = lock(&self.links).clone();
-        links.is_some_and(|links| !links.is_ended() && links.is_in_step(tree))
-    }
-
     fn note(&self, write: impl FnOnce(&mut Notes)) {
         write(&mut lock(&self.notes));
         self.noted.raise();

@@ -42,8 +42,10 @@ pub struct SyncMetadata {
     /// When the last session ended, in milliseconds since 1970.
     #[serde(rename = "at_ms")]
     pub last_ended_ms: u64,
-    /// Entries of the peer that had not come then; nothing when it had not said how many there were.
+    /// Entries of the peer that had not come when a session last ended in which it said how many there were.
     pub behind: Option<u64>,
+    /// When that session began, in milliseconds since 1970.
+    pub behind_as_of_ms: Option<u64>,
     /// When one last came to its end with everything exchanged.
     pub last_success_ms: Option<u64>,
     /// Why the last one failed; nothing when it did not.
@@ -140,7 +142,9 @@ impl Ledger {
         let key = [tree.0, report.peer.0].concat();
         let mut sum = self.sum(&key)?.unwrap_or_default();
         sum.last_ended_ms = now_ms;
-        sum.behind = report.behind;
+        if report.behind.is_some() {
+            (sum.behind, sum.behind_as_of_ms) = (report.behind, Some(report.began_ms));
+        }
         if report.complete {
             sum.last_success_ms = Some(now_ms);
         }
@@ -182,6 +186,7 @@ impl Ledger {
         &self,
         peer: &PublicKey,
         trees: &[TreeId],
+        asked_ms: u64,
         now_ms: u64,
     ) -> Result<(), SyncError> {
         let _changing = self.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,7 +195,8 @@ impl Ledger {
             let key = [tree.0, peer.0].concat();
             let mut sum = self.sum(&key)?.unwrap_or_default();
             (sum.last_ended_ms, sum.last_success_ms) = (now_ms, Some(now_ms));
-            (sum.behind, sum.last_error, sum.in_vain) = (Some(0), None, 0);
+            (sum.behind, sum.behind_as_of_ms) = (Some(0), Some(asked_ms));
+            (sum.last_error, sum.in_vain) = (None, 0);
             rows.push((key, Some(json(&sum)?.into())));
         }
         Ok(self.sums.write_relaxed(rows)?)

@@ -137,6 +137,7 @@ impl SyncEngine {
         }
         let others = others.into_iter().filter_map(|tree| Some((tree, *offered.get(&tree)?))).collect();
         let (mut equal, mut differing) = (Vec::new(), Vec::new());
+        let asked_ms = self.inner.runtime.now_ms();
         for some in shared.chunks(limits::OPEN_MANY_MAX) {
             let request =
                 Request::OpenMany(List::new(some.iter().map(|(tree, tips)| (tree.0, *tips)).collect()));
@@ -153,12 +154,13 @@ impl SyncEngine {
                 if differs {
                     differing.push(*tree);
                 } else {
-                    equal.push(in_sync(*tree, peer, share));
+                    equal.push(in_sync(*tree, peer, asked_ms, share));
                 }
             }
         }
         if !equal.is_empty() {
-            self.note_equal(key, equal.iter().filter_map(|report| report.tree).collect()).await?;
+            let trees = equal.iter().filter_map(|report| report.tree).collect();
+            self.note_equal(key, trees, asked_ms).await?;
         }
         let inner = Arc::clone(&self.inner);
         let differing = blocking(&*self.inner.runtime, move || inner.in_order(&key, &differing, others))

@@ -33,6 +33,8 @@ pub struct SessionReport {
     pub visited: u64,
     /// How it was found what the initiator lacked. Nothing when the session ended before.
     pub rung: Option<Rung>,
+    /// When it began here, in milliseconds since 1970.
+    pub began_ms: u64,
     /// How long it took, in milliseconds.
     pub ms: u64,
     /// Whether each side has everything that the other had.
@@ -54,6 +56,7 @@ impl SessionReport {
         tree: Option<TreeId>,
         peer: PublicKey,
         via: Option<Address>,
+        began_ms: u64,
         summary: &Summary,
         bytes: LinkBytes,
     ) -> Self {
@@ -77,6 +80,7 @@ impl SessionReport {
             turns: summary.turns,
             visited: summary.visited,
             rung: summary.rung,
+            began_ms,
             ms: 0,
             complete: summary.complete,
             filled: summary.filled,
@@ -99,6 +103,7 @@ impl SessionReport {
             turns: self.turns.saturating_add(later.turns),
             visited: self.visited + later.visited,
             rung: self.rung.or(later.rung),
+            began_ms: self.began_ms,
             ms: self.ms + later.ms,
             ..later
         };
@@ -113,7 +118,7 @@ mod tests {
     fn what_was_refused_is_not_here() {
         let report = |summary: &Summary| {
             let bytes = LinkBytes { sent: 0, received: 0 };
-            SessionReport::new(None, PublicKey([1; 32]), None, summary, bytes).behind
+            SessionReport::new(None, PublicKey([1; 32]), None, 0, summary, bytes).behind
         };
         let done = Summary {
             pulled: 5,

@@ -46,9 +46,10 @@ pub struct SyncStatus {
     pub acknowledged_tips: Option<Vec<EntryId>>,
     /// Entries here that the peer has not acknowledged; it may have them from elsewhere.
     pub ahead: u64,
-    /// Entries that it had and that were not here at `behind_as_of`. Nothing when that is not known.
+    /// Entries that it had at `behind_as_of` and that are not known to have come since. Nothing when that is not known.
     pub behind: Option<u64>,
-    /// The time that `behind` speaks of, in milliseconds since 1970.
+    /// When the session began, or the question was asked, in which it said so, in milliseconds since 1970. What the peer
+    /// says in a session that it has begun itself is older by its way through the network.
     pub behind_as_of: Option<u64>,
     /// When everything was last exchanged with it.
     pub last_sync: Option<u64>,
@@ -166,14 +167,7 @@ impl SyncEngine {
             _ => None,
         };
         let kept = keeping.map(|keeping| keeping.kept());
-        let is_told = keeping.is_some_and(|keeping| keeping.is_told_of(tree));
         let now_ms = inner.runtime.now_ms();
-        let (behind, behind_as_of) = match &metadata {
-            // It tells what comes to it: what is not here is on its way.
-            _ if is_told => (Some(0), metadata.as_ref().and_then(|metadata| metadata.last_success_ms)),
-            Some(metadata) => (metadata.behind, metadata.behind.map(|_| metadata.last_ended_ms)),
-            None => (None, None),
-        };
         let last_error = kept.as_ref().and_then(|kept| kept.last_error.clone());
         let session_error = metadata.as_ref().and_then(|metadata| metadata.last_error.clone());
         let attempts = kept.as_ref().map_or(0, |kept| kept.in_vain);
@@ -184,8 +178,8 @@ impl SyncEngine {
             acknowledged,
             acknowledged_tips: tips,
             ahead: entries - acknowledged,
-            behind,
-            behind_as_of,
+            behind: metadata.as_ref().and_then(|metadata| metadata.behind),
+            behind_as_of: metadata.as_ref().and_then(|metadata| metadata.behind_as_of_ms),
             last_sync: metadata.as_ref().and_then(|metadata| metadata.last_success_ms),
             last_error: later(last_error, session_error),
             attempts: attempts.max(metadata.as_ref().map_or(0, |metadata| metadata.in_vain)),

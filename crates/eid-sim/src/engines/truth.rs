@@ -7,7 +7,7 @@ use super::*;
 
 use crate::node::{AnyError, KeptSeen};
 use eid_core::dag::{Replica as _, Seq};
-use eid_sync::{Delivered, KeepState, SyncEvent};
+use eid_sync::{Delivered, KeepState, SessionReport, SyncEvent};
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ struct Node {
 #[derive(Debug, Default)]
 struct Log {
     ids: Vec<EntryId>,
+    /// When each was seen in it first, in milliseconds since 1970.
+    at_ms: Vec<u64>,
     held: BTreeSet<EntryId>,
 }
 
@@ -68,6 +70,9 @@ impl Engines {
         }
         let has_learnt = std::mem::replace(&mut node.beliefs, beliefs) != beliefs;
         for delivered in process.happened() {
+            if let Delivered::Event(SyncEvent::Session(report)) = &delivered {
+                self.check_lacking(index, process, report, seen)?;
+            }
             self.note_event(index, delivered, seen);
         }
         if has_learnt {
@@ -156,6 +161,7 @@ impl Engines {
             for entry in snapshot.log(from..end, usize::MAX).map_err(|e| failed(&e))? {
                 let id = EntryId::of_block(&entry.block);
                 log.ids.push(id);
+                log.at_ms.push(self.hosts[index].site.clock.now_ms());
                 log.held.insert(id);
             }
         }
@@ -219,6 +225,45 @@ impl Engines {
         seen.true_upto.insert((index, peer, tree.id), upto);
         let is_met = seen.met.contains(&(index, device));
         self.check_status((index, device), process, tree, (upto.mine, is_met))
+    }
+
+    /// Who has asked a peer in a session, and says that nothing of it is lacking, has what the peer held when the session
+    /// began.
+    fn check_lacking(
+        &self,
+        index: usize,
+        process: &Process,
+        report: &SessionReport,
+        seen: &Seen,
+    ) -> Result<(), Divergence> {
+        let (Some(tree), Some(0), Some(_)) = (report.tree, report.behind, &report.via) else { return Ok(()) };
+        let Some(peer) = self.index_of(&report.peer) else { return Ok(()) };
+        let none = Log::default();
+        let log = |index| seen.nodes.get(&index).and_then(|node| node.logs.get(&tree)).unwrap_or(&none);
+        let (own, theirs) = (log(index), log(peer));
+        let since = report.began_ms;
+        let mut missing = theirs
+            .ids
+            .iter()
+            .zip(&theirs.at_ms)
+            .filter(|(id, at_ms)| **at_ms < since && !own.held.contains(*id));
+        if let Some((id, at_ms)) = missing.next() {
+            let what = format!(
+                "says that it lacks nothing of {} at n{peer} as of {since}, and lacks {}, there since {at_ms}, and {} more",
+                tree.short(),
+                id.short(),
+                missing.count()
+            );
+            return Err(self.failed(index, what));
+        }
+        let status = process
+            .status(&tree, &report.peer)
+            .map_err(|error| self.failed(index, format!("its status: {}", chain(&*error))))?;
+        if status.behind.is_none() || status.behind_as_of < Some(since) {
+            return Err(self.failed(index, format!("has asked n{peer} at {since}, and says: {status:?}")));
+        }
+        self.sim.sometimes("what is lacking compared");
+        Ok(())
     }
 
     /// What is said of a peer claims no more than what it was found to hold.

@@ -49,6 +49,7 @@ fn session(complete: bool) -> SessionReport {
         turns: 1,
         visited: 0,
         rung: None,
+        began_ms: 90,
         ms: 5,
         complete,
         filled: 0,
@@ -73,14 +74,20 @@ fn sums_count_every_session_and_failures_in_a_row_until_one_succeeds() {
     let sum = ledger(&disk).of(&TREE, &PEER).expect("rows").expect("there were some, also after a restart");
     assert_eq!((sum.sessions, sum.failed, sum.in_vain), (3, 2, 2));
     assert_eq!((sum.pulled, sum.pushed, sum.bytes_in, sum.bytes_out, sum.ms), (3, 6, 30, 60, 15));
-    assert_eq!((sum.last_ended_ms, sum.last_success_ms, sum.behind), (300, Some(100), Some(3)));
-    assert_eq!(sum.last_error, failure(300));
+    assert_eq!((sum.last_ended_ms, sum.last_success_ms), (300, Some(100)));
+    assert_eq!((sum.behind, sum.behind_as_of_ms), (Some(3), Some(90)));
+    // One in which nothing was said of how much there is takes nothing back of what was.
+    rows.record(&SessionReport { behind: None, began_ms: 310, ..session(false) }, failure(320), 320)
+        .expect("a row");
+    let sum = rows.of(&TREE, &PEER).expect("rows").expect("there were some");
+    assert_eq!((sum.behind, sum.behind_as_of_ms), (Some(3), Some(90)));
+    assert_eq!(sum.last_error, failure(320));
     // That nothing differs says as much as a session that succeeds, and is none.
-    rows.record_equal(&PEER, &[TREE], 400).expect("a row");
+    rows.record_equal(&PEER, &[TREE], 390, 400).expect("a row");
     let sum = rows.of_tree(&TREE).expect("rows").remove(&PEER).expect("there were some");
-    assert_eq!((sum.sessions, sum.failed, sum.in_vain, sum.last_error), (3, 2, 0, None));
-    assert_eq!((sum.last_success_ms, sum.behind), (Some(400), Some(0)));
-    assert_eq!(rows.history(9).expect("rows").len(), 3);
+    assert_eq!((sum.sessions, sum.failed, sum.in_vain, sum.last_error), (4, 3, 0, None));
+    assert_eq!((sum.last_success_ms, sum.behind, sum.behind_as_of_ms), (Some(400), Some(0), Some(390)));
+    assert_eq!(rows.history(9).expect("rows").len(), 4);
 }
 
 #[test]
