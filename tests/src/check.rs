@@ -4,6 +4,7 @@ mod crowd;
 mod live;
 mod node;
 mod outage;
+mod push;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,6 +22,7 @@ use crate::report;
 pub(crate) use crowd::{crowd, idle};
 pub(crate) use live::{chain, silent};
 pub(crate) use outage::{offline, restart};
+pub(crate) use push::push;
 
 /// Peak resident memory that either side of a bootstrap may have.
 const PEAK_MIB_MAX: u64 = 150;

@@ -5,8 +5,8 @@
 //!     [--peers 100] [--databases 10] [CHECK ...]
 //! ```
 //! Checks: `import` (kill -9 during an import), `bootstrap` (peak memory of both sides), `resume` (kill -9 of the
-//! client, then of the server, in the middle of a bootstrap, over HTTP, QUIC and iroh), `proxy` (the bootstrap behind
-//! nginx), `chain` (how soon one end of a chain of three nodes shows what is written at the other, over HTTP, QUIC and
+//! client, then of the server, in the middle of a bootstrap, over HTTP, QUIC and iroh), `push` (the same while the
+//! client pushes), `proxy` (the bootstrap behind nginx), `chain` (how soon one end of a chain of three nodes shows what is written at the other, over HTTP, QUIC and
 //! iroh), `silent` (the same beside a peer that never answers), `restart` (kill -9 of the middle of a chain), `offline`
 //! (many commits while nobody is there, with restarts). All these by default; and only when they are named, `crowd`
 //! (nodes that come back to one server at the same moment) and `idle` (what a server costs whose peers write nothing).
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             "import" => check::import(&plan),
             "bootstrap" => check::bootstrap(&plan, None),
             "resume" => check::resume(&plan),
+            "push" => check::push(&plan),
             "proxy" => check::proxy(&plan),
             "chain" => check::chain(&plan),
             "silent" => check::silent(&plan),
@@ -88,7 +89,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
         }
     }
     if plan.checks.is_empty() {
-        let by_default = ["import", "bootstrap", "resume", "proxy", "chain", "silent", "restart", "offline"];
+        let by_default =
+            ["import", "bootstrap", "resume", "push", "proxy", "chain", "silent", "restart", "offline"];
         plan.checks = by_default.map(str::to_owned).to_vec();
     }
     Ok(plan)

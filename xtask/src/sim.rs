@@ -31,8 +31,8 @@ pub(crate) fn release() -> Result<PathBuf, Failure> {
 /// Runs the program as real processes, with these arguments.
 pub(crate) fn processes(args: &[String]) -> Result<(), Failure> {
     const NGINX: [&str; 2] = ["nginx", "/usr/sbin/nginx"];
-    const WITHOUT_NGINX: [&str; 9] =
-        ["import", "bootstrap", "resume", "chain", "silent", "restart", "offline", "crowd", "idle"];
+    const WITHOUT_NGINX: [&str; 10] =
+        ["import", "bootstrap", "resume", "push", "chain", "silent", "restart", "offline", "crowd", "idle"];
     let every = !args.iter().any(|arg| WITHOUT_NGINX.contains(&arg.as_str()));
     if (every || args.iter().any(|arg| arg == "proxy")) && !NGINX.iter().any(|path| answers(*path, &["-v"])) {
         return Err(Failure::new(

@@ -12,7 +12,7 @@ use std::time::Duration;
 use eid_core::{PublicKey, SecretKey, TreeId};
 use eid_proto::{LiveEvent, RefusalCode};
 use eid_store::{Admitted, EntryStore, Watch};
-use eid_transport::{Address, BoxFuture};
+use eid_transport::{Address, BoxFuture, LinkError};
 
 use crate::access::Wish;
 use crate::engine::{Inner, Peer, SyncEngine, chain};
@@ -504,7 +504,7 @@ impl Keeper {
                             let done = self.connection(&peer, &mut schedule, runtime, &mut was_useful).await;
                             *lock(&self.shared.links) = None;
                             peer.close().await;
-                            match done {
+                            let error = match done {
                                 Ok(Left::HungUp { is_settled }) => {
                                     // It was left on purpose: it is as good as any other way.
                                     lost = None;
@@ -520,29 +520,28 @@ impl Keeper {
                                     schedule.lacking(runtime.monotonic_ms());
                                     continue;
                                 }
-                                Ok(Left::Lost) | Err(_) => {}
-                            }
+                                Ok(Left::Lost) => SyncError::Link(LinkError::Closed),
+                                Err(error) => error,
+                            };
                             // Where there is another address, it goes on there at once, and waits only when that is lost
                             // too.
                             let others = lock(&self.shared.addresses).len() > 1;
                             is_moving = was_useful && others && !is_moving;
                             schedule.lost(was_useful, is_moving, runtime.monotonic_ms());
-                            done.err()
+                            error
                         }
                         Err(error) => {
                             schedule.failed(runtime.monotonic_ms());
-                            Some(error)
+                            error
                         }
                     };
-                    if let Some(error) = &error {
-                        tracing::debug!(
-                            ?lost,
-                            error = chain(error),
-                            "a connection that keeps in step has ended"
-                        );
-                    }
+                    tracing::debug!(
+                        ?lost,
+                        error = chain(&error),
+                        "a connection that keeps in step has ended"
+                    );
                     self.waits(&schedule, runtime);
-                    self.set(KeepState::Waiting, error.as_ref());
+                    self.set(KeepState::Waiting, Some(&error));
                 }
                 Action::Wait(until) => {
                     self.waits(&schedule, runtime);
@@ -828,7 +827,7 @@ fn take_events(links: &LiveLinks, schedule: &mut Schedule, now: u64) {
 /// Whether what failed ends the connection, and not only what was asked for.
 fn is_of_connection(error: &SyncError) -> bool {
     match error {
-        SyncError::Link(error) => !matches!(error, eid_transport::LinkError::TooManyLinks),
+        SyncError::Link(error) => !matches!(error, LinkError::TooManyLinks),
         SyncError::Refused(_) => false,
         _ => true,
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use eid_core::dag::{Replica, Seq};
 use eid_core::{EntryId, Permission, PublicKey, TreeId};
@@ -381,8 +382,8 @@ impl SyncEngine {
     }
 
     /// Tries everything now, whatever was to be waited for: meets every peer that is active and has an address, at most
-    /// [`MEETINGS_MAX`](crate::limits::MEETINGS_MAX) at the same time, and synchronises all that both may see. Gives what is undelivered after that, or after `within_ms`, and
-    /// why.
+    /// [`MEETINGS_MAX`](crate::limits::MEETINGS_MAX) at the same time, and synchronises all that both may see. Gives what is
+    /// undelivered after that, or after `within_ms`, and why.
     pub async fn flush(&self, within_ms: u64) -> Result<Vec<Undelivered>, SyncError> {
         let inner = &self.inner;
         let runtime = &*inner.runtime;
@@ -394,22 +395,35 @@ impl SyncEngine {
             .into_iter()
             .filter(is_meant)
             .map(|info| {
-                let engine = self.clone();
                 Box::pin(async move {
-                    if let Err(error) = engine.synchronise(&info).await {
-                        tracing::debug!(peer = ?info.key, error = crate::engine::chain(&error), "not flushed");
-                    }
+                    let error = self.synchronise(&info).await.err()?;
+                    tracing::debug!(peer = ?info.key, error = crate::engine::chain(&error), "not flushed");
+                    Some((info.key?, SyncFailure::of(&error, runtime.now_ms())))
                 })
             })
             .collect();
+        // Where nobody keeps in step with a peer, nothing else remembers what was tried now.
+        let mut failed = BTreeMap::new();
         let all = std::future::poll_fn(|cx| {
-            trying.retain_mut(|one| one.as_mut().poll(cx).is_pending());
-            if trying.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            trying.retain_mut(|one| match one.as_mut().poll(cx) {
+                Poll::Pending => true,
+                Poll::Ready(failure) => {
+                    failed.extend(failure);
+                    false
+                }
+            });
+            if trying.is_empty() { Poll::Ready(()) } else { Poll::Pending }
         });
-        let mut all = pin!(all);
-        within(runtime, within_ms, &mut all).await;
+        within(runtime, within_ms, pin!(all)).await;
         let engine = self.clone();
-        blocking(runtime, move || engine.undelivered()).await.ok_or(SyncError::Stopped)?
+        let undelivered = blocking(runtime, move || engine.undelivered());
+        let mut undelivered = undelivered.await.ok_or(SyncError::Stopped)??;
+        for one in &mut undelivered {
+            if let Why::NotConnected { last_error, .. } = &mut one.why {
+                *last_error = later(last_error.take(), failed.get(&one.peer).cloned());
+            }
+        }
+        Ok(undelivered)
     }
 
     /// Meets a peer and synchronises all that both may see.

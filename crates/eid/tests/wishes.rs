@@ -213,7 +213,11 @@ async fn flush_delivers_and_tells_what_it_could_not() {
     let undelivered = b.flush(SOON).await.unwrap();
     let [one] = &undelivered[..] else { panic!("{undelivered:?}") };
     assert_eq!((one.peer, one.tree, one.entries), (gone, here.id(), 2));
-    let Why::NotConnected { .. } = &one.why else { panic!("{one:?}") };
+    // Nobody keeps in step with it: what is told is what this attempt failed with.
+    let Why::NotConnected { last_error: Some(error), next_attempt: None } = &one.why else {
+        panic!("{one:?}")
+    };
+    assert_eq!(error.code, "unreachable", "{error:?}");
     let status = here.status().unwrap();
     let [at] = &status.peers[..] else { panic!("{status:?}") };
     assert_eq!((at.peer, at.sync.ahead, at.sync.connection), (gone, 2, eid::ConnectionState::Disconnected));

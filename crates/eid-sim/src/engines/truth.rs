@@ -7,7 +7,8 @@ use super::*;
 
 use crate::node::{AnyError, KeptSeen};
 use eid_core::dag::{Replica as _, Seq};
-use eid_sync::{Delivered, KeepState, SessionReport, SyncEvent};
+use eid_sync::limits::DIAL_MAX_MS;
+use eid_sync::{ConnectionState, Delivered, KeepState, SessionReport, SyncEvent};
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -295,6 +296,14 @@ impl Engines {
             Some("a session")
         } else if status.transfers.iter().any(|one| one.entries > one.entries_total) {
             Some("what moves")
+        } else if status.state == Some(KeepState::InStep) && status.connection != ConnectionState::Connected {
+            Some("a connection")
+        } else if status.attempts > 0 && status.last_error.is_none() {
+            Some("that something failed, and not what")
+        } else if status.state == Some(KeepState::Waiting)
+            && status.next_attempt.is_none_or(|ms| ms > now_ms + DIAL_MAX_MS)
+        {
+            Some("when it is tried next")
         } else {
             None
         };
@@ -346,6 +355,9 @@ impl Engines {
             node.said.insert(peer, status.clone());
             if status.last_sync_ms != last_sync_ms {
                 self.check_last(index, peer, &status, seen)?;
+            }
+            if let Some(other) = self.index_of(&peer).filter(|other| self.hosts[*other].honest) {
+                self.check_beliefs_of(index, process, seen, Some(other))?;
             }
             if Some(status.state) == state {
                 continue;
