@@ -69,10 +69,10 @@ pub trait Access: Debug + Send + Sync {
     /// The strongest permission that any of these keys has by the current settings. Nothing for unknown databases.
     fn permission(&self, tree: &TreeId, keys: &[PublicKey]) -> Option<Permission>;
 
-    /// A number that is another one whenever a permission may be another one than before, but for what ends by the clock.
-    /// With nothing, permissions are asked for again and again also when nothing happens.
-    fn version(&self) -> Option<u64> {
-        None
+    /// Whether permissions change only when something is admitted to a database here, or by the clock. Otherwise they are
+    /// asked for again and again also when nothing happens.
+    fn changes_by_entries_alone(&self) -> bool {
+        false
     }
 
     /// The databases that take part in synchronisation.

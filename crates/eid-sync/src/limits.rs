@@ -21,9 +21,11 @@ pub const FRAME_MS: u64 = 20_000;
 /// Milliseconds for the other side to begin its turn: it may have to plan, verify and flush first.
 pub const IDLE_MS: u64 = 60_000;
 /// Milliseconds between two looks at the rights of a peer that is served and says or takes nothing: it is left after the
-/// second that finds none, within a second of losing them.
+/// second that finds none, within a second of losing them. Also those from what comes to any database to the look at the
+/// rights of followers.
 pub const RIGHTS_MS: u64 = 400;
-/// The same where nothing has come since the last look: a right that ends by the clock ends within this time.
+/// Milliseconds between two looks at the rights of followers where nothing has come: a right that ends by the clock ends
+/// within this time.
 pub const RIGHTS_AT_REST_MS: u64 = 60_000;
 /// Milliseconds that a control link may rest between two requests before the connection is given up.
 pub const CONTROL_IDLE_MS: u64 = 600_000;
@@ -100,7 +102,8 @@ pub const ALIVE_MS: u64 = 20_000;
 /// Milliseconds in which the first word on a live link is to be heard: after that, something between is taken to hold
 /// back what is not complete, and every word gets an answer of its own.
 pub const FIRST_WORD_MS: u64 = 2_000;
-/// Milliseconds between two times that positions learnt from live links are remembered: losing one understates.
+/// Milliseconds until a position that is learnt from live links is remembered, with what else is learnt by then: losing one
+/// understates.
 pub const LEARNT_MS: u64 = 1_000;
 /// Followers whose rights are looked at each time: all of them, where there are no more.
 pub const LOOKS_MAX: usize = 64;

@@ -47,6 +47,8 @@ pub(crate) struct LiveLinks {
     arrived: Signal,
     /// Something has happened.
     happened: Signal,
+    /// There is something to remember.
+    learnt: Signal,
     events: Mutex<VecDeque<LiveEvent>>,
     /// The other side speaks on a link.
     heard: AtomicBool,
@@ -73,6 +75,8 @@ struct Interest {
     came: BTreeSet<TreeId>,
     /// Other databases to which something has come.
     others: BTreeSet<TreeId>,
+    /// Something has come to any database since the rights of followers were looked at: they may be others.
+    rights: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,6 +95,7 @@ impl LiveLinks {
             work: Signal::default(),
             arrived: Signal::default(),
             happened: Signal::default(),
+            learnt: Signal::default(),
             events: Mutex::default(),
             heard: AtomicBool::new(false),
             attached: AtomicUsize::new(0),
@@ -129,12 +134,19 @@ impl LiveLinks {
     /// Something was admitted. Runs where somebody commits.
     pub(crate) fn admitted(&self, admitted: &Admitted) {
         let mut interest = lock(&self.interest);
-        if interest.followed.contains(&admitted.tree) {
+        let is_followed = interest.followed.contains(&admitted.tree);
+        let is_other = !is_followed && interest.others.insert(admitted.tree);
+        if is_followed {
             interest.came.insert(admitted.tree);
-            drop(interest);
+        }
+        // Also what comes to another database may change a right.
+        let is_first = !std::mem::replace(&mut interest.rights, true);
+        let is_work = is_followed || (is_first && !interest.followed.is_empty());
+        drop(interest);
+        if is_work {
             self.work.raise();
-        } else if interest.others.insert(admitted.tree) {
-            drop(interest);
+        }
+        if is_other {
             self.happened.raise();
         }
     }
@@ -188,7 +200,8 @@ impl LiveLinks {
     /// Lets everybody go who waits here.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
-        [&self.words, &self.work, &self.arrived, &self.happened].into_iter().for_each(Signal::raise);
+        let all = [&self.words, &self.work, &self.arrived, &self.happened, &self.learnt];
+        all.into_iter().for_each(Signal::raise);
     }
 
     /// What has happened, for who keeps databases in step.
@@ -327,7 +340,7 @@ impl LiveLinks {
 
     fn handle(&self, frame: &Bytes) -> Result<(), SyncError> {
         let mut events = Vec::new();
-        let is_left;
+        let (is_left, has_learnt);
         let has_words = {
             let mut live = lock(&self.live);
             let followers = live.followers().count();
@@ -343,9 +356,13 @@ impl LiveLinks {
                 });
                 interest.followed.extend(followed);
             }
+            has_learnt = live.has_learnt();
             live.has_words()
         };
         self.tell(events)?;
+        if has_learnt {
+            self.learnt.raise();
+        }
         if is_left {
             self.let_go();
             self.context.hub.nudge(self.context.peer);
@@ -454,8 +471,8 @@ impl LiveLinks {
     async fn push_all(self: &Arc<Self>) -> Result<(), SyncError> {
         let runtime = &*self.context.runtime;
         // Not by a clock: those of devices jump.
-        let (mut look, mut soon) = (runtime.sleep(RIGHTS_MS), None);
-        let (mut looks, mut pushes) = (Looks::default(), 0);
+        let (mut look, mut soon) = (None, None);
+        let (mut looked, mut pushes) = (None, 0);
         loop {
             let seen = self.work.seen();
             if self.is_ended() {
@@ -464,9 +481,9 @@ impl LiveLinks {
             if self.wishes.swap(false, Ordering::SeqCst) {
                 self.blocking(Self::look_at_wishes).await?;
             }
-            let (came, has_followers) = {
+            let (came, has_followers, is_news) = {
                 let mut interest = lock(&self.interest);
-                (std::mem::take(&mut interest.came), !interest.followed.is_empty())
+                (std::mem::take(&mut interest.came), !interest.followed.is_empty(), interest.rights)
             };
             let due = {
                 let mut live = lock(&self.live);
@@ -479,12 +496,19 @@ impl LiveLinks {
                     pushes += 1;
                     // One database where something comes all the time does not keep the others from being looked at.
                     if pushes % LOOKS_MAX == 0 {
-                        looks = self.blocking(move |links| links.look(looks)).await?;
+                        looked = self.blocking(move |links| Ok(links.look(looked))).await?;
                     }
                     continue;
                 }
                 Due::Soon => soon = Some(soon.unwrap_or_else(|| runtime.sleep(COALESCE_MS))),
                 Due::Later => soon = None,
+            }
+            let is_news = is_news || looked.is_some() || !self.context.access.changes_by_entries_alone();
+            let wait_ms = if is_news { RIGHTS_MS } else { RIGHTS_AT_REST_MS };
+            if !has_followers {
+                look = None;
+            } else if look.as_ref().is_none_or(|(ms, _)| *ms != wait_ms) {
+                look = Some((wait_ms, runtime.sleep(wait_ms)));
             }
             let mut changed = pin!(self.work.after(seen));
             let woken = poll_fn(|cx| {
@@ -493,7 +517,9 @@ impl LiveLinks {
                 {
                     return Poll::Ready(Woken::Waited);
                 }
-                if has_followers && look.as_mut().poll(cx).is_ready() {
+                if let Some((_, look)) = &mut look
+                    && look.as_mut().poll(cx).is_ready()
+                {
                     return Poll::Ready(Woken::Looks);
                 }
                 changed.as_mut().poll(cx).map(|()| Woken::Changed)
@@ -505,10 +531,8 @@ impl LiveLinks {
                     lock(&self.live).waited();
                 }
                 Woken::Looks => {
-                    if looks.is_due(self.context.access.version()) {
-                        looks = self.blocking(move |links| links.look(looks)).await?;
-                    }
-                    look = runtime.sleep(RIGHTS_MS);
+                    look = None;
+                    looked = self.blocking(move |links| Ok(links.look(looked))).await?;
                 }
                 Woken::Changed => {}
             }
@@ -539,10 +563,13 @@ impl LiveLinks {
                 None => live.push(tree, &Nothing(self.context.store.epoch()), rights)?,
             }
             let events: Vec<LiveEvent> = std::iter::from_fn(|| live.poll_event()).collect();
-            let is_left = !live.is_followed(tree);
+            let (is_left, has_learnt) = (!live.is_followed(tree), live.has_learnt());
             drop(live);
             self.tell(events)?;
             self.words.raise();
+            if has_learnt {
+                self.learnt.raise();
+            }
             if is_left {
                 self.let_go();
                 self.context.hub.nudge(self.context.peer);
@@ -556,7 +583,7 @@ impl LiveLinks {
         {
             let live = lock(&self.live);
             let interest = &mut *lock(&self.interest);
-            let Interest { followed, came, others } = interest;
+            let Interest { followed, came, others, .. } = interest;
             followed.retain(|tree| {
                 let stays = live.is_followed(tree);
                 if !stays {
@@ -569,17 +596,18 @@ impl LiveLinks {
         self.happened.raise();
     }
 
-    /// Looks at the rights of some followers, in turn. Runs on a thread that may block.
-    fn look(&self, looks: Looks) -> Result<Looks, SyncError> {
-        // Before the first of them: what changes from now on is for the next time.
-        let begun = looks.after.map_or_else(|| self.context.access.version(), |_| looks.begun);
+    /// Looks at the rights of some followers, after the one that was looked at last. Gives the last of them, unless it is the
+    /// last of all. Runs on a thread that may block.
+    fn look(&self, after: Option<TreeId>) -> Option<TreeId> {
+        if after.is_none() {
+            // Before the first of them: what changes from now on is for the next time.
+            lock(&self.interest).rights = false;
+        }
         let followers: Vec<TreeId> = lock(&self.live).followers().collect();
-        let begin = looks.after.map_or(0, |after| followers.partition_point(|tree| *tree <= after));
+        let begin = after.map_or(0, |after| followers.partition_point(|tree| *tree <= after));
         let some: Vec<TreeId> = followers.into_iter().skip(begin).take(LOOKS_MAX).collect();
         self.check(&some);
-        let after = some.last().copied().filter(|_| some.len() == LOOKS_MAX);
-        let seen = if after.is_none() { begun } else { looks.seen };
-        Ok(Looks { after, begun, seen, at_rest: 0 })
+        some.last().copied().filter(|_| some.len() == LOOKS_MAX)
     }
 
     /// Looks at everything that is followed, on either side, since it may not be wanted any more, or is again. Runs on a
@@ -663,6 +691,7 @@ impl LiveLinks {
             std::iter::from_fn(|| live.poll_event()).collect()
         };
         self.words.raise();
+        self.learnt.raise();
         self.context.note_conduct(outcomes.as_deref().unwrap_or_default())?;
         if let Some(outcomes) = outcomes {
             let count =
@@ -715,21 +744,25 @@ impl LiveLinks {
         Ok(())
     }
 
-    /// Remembers what is learnt, now and then.
+    /// Remembers what is learnt, a while after the first of it: what comes in between is remembered with it.
     async fn keep_learnt(self: &Arc<Self>) -> Result<(), SyncError> {
-        while !self.is_ended() {
-            let relations = &self.context.relations;
-            let seen = relations.awaited().seen();
+        let relations = &self.context.relations;
+        loop {
+            let (seen, awaited) = (self.learnt.seen(), relations.awaited().seen());
+            if self.is_ended() {
+                return Ok(());
+            }
+            if !lock(&self.live).has_learnt() {
+                self.learnt.after(seen).await;
+                continue;
+            }
             if relations.is_awaited() {
                 self.context.runtime.sleep(LEARNT_SOON_MS).await;
             } else {
-                within(&*self.context.runtime, LEARNT_MS, relations.awaited().after(seen)).await;
+                within(&*self.context.runtime, LEARNT_MS, relations.awaited().after(awaited)).await;
             }
-            if lock(&self.live).has_learnt() {
-                self.blocking(Self::record).await?;
-            }
+            self.blocking(Self::record).await?;
         }
-        Ok(())
     }
 
     /// Remembers what was learnt. Runs on a thread that may block.
@@ -759,28 +792,6 @@ impl LiveLinks {
     }
 }
 
-/// How far looking at the rights of followers is.
-#[derive(Debug, Clone, Copy, Default)]
-struct Looks {
-    /// The last one that was looked at, until it was the last of all.
-    after: Option<TreeId>,
-    /// What [`Access::version`](crate::Access::version) was when the first of them was looked at.
-    begun: Option<u64>,
-    /// What it was when all were looked at for the last time.
-    seen: Option<u64>,
-    /// Times since then that there was no need to.
-    at_rest: u64,
-}
-
-impl Looks {
-    /// Whether rights may have changed since all were looked at, or that was long ago.
-    fn is_due(&mut self, version: Option<u64>) -> bool {
-        self.at_rest += 1;
-        let is_news = version.is_none() || version != self.seen || self.after.is_some();
-        is_news || self.at_rest > RIGHTS_AT_REST_MS / RIGHTS_MS
-    }
-}
-
 /// Why the wait for something to push is over.
 enum Woken {
     Changed,
@@ -794,22 +805,5 @@ impl fmt::Debug for LiveLinks {
             .field("peer", &self.context.peer)
             .field("live", &self.live)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rights_are_looked_at_when_something_has_come_and_at_rest_only_now_and_then() {
-        let mut looks = Looks { seen: Some(7), ..Looks::default() };
-        assert!(!looks.is_due(Some(7)), "nothing has come");
-        assert!(looks.is_due(Some(8)), "something has come");
-        assert!(Looks { after: Some(TreeId([0; 32])), ..looks }.is_due(Some(7)), "not all were looked at");
-        assert!(Looks::default().is_due(None), "nobody says when something comes");
-        let mut looks = Looks { seen: Some(7), ..Looks::default() };
-        let asked = (0..=RIGHTS_AT_REST_MS / RIGHTS_MS).filter(|_| looks.is_due(Some(7))).count();
-        assert_eq!(asked, 1, "what ends by the clock is seen after a while");
     }
 }

@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "a part of the harness is enough")]
 mod nodes;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use eid_core::dag::Seq;
@@ -11,7 +12,9 @@ use eid_core::{Permission, SecretKey, TreeId};
 use eid_proto::limits::{COALESCE_MS, LIVE_BEHIND_MAX, LIVE_WINDOW_BYTES};
 use eid_proto::message::{Delivery, LiveMessage, Position};
 use eid_proto::{FEATURE_LIVE, Handshake, HandshakeOutput, Identity};
-use eid_sync::limits::{IDLE_MS, OTHERS_MS, PERIOD_MS, RETRY_FIRST_MS, RIGHTS_MS};
+use eid_sync::limits::{
+    ALIVE_MS, IDLE_MS, OTHERS_MS, PERIOD_MS, RETRY_FIRST_MS, RIGHTS_AT_REST_MS, RIGHTS_MS,
+};
 use eid_sync::{Delivered, Events, KeepState, RefusalCode, SyncError, SyncEvent, SyncHandle};
 use eid_transport::{Address, Connection, Link, Received, Transport};
 use nodes::{Node, Nodes};
@@ -332,14 +335,7 @@ async fn a_reader_that_is_revoked_is_told_nothing_more_within_a_second() {
     let mut events = b.engine.events();
     let began = tokio::time::Instant::now();
     nodes.forbid(tree, b);
-    let ended = async {
-        loop {
-            if matches!(events.recv().await, Some(Delivered::Event(SyncEvent::OutOfStep { .. }))) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(SOON, ended).await.unwrap();
+    is_out_of_step(&mut events).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     let before = b.count(tree);
     a.write(tree, 3);
@@ -356,6 +352,74 @@ async fn a_reader_that_is_revoked_is_told_nothing_more_within_a_second() {
     nodes.allow(tree, b, Permission::Write);
     assert!(tokio::time::timeout(Duration::from_secs(300), kept.wait_in_step()).await.unwrap());
     assert_eq!(a.state(tree), b.state(tree));
+}
+
+/// Nodes that are in step, where rights change by entries alone, and have come to rest.
+async fn at_rest() -> (Nodes, Vec<Node>, TreeId, SyncHandle) {
+    let (nodes, members, tree) = members(2).await;
+    members.iter().for_each(|node| node.rights.by_entries.store(true, Ordering::SeqCst));
+    let kept = keep(&members[1], &members[0], tree).await;
+    passes(PERIOD_MS + IDLE_MS).await;
+    (nodes, members, tree, kept)
+}
+
+/// Lets time pass in which nothing is done from outside.
+async fn passes(ms: u64) {
+    let nothing = std::future::pending::<()>();
+    tokio::time::timeout(Duration::from_millis(ms), nothing).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_in_step_and_at_rest_is_woken_by_signs_of_life_and_one_look_a_minute() {
+    let (_nodes, members, _tree, _kept) = at_rest().await;
+    let counts = || {
+        let counts = members
+            .iter()
+            .map(|node| (node.clocks.load(Ordering::SeqCst), node.rights.asked.load(Ordering::SeqCst)));
+        counts.collect::<Vec<_>>()
+    };
+    let before = counts();
+    let minutes = 3;
+    passes(minutes * RIGHTS_AT_REST_MS).await;
+    let looks_max = usize::try_from(minutes).unwrap() + 1;
+    let signs = usize::try_from(minutes * RIGHTS_AT_REST_MS / ALIVE_MS).unwrap();
+    for ((clocks, asked), (clocks_before, asked_before)) in counts().into_iter().zip(before) {
+        assert!(asked - asked_before <= looks_max, "{} looks at a right", asked - asked_before);
+        // A sign of life is sent and taken within a time, and so is the turn that it is in.
+        let clocks = clocks - clocks_before;
+        assert!(clocks <= 6 * signs + looks_max, "{clocks} clocks for {signs} signs of life");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_may_have_changed_by_what_came_elsewhere_is_looked_at_within_a_second() {
+    let (nodes, members, tree, _kept) = at_rest().await;
+    let [a, b] = &members[..] else { panic!() };
+    let mut events = b.engine.events();
+    let began = tokio::time::Instant::now();
+    nodes.forbid(tree, b);
+    a.create(2);
+    is_out_of_step(&mut events).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_ends_by_the_clock_is_looked_at_within_a_minute() {
+    let (nodes, members, tree, _kept) = at_rest().await;
+    let mut events = members[1].engine.events();
+    let began = tokio::time::Instant::now();
+    nodes.forbid(tree, &members[1]);
+    is_out_of_step(&mut events).await;
+    let most = Duration::from_millis(RIGHTS_AT_REST_MS) + Duration::from_secs(1);
+    assert!(began.elapsed() < most, "{:?}", began.elapsed());
+}
+
+/// Waits until a node is not told any more what comes to a database.
+async fn is_out_of_step(events: &mut Events) {
+    let ended = async {
+        while !matches!(events.recv().await, Some(Delivered::Event(SyncEvent::OutOfStep { .. }))) {}
+    };
+    tokio::time::timeout(Duration::from_millis(2 * PERIOD_MS), ended).await.unwrap();
 }
 
 #[tokio::test]

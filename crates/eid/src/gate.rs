@@ -1,12 +1,10 @@
 //! What the engine asks about users and rights, answered from the databases.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eid_core::{Permission, PublicKey, SecretKey, TreeId};
 use eid_db::{AccessRequest, AskAnswer, Asking, DbError, Instance, PreferencesChanges, RedeemError};
-use eid_store::Watch;
 use eid_sync::{
     Answer, Ask, BootstrapRequest, Noted, RefusalCode, RequestError, RequestId, RequestStatus, TreeSummary,
     Wish,
@@ -17,9 +15,6 @@ use eid_sync::{
 pub(crate) struct Gate {
     db: Instance,
     wishes: Mutex<Wishes>,
-    /// How often something has come to any database: nothing else changes what keys may do.
-    arrivals: Arc<AtomicU64>,
-    _watch: Watch,
 }
 
 /// How databases are to be synchronised, as far as it was asked and has not changed since: it is asked with every frame.
@@ -43,12 +38,7 @@ enum Wanted {
 impl Gate {
     pub(crate) fn new(db: Instance) -> Self {
         let wishes = Wishes { changes: db.preferences_changes(), known: BTreeMap::new() };
-        let arrivals = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&arrivals);
-        let watch = db.store().on_admitted(Arc::new(move |_| {
-            counted.fetch_add(1, Ordering::SeqCst);
-        }));
-        Self { db, wishes: Mutex::new(wishes), arrivals, _watch: watch }
+        Self { db, wishes: Mutex::new(wishes) }
     }
 
     fn wanted(&self, tree: &TreeId) -> Wanted {
@@ -89,8 +79,8 @@ impl eid_sync::Access for Gate {
         }
     }
 
-    fn version(&self) -> Option<u64> {
-        Some(self.arrivals.load(Ordering::SeqCst))
+    fn changes_by_entries_alone(&self) -> bool {
+        true
     }
 
     fn trees(&self) -> Vec<TreeId> {

@@ -2,7 +2,7 @@
 #![expect(unreachable_pub, reason = "a harness of one test file")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -71,6 +71,8 @@ pub struct Rights {
     pub asked_max: AtomicUsize,
     /// How often an invite was looked up.
     pub redeemed: AtomicUsize,
+    /// Whether it is said that rights change by entries alone.
+    pub by_entries: AtomicBool,
     /// How often something was asked for.
     pub noted: AtomicUsize,
     /// Keys of users who are logged in.
@@ -84,6 +86,10 @@ impl Access for Rights {
         }
         let world = self.world.lock().unwrap();
         keys.iter().filter_map(|key| world.rights.get(&(*tree, *key)).copied()).max()
+    }
+
+    fn changes_by_entries_alone(&self) -> bool {
+        self.by_entries.load(Ordering::SeqCst)
     }
 
     fn trees(&self) -> Vec<TreeId> {
@@ -149,6 +155,7 @@ impl Access for Rights {
 struct Virtual {
     tokio: TokioRuntime,
     began: tokio::time::Instant,
+    clocks: Arc<AtomicUsize>,
 }
 
 impl Runtime for Virtual {
@@ -159,6 +166,7 @@ impl Runtime for Virtual {
         self.now_ms()
     }
     fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
+        self.clocks.fetch_add(1, Ordering::SeqCst);
         self.tokio.sleep(ms)
     }
     fn spawn(&self, task: BoxFuture<'static, ()>) {
@@ -198,6 +206,8 @@ pub struct Node {
     pub rights: Arc<Rights>,
     pub engine: SyncEngine,
     pub transport: Arc<MemoryTransport>,
+    /// How often the engine has set itself a clock.
+    pub clocks: Arc<AtomicUsize>,
 }
 
 /// Several nodes on one network, with one view of rights.
@@ -228,20 +238,21 @@ impl Nodes {
             asked: AtomicUsize::default(),
             asked_max: AtomicUsize::new(usize::MAX),
             redeemed: AtomicUsize::default(),
+            by_entries: AtomicBool::default(),
             noted: AtomicUsize::default(),
             users: Mutex::default(),
         });
-        let engine = SyncEngine::new(
-            store.clone(),
-            key.clone(),
-            rights.clone(),
-            Arc::new(Virtual { tokio: TokioRuntime::current(), began: tokio::time::Instant::now() }),
-            config,
-        );
+        let clocks = Arc::<AtomicUsize>::default();
+        let runtime = Virtual {
+            tokio: TokioRuntime::current(),
+            began: tokio::time::Instant::now(),
+            clocks: clocks.clone(),
+        };
+        let engine = SyncEngine::new(store.clone(), key.clone(), rights.clone(), Arc::new(runtime), config);
         let transport = self.net.endpoint(&format!("n{n}"));
         engine.add_transport(transport.clone());
         assert!(engine.accept_connections().await.unwrap().is_empty());
-        Node { store, key, rights, engine, transport }
+        Node { store, key, rights, engine, transport, clocks }
     }
 
     pub fn allow(&self, tree: TreeId, node: &Node, permission: Permission) {
