@@ -20,8 +20,9 @@ const MISSED: Duration = Duration::from_secs(3);
 const STOPPED: Duration = Duration::from_secs(8);
 /// Peak resident memory of the server.
 const PEAK_MIB_MAX: u64 = 150;
-/// How long an idle server is looked at.
-const LOOKED_AT: Duration = Duration::from_secs(30);
+/// How long an idle server is looked at: as long as the longest time between two looks at a database, so that whatever is
+/// done now and then is done once by everybody.
+const LOOKED_AT: Duration = Duration::from_secs(300);
 /// How long everybody is left alone before.
 const CALM: Duration = Duration::from_secs(10);
 /// Processor that an idle server may use, of one core, and memory.
