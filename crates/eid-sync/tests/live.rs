@@ -359,7 +359,8 @@ async fn at_rest() -> (Nodes, Vec<Node>, TreeId, SyncHandle) {
     let (nodes, members, tree) = members(2).await;
     members.iter().for_each(|node| node.rights.by_entries.store(true, Ordering::SeqCst));
     let kept = keep(&members[1], &members[0], tree).await;
-    passes(PERIOD_MS + IDLE_MS).await;
+    // Half way between two looks.
+    passes(PERIOD_MS + RIGHTS_AT_REST_MS / 2).await;
     (nodes, members, tree, kept)
 }
 
