@@ -302,6 +302,10 @@ impl Access for NodeAccess {
         self.instance.database_by_id(*tree).permission(keys).ok().flatten()
     }
 
+    fn changes_by_entries_alone(&self) -> bool {
+        true
+    }
+
     fn trees(&self) -> Vec<TreeId> {
         let mut trees = lock(&self.tracked).clone();
         trees.extend(self.instance.store().trees().unwrap_or_default());
