@@ -24,8 +24,6 @@ const TRIES: u32 = 3;
 const SILENT_MS: f64 = 25.0;
 /// What nothing may take beside such a peer. It is given up after five seconds: who waits for it waits longer.
 const SILENT_MS_MAX: f64 = 1_000.0;
-/// Writes for one look at the status.
-const WRITES_PER_STATUS: u64 = 5;
 
 /// A writes, B is in the middle, C reads, and A and C know nothing of each other.
 pub(crate) fn chain(plan: &Plan) -> Result<Outcome> {
@@ -38,7 +36,8 @@ pub(crate) fn chain(plan: &Plan) -> Result<Outcome> {
         let (mut at_a, mut at_c) = (a.watch()?, c.watch()?);
         let mut is_fast = false;
         for attempt in 1..=TRIES {
-            let measured = measure(plan, &a, &mut at_a, &mut at_c, &format!("{}-{attempt}-", way.name()))?;
+            let prefix = format!("{}-{attempt}-", way.name());
+            let measured = measure(plan, &a, [&mut at_a, &mut at_c], &prefix, Looks::Nowhere)?;
             let p99 = measured.shown.ms(990);
             is_fast = p99 < CHAIN_P99_MS;
             report(&format!("{}: from A to C p50 {} ms, p99 {p99} ms", way.name(), measured.shown.ms(500)));
@@ -54,6 +53,7 @@ pub(crate) fn chain(plan: &Plan) -> Result<Outcome> {
 }
 
 /// What was measured of writes at one node that another one shows.
+#[derive(Default)]
 struct Measured {
     /// From the moment at which the writer's own node shows a row to that at which the other one does.
     shown: Durations,
@@ -65,15 +65,38 @@ struct Measured {
     statuses: Durations,
 }
 
+impl Measured {
+    fn add(&mut self, others: Self) {
+        let Self { shown, asked, commits, statuses } = others;
+        self.shown.add(shown);
+        self.asked.add(asked);
+        self.commits.add(commits);
+        self.statuses.add(statuses);
+    }
+}
+
+/// What is asked for after each write.
+#[derive(PartialEq, Eq)]
+enum Looks {
+    Nowhere,
+    AtStatus,
+}
+
 /// Writes rows at a steady pace, one entry each, and looks when both nodes show them: both are read here, by one clock.
-fn measure(plan: &Plan, node: &Node, here: &mut Rows, there: &mut Rows, prefix: &str) -> Result<Measured> {
+fn measure(
+    plan: &Plan,
+    node: &Node,
+    [here, there]: [&mut Rows; 2],
+    prefix: &str,
+    looks: Looks,
+) -> Result<Measured> {
     let (mut asked, mut commits, mut statuses) = (Vec::new(), Durations::default(), Durations::default());
     for n in 0..plan.writes {
         let begin = Instant::now();
         node.put(&format!("{prefix}{n}"))?;
         asked.push(begin);
         commits.push(begin.elapsed());
-        if n % WRITES_PER_STATUS == 0 {
+        if looks == Looks::AtStatus {
             let begin = Instant::now();
             node.eid.result(&["status"])?;
             statuses.push(begin.elapsed());
@@ -81,8 +104,7 @@ fn measure(plan: &Plan, node: &Node, here: &mut Rows, there: &mut Rows, prefix: 
         wait(PACE.saturating_sub(begin.elapsed()));
     }
     let deadline = Instant::now() + SOON;
-    let mut measured =
-        Measured { shown: Durations::default(), asked: Durations::default(), commits, statuses };
+    let mut measured = Measured { commits, statuses, ..Measured::default() };
     for (n, asked) in asked.into_iter().enumerate() {
         let key = format!("{prefix}{n}");
         let (from, to) = (here.shown_at(&key, deadline)?, there.shown_at(&key, deadline)?);
@@ -100,8 +122,11 @@ pub(crate) fn silent(plan: &Plan) -> Result<Outcome> {
     let (mut at_a, mut at_b) = (a.watch()?, b.watch()?);
     let silent = Silent::start()?;
     let (mut figures, mut holds) = (Vec::new(), false);
+    // All attempts together: one moment at which the machine did something else decides nothing.
+    let (mut without, mut with) = (Measured::default(), Measured::default());
     for attempt in 1..=TRIES {
-        let without = measure(plan, &a, &mut at_a, &mut at_b, &format!("without-{attempt}-"))?;
+        let rows = [&mut at_a, &mut at_b];
+        without.add(measure(plan, &a, rows, &format!("without-{attempt}-"), Looks::AtStatus)?);
         let before = silent.heard();
         for address in &silent.addresses {
             a.eid.result(&["peers", "add", address])?;
@@ -113,7 +138,8 @@ pub(crate) fn silent(plan: &Plan) -> Result<Outcome> {
             }
             wait(Duration::from_millis(5));
         }
-        let with = measure(plan, &a, &mut at_a, &mut at_b, &format!("with-{attempt}-"))?;
+        let rows = [&mut at_a, &mut at_b];
+        with.add(measure(plan, &a, rows, &format!("with-{attempt}-"), Looks::AtStatus)?);
         let status = a.eid.result(&["status"])?;
         let is_kept = is_connected(&status, &b)?;
         // It is found to be silent after some seconds, and is never said to have been met.

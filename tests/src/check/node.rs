@@ -186,6 +186,10 @@ impl Durations {
         self.0.push(one);
     }
 
+    pub(crate) fn add(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// The duration that so many in a thousand do not exceed, in milliseconds.
     pub(crate) fn ms(&self, per_mille: usize) -> f64 {
         let mut sorted = self.0.clone();
