@@ -47,7 +47,8 @@ pub struct SyncStatus {
     pub acknowledged_tips: Option<Vec<EntryId>>,
     /// Entries here that the peer has not acknowledged; it may have them from elsewhere.
     pub ahead: u64,
-    /// Entries that it had at `behind_as_of` and that are not known to have come since. Nothing when that is not known.
+    /// Entries that it had at `behind_as_of` and that had not come at the end of the session. What has come since, also live,
+    /// is not taken off. Nothing when that is not known.
     pub behind: Option<u64>,
     /// When the session began, or the question was asked, in which it said so, in milliseconds since 1970. What the peer
     /// says in a session that it has begun itself is older by its way through the network.
